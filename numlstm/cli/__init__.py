@@ -1,0 +1,5 @@
+"""The `numlstm` command."""
+
+
+def main() -> None:
+    raise SystemExit("not written yet")

@@ -1,0 +1,284 @@
+"""The operations of a plan. Each reads its row `op`, its `params`, and rows of the work buffers.
+
+A row is one time step. Feed-forward operations take the rows of a block together. A recurrent
+layer is two operations: a LINEAR that turns the rows of `x` into pre-activations, and the one here
+that walks them in order, adding ``w_hh @ h`` and applying the cell.
+"""
+
+import numpy as np
+
+from numlstm.kernels.activations import activate, softmax
+from numlstm.kernels.cells import gru_cell, lstm_cell
+from numlstm.kernels.plan import (
+    B_AT,
+    C_AT,
+    COUNT_AT,
+    FUNCTION,
+    H_AT,
+    W_AT,
+    X_AT,
+    X_SIZE,
+    X_STRIDE,
+    Y_AT,
+    Y_SIZE,
+    Y_STRIDE,
+)
+from numlstm.kernels.simd import (
+    LANES,
+    at_least,
+    at_most,
+    first_lanes,
+    fma,
+    jit,
+    load,
+    reinterpret,
+    splat,
+    store,
+    sum_lanes,
+)
+from numlstm.kernels.tiles import dot, linear_rows
+
+_F = np.float32
+_ZERO = _F(0.0)
+_ONE = _F(1.0)
+
+
+@jit
+def copy(source, source_at, target, target_at, size):
+    """Copy ``size`` floats, rounded up to a multiple of 16."""
+    for j in range(0, size, LANES):
+        store(target, target_at + j, load(source, source_at + j))
+
+
+@jit
+def read_input(op, xs, t, state, num_rows):
+    """Copy rows t, t + 1, ... of xs into the buffer; return whether every number is finite.
+
+    xs   (T * X_SIZE,), rows of any size, so the last lanes are copied one by one
+    """
+    size = op[X_SIZE]
+    whole = size - size % LANES
+    zero = splat(_ZERO)
+    products = zero  # x * 0 is 0 for finite x, else NaN
+    for row in range(num_rows):
+        x_at = (t + row) * size
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, whole, LANES):
+            x = load(xs, x_at + j)
+            store(state, y_at + j, x)
+            products = fma(x, zero, products)
+        if whole < size:
+            for j in range(whole, size):
+                state[y_at + j] = xs[x_at + j]
+            x = first_lanes(load(state, y_at + whole), size - whole, zero)
+            products = fma(x, zero, products)
+    return sum_lanes(products) == _ZERO
+
+
+@jit
+def read_embedding(op, params, xs, t, state, num_rows):
+    """Copy the table's rows of tokens t, t + 1, ... into the buffer.
+
+    xs       (T,), int32 token ids in the bits of float32; every id was checked by the caller
+    params   the table, one row of Y_SIZE (padded) floats per token, at W_AT
+    """
+    ids = reinterpret(xs, np.int32)
+    size = op[Y_SIZE]
+    for row in range(num_rows):
+        table_at = op[W_AT] + np.int64(ids[t + row]) * size
+        copy(params, table_at, state, op[Y_AT] + row * op[Y_STRIDE], size)
+
+
+@jit
+def write_output(op, state, ys, t, num_rows):
+    """Copy rows of the last buffer to rows t, t + 1, ... of ys; return whether none holds a NaN.
+
+    ys   (T * Y_SIZE,)
+    """
+    size = op[Y_SIZE]
+    whole = size - size % LANES
+    zero, one = splat(_ZERO), splat(_ONE)
+    products = zero
+    for row in range(num_rows):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = (t + row) * size
+        for j in range(0, size, LANES):
+            y = first_lanes(load(state, x_at + j), size - j, zero)
+            # An infinity is an answer, a NaN is not.
+            products = fma(at_most(at_least(y, zero), one), zero, products)
+        for j in range(0, whole, LANES):
+            store(ys, y_at + j, load(state, x_at + j))
+        for j in range(whole, size):
+            ys[y_at + j] = state[x_at + j]
+    return sum_lanes(products) == _ZERO
+
+
+@jit
+def linear(op, params, state, num_rows):
+    """ys[row] <- bias + W @ xs[row]"""
+    linear_rows(
+        params, op[W_AT], op[X_SIZE], op[Y_SIZE],
+        params, op[B_AT], 0,
+        state, op[X_AT], op[X_STRIDE],
+        state, op[Y_AT], op[Y_STRIDE], num_rows,
+    )  # fmt: skip
+
+
+@jit
+def rnn(op, params, state, num_rows):
+    """h' <- f(a + w_hh @ h), f = tanh or relu.
+
+    xs   pre-activations a = w_ih @ x + b_ih + b_hh, (H,) per row
+    ys   h' of each step, (H,) per row
+    torch.nn.RNN; Elman 1990.
+    """
+    h_at = op[H_AT]
+    for row in range(num_rows):
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        linear_rows(
+            params, op[W_AT], op[X_SIZE], op[Y_SIZE],
+            state, op[X_AT] + row * op[X_STRIDE], 0,
+            state, h_at, 0,
+            state, y_at, 0, 1,
+        )  # fmt: skip
+        activate(op[FUNCTION], state, y_at, op[Y_SIZE])
+        h_at = y_at
+    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
+
+
+@jit
+def gru(op, params, state, num_rows):
+    """One `gru_cell` per 16 units and step.
+
+    xs       pre-activations r, z, n_x of 16 units after another, (3 * H,) per row
+    params   w_hh in panels of r, z, n_h; b_hn (H,) at B_AT
+    ys       h' of each step, (H,) per row
+    """
+    k_size = op[X_SIZE]
+    h_at = op[H_AT]
+    for row in range(num_rows):
+        a = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        w_at = op[W_AT]
+        for unit in range(0, op[Y_SIZE], LANES):
+            n_h = load(params, op[B_AT] + unit)
+            tile = ((load(state, a), load(state, a + LANES), n_h),)
+            tile = dot(tile, params, w_at, 3 * LANES, state, h_at, 0, k_size)
+            r, z, n_h = tile[0]
+            n_x = load(state, a + 2 * LANES)
+            store(state, y_at + unit, gru_cell(r, z, n_x, n_h, load(state, h_at + unit)))
+            w_at += 3 * LANES * k_size
+            a += 3 * LANES
+        h_at = y_at
+    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
+
+
+@jit
+def lstm(op, params, state, num_rows):
+    """One `lstm_cell` per 16 units and step.
+
+    xs       pre-activations i, f, g, o of 16 units after another, (4 * H,) per row
+    params   w_hh in panels of i, f, g, o
+    ys       h' of each step, (H,) per row
+    """
+    k_size = op[X_SIZE]
+    h_at = op[H_AT]
+    for row in range(num_rows):
+        a = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        w_at = op[W_AT]
+        for unit in range(0, op[Y_SIZE], LANES):
+            tile = (
+                (
+                    load(state, a),
+                    load(state, a + LANES),
+                    load(state, a + 2 * LANES),
+                    load(state, a + 3 * LANES),
+                ),
+            )
+            tile = dot(tile, params, w_at, 4 * LANES, state, h_at, 0, k_size)
+            i, f, g, o = tile[0]
+            c, h = lstm_cell(i, f, g, o, load(state, op[C_AT] + unit))
+            store(state, op[C_AT] + unit, c)
+            store(state, y_at + unit, h)
+            w_at += 4 * LANES * k_size
+            a += 4 * LANES
+        h_at = y_at
+    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
+
+
+@jit
+def layer_norm(op, params, state, num_rows):
+    """ys[row] <- (x - mean) / sqrt(variance + eps) * weight + bias, x = xs[row]
+
+    params   weight (X_SIZE,) at W_AT; bias (X_SIZE,) at B_AT, followed by eps
+    torch.nn.LayerNorm over the last axis, the variance divided by X_SIZE; Ba et al. 2016.
+    """
+    size = op[X_SIZE]
+    zero = splat(_ZERO)
+    eps = params[op[B_AT] + op[Y_SIZE]]
+    for row in range(num_rows):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        total = zero
+        for j in range(0, size, LANES):
+            total = total + first_lanes(load(state, x_at + j), size - j, zero)
+        mean = splat(sum_lanes(total) / _F(size))
+        total = zero
+        for j in range(0, size, LANES):
+            d = first_lanes(load(state, x_at + j) - mean, size - j, zero)
+            total = fma(d, d, total)
+        deviation = splat(np.sqrt(sum_lanes(total) / _F(size) + eps))
+        for j in range(0, size, LANES):
+            d = (load(state, x_at + j) - mean) / deviation
+            weight, bias = load(params, op[W_AT] + j), load(params, op[B_AT] + j)
+            store(state, y_at + j, fma(d, weight, bias))
+
+
+@jit
+def elementwise(op, state, num_rows):
+    """Apply one of `activations.FUNCTIONS` to the rows in place."""
+    for row in range(num_rows):
+        activate(op[FUNCTION], state, op[Y_AT] + row * op[Y_STRIDE], op[Y_SIZE])
+
+
+@jit
+def softmax_rows(op, state, num_rows):
+    """Apply softmax to X_SIZE floats of each row in place."""
+    for row in range(num_rows):
+        softmax(state, op[Y_AT] + row * op[Y_STRIDE], op[X_SIZE])
+
+
+@jit
+def mean_pool(op, state, num_rows):
+    """ys[row] <- the mean of all rows since the stream began.
+
+    state   at H_AT the sum, at C_AT what rounding has added to it too much (Kahan 1965), so that
+            a long stream keeps its accuracy; at COUNT_AT the number of rows, int64
+    """
+    counts = reinterpret(state, np.int64)
+    count_at = op[COUNT_AT] // 2
+    for row in range(num_rows):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        counts[count_at] += 1
+        count = splat(_F(counts[count_at]))
+        for j in range(0, op[Y_SIZE], LANES):
+            total, excess = load(state, op[H_AT] + j), load(state, op[C_AT] + j)
+            x = load(state, x_at + j) - excess
+            larger = total + x
+            store(state, op[C_AT] + j, (larger - total) - x)
+            store(state, op[H_AT] + j, larger)
+            store(state, y_at + j, larger / count)
+
+
+@jit
+def max_pool(op, state, num_rows):
+    """ys[row] <- the largest of each feature since the stream began, kept at H_AT."""
+    for row in range(num_rows):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[Y_SIZE], LANES):
+            largest = at_least(load(state, x_at + j), load(state, op[H_AT] + j))
+            store(state, op[H_AT] + j, largest)
+            store(state, y_at + j, largest)

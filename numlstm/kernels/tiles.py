@@ -1,0 +1,249 @@
+"""Dot products of packed float32 weights with one or more rows of input, held in registers.
+
+A weight matrix (N, K), N a multiple of 16, is cut into panels of 4 vectors (64 outputs; the last
+ones of 2 and 1) and stored as ``[panel][k][vector][16]``: memory is read strictly in sequence and
+no sum crosses lanes. Every output is ``init + w[0] x[0] + w[1] x[1] + ...``, one fused
+multiply-add each, in this order, whatever the panel and the number of rows.
+
+Measured (one core, Zen 5, AVX-512): see `bench/test_kernels.py`.
+"""
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+
+from numlstm.kernels.simd import (
+    LANES,
+    emit_fma,
+    emit_load,
+    emit_splat,
+    emit_store,
+    f32x16,
+    fma,
+    jit,
+    load,
+    lowered,
+    splat,
+    store,
+)
+
+PANEL = 4  # vectors
+_INDEX = ir.IntType(64)
+
+
+def cpu_features() -> frozenset[str]:
+    """Return the CPU features that Numba compiles for: the host's, or those it was told."""
+    if numba.config.CPU_FEATURES is not None:
+        told = numba.config.CPU_FEATURES.split(",")
+        return frozenset(name[1:] for name in told if name.startswith("+"))
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+
+
+# The tile of accumulators for several rows: 4 vectors x 4 rows take 16 of the 32 registers of
+# AVX-512; NEON's 32 are a quarter as wide, AVX2 has 16 half as wide. A tile that spills runs at a
+# sixth of the speed.
+if "avx512f" in cpu_features():
+    TILE_VECTORS, TILE_ROWS = 4, 4
+else:
+    TILE_VECTORS, TILE_ROWS = 2, 2
+
+
+# Packing ------------------------------------------------------------------------------------------
+
+
+def panel_widths(num_vectors: int) -> list[int]:
+    """Return the widths of the panels, in vectors, that `linear_rows` reads."""
+    rest = num_vectors % PANEL
+    return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
+
+
+def pack(weight: np.ndarray, widths: list[int]) -> np.ndarray:
+    """Return the weights (N, K) in panels of the given widths, flat."""
+    panels = []
+    at = 0
+    while widths:
+        # Equal panels are moved together.
+        width = widths[0]
+        count = next((n for n, other in enumerate(widths) if other != width), len(widths))
+        size = width * LANES
+        rows = weight[at : at + count * size]
+        panels.append(rows.reshape(count, size, -1).transpose(0, 2, 1).ravel())
+        at += count * size
+        widths = widths[count:]
+    return np.concatenate(panels)
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def _make_load_tile(num_vectors, num_rows):
+    """Return a function that starts a tile from memory; the shape must be known when compiled."""
+
+    def load_tile(a, at, row_stride):
+        """Return rows of vectors: ``a[at + row * row_stride + 16 * vector:][:16]``."""
+        return tuple(
+            tuple(load(a, at + row * row_stride + LANES * v) for v in range(num_vectors))
+            for row in range(num_rows)
+        )
+
+    tile = types.UniTuple(types.UniTuple(f32x16, num_vectors), num_rows)
+
+    @lowered(load_tile, lambda a, at, row_stride: signature(tile, a, types.intp, types.intp))
+    def _(context, builder, sig, a, at, row_stride):
+        result = context.get_value_type(tile)(ir.Undefined)
+        for row in range(num_rows):
+            row_at = builder.add(at, builder.mul(row_stride, _INDEX(row)))
+            for v in range(num_vectors):
+                vector_at = builder.add(row_at, _INDEX(LANES * v))
+                vector = emit_load(builder, a, vector_at)
+                result = builder.insert_value(result, vector, (row, v))
+        return result
+
+    return load_tile
+
+
+def accumulate(tile, weights, w_at, xs, x_at, x_stride):
+    """Return ``tile[row][v] + weights[w_at + 16 * v:][:16] * xs[x_at + row * x_stride]``."""
+    return tuple(
+        tuple(
+            fma(load(weights, w_at + LANES * v), splat(xs[x_at + row * x_stride]), acc)
+            for v, acc in enumerate(vectors)
+        )
+        for row, vectors in enumerate(tile)
+    )
+
+
+@lowered(
+    accumulate,
+    lambda tile, weights, w_at, xs, x_at, x_stride: signature(
+        tile, tile, weights, types.intp, xs, types.intp, types.intp
+    ),
+)
+def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
+    num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
+    vectors = [
+        emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
+        for v in range(num_vectors)
+    ]
+    for row in range(num_rows):
+        row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
+        x = emit_splat(builder, builder.load(builder.gep(xs, [row_at])))
+        for v in range(num_vectors):
+            acc = emit_fma(builder, vectors[v], x, builder.extract_value(tile, (row, v)))
+            tile = builder.insert_value(tile, acc, (row, v))
+    return tile
+
+
+def store_tile(tile, a, at, row_stride):
+    """Write ``tile[row][v]`` to ``a[at + row * row_stride + 16 * v:][:16]``."""
+    for row, vectors in enumerate(tile):
+        for v, vector in enumerate(vectors):
+            store(a, at + row * row_stride + LANES * v, vector)
+
+
+@lowered(
+    store_tile,
+    lambda tile, a, at, row_stride: signature(types.void, tile, a, types.intp, types.intp),
+)
+def _(context, builder, sig, tile, a, at, row_stride):
+    for row in range(len(sig.args[0])):
+        row_at = builder.add(at, builder.mul(row_stride, _INDEX(row)))
+        for v in range(len(sig.args[0].dtype)):
+            vector_at = builder.add(row_at, _INDEX(LANES * v))
+            vector = builder.extract_value(tile, (row, v))
+            emit_store(builder, a, vector_at, vector)
+    return context.get_dummy_value()
+
+
+@jit
+def dot(tile, params, w_at, w_stride, xs, x_at, x_stride, k_size):
+    """Return ``tile + sum over k of params[w_at + k w_stride:] * xs[x_at + k]``, k ascending.
+
+    tile       rows of vectors, the sums so far
+    params     weights of one panel, w_stride floats per k
+    xs         one input per row, x_stride apart
+    """
+    for k in range(k_size):
+        tile = accumulate(tile, params, w_at, xs, x_at + k, x_stride)
+        w_at += w_stride
+    return tile
+
+
+def _make_panel(num_vectors):
+    """Return a function that applies one panel of ``num_vectors`` to any number of rows."""
+    panel_size = LANES * num_vectors
+    part = min(num_vectors, TILE_VECTORS)
+    load_one = _make_load_tile(num_vectors, 1)
+    load_two = _make_load_tile(part, 2)
+    load_four = _make_load_tile(part, 4)
+
+    @jit
+    def panel(
+        params, w_at, k_size, init, init_at, init_stride, xs, x_at, x_stride, ys, y_at, y_stride,
+        num_rows,
+    ):  # fmt: skip
+        row = 0
+        if TILE_ROWS == 4:
+            while row + 4 <= num_rows:
+                for v in range(0, panel_size, LANES * part):
+                    tile = load_four(init, init_at + row * init_stride + v, init_stride)
+                    x = x_at + row * x_stride
+                    tile = dot(tile, params, w_at + v, panel_size, xs, x, x_stride, k_size)
+                    store_tile(tile, ys, y_at + row * y_stride + v, y_stride)
+                row += 4
+        while row + 2 <= num_rows:
+            for v in range(0, panel_size, LANES * part):
+                tile = load_two(init, init_at + row * init_stride + v, init_stride)
+                x = x_at + row * x_stride
+                tile = dot(tile, params, w_at + v, panel_size, xs, x, x_stride, k_size)
+                store_tile(tile, ys, y_at + row * y_stride + v, y_stride)
+            row += 2
+        if row < num_rows:
+            tile = load_one(init, init_at + row * init_stride, 0)
+            x = x_at + row * x_stride
+            tile = dot(tile, params, w_at, panel_size, xs, x, 0, k_size)
+            store_tile(tile, ys, y_at + row * y_stride, 0)
+
+    return panel
+
+
+_panel_of_four, _panel_of_two, _panel_of_one = (_make_panel(width) for width in (PANEL, 2, 1))
+
+
+@jit
+def linear_rows(
+    params, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
+    ys, y_at, y_stride, num_rows,
+):  # fmt: skip
+    """Apply a packed matrix to several rows.
+
+        ys[row] <- init[row] + W @ xs[row]
+
+    params   W (y_size, k_size) at w_at, packed; y_size a multiple of 16
+    init     rows of y_size floats, init_stride apart (0: one bias for all of them)
+    xs       rows of k_size floats, x_stride apart
+    ys       rows of y_size floats, y_stride apart
+    """
+    j = 0
+    while j + 4 * LANES <= y_size:
+        _panel_of_four(
+            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            ys, y_at + j, y_stride, num_rows,
+        )  # fmt: skip
+        w_at += 4 * LANES * k_size
+        j += 4 * LANES
+    if j + 2 * LANES <= y_size:
+        _panel_of_two(
+            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            ys, y_at + j, y_stride, num_rows,
+        )  # fmt: skip
+        w_at += 2 * LANES * k_size
+        j += 2 * LANES
+    if j < y_size:
+        _panel_of_one(
+            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            ys, y_at + j, y_stride, num_rows,
+        )  # fmt: skip

@@ -1,0 +1,454 @@
+"""Model and Stream: check what comes from outside, make one compiled call, return."""
+
+import operator
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm import storage
+from numlstm.build import aligned, build
+from numlstm.kernels.network import DONE, INPUT_NOT_FINITE, compile_run
+from numlstm.spec import Network, Weights
+
+Floats = NDArray[np.float32]
+
+_FLOAT32 = np.dtype(np.float32)
+
+# A state is saved as this header and the floats that are kept from step to step.
+_STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
+_STATE_MAGIC = b"numlstm1"
+
+# The difference to the source framework that is float32 rounding: |y - probe| <= this * (1 + |probe|).
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far the engine is from the outputs that the source framework gave.
+
+    largest_difference   max |y - expected| over all probes
+    ok                   every |y - expected| <= TOLERANCE * (1 + |expected|)
+    """
+
+    num_probes: int
+    num_outputs: int
+    largest_difference: float
+    ok: bool
+
+
+class Model:
+    """A network with its weights, ready to run. Immutable; threads may share it.
+
+    Get one from `load` or `from_torch`.
+
+    Attributes
+    ----------
+    network : Network
+        The layers.
+    labels : tuple of str
+        Names of the outputs, or empty.
+    tokenizer : str or None
+        The text of a tokenizer.json.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._program = build(weights.network, weights.tensors)
+        self._run = compile_run()
+
+    @property
+    def network(self) -> Network:
+        return self._weights.network
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._weights.labels
+
+    @property
+    def tokenizer(self) -> str | None:
+        return self._weights.tokenizer
+
+    @property
+    def input_size(self) -> int:
+        return self.network.input_size
+
+    @property
+    def output_size(self) -> int:
+        return self.network.output_size
+
+    @property
+    def vocab_size(self) -> int | None:
+        """The number of token ids, or None if the model reads vectors."""
+        return self.network.vocab_size
+
+    def stream(self) -> "Stream":
+        """Return a new stream, in the initial state."""
+        return Stream(self)
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Run a whole sequence from the initial state; see `Stream.run`."""
+        return self.stream().run(xs, out)
+
+    def save(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
+        """Write the model to one .safetensors file, or leave what is there untouched.
+
+        Parameters
+        ----------
+        dtype : str, optional
+            The type of the stored weights. Only "float32" for now.
+        """
+        _check_dtype("float32" if dtype is None else dtype)
+        storage.save(self._weights, path)
+
+    def verify(self) -> Verification:
+        """Run the probes of the model: inputs with the outputs that its source framework gave."""
+        largest, num_outputs, ok = 0.0, 0, True
+        for probe in self._weights.probes:
+            ys = self.run(probe.xs)
+            difference = np.abs(ys - probe.ys)
+            allowed = TOLERANCE * (1 + np.abs(probe.ys))
+            largest = max(largest, float(difference.max()))
+            num_outputs += ys.size
+            ok = ok and bool((difference <= allowed).all())
+        return Verification(len(self._weights.probes), num_outputs, largest, ok)
+
+    def info(self) -> str:
+        """Return a description for people, several lines."""
+        network = self.network
+        reads = f"token ids below {self.vocab_size}" if network.reads_tokens else "vectors"
+        shape = "" if network.reads_tokens else f" of {self.input_size}"
+        lines = [f"reads {reads}{shape}, answers {self.output_size} numbers per step"]
+        for prefix, layer in network.named_layers():
+            numbers = sum(int(np.prod(shape)) for shape in layer.tensors().values())
+            lines.append(f"  {prefix:<12}{layer}  {numbers:,} weights")
+        numbers = sum(tensor.size for tensor in self._weights.tensors.values())
+        state = self._program.initial_state.nbytes
+        lines.append(f"{numbers:,} weights, {numbers * 4 / 1e6:.1f} MB in float32")
+        lines.append(f"{state:,} bytes of state per stream")
+        if self.labels:
+            lines.append(f"labels: {', '.join(self.labels)}")
+        lines.append(f"tokenizer: {'yes' if self.tokenizer else 'no'}")
+        if self._weights.probes:
+            lines.append(
+                f"{len(self._weights.probes)} probes from {self._weights.origin}, "
+                f"largest difference {self.verify().largest_difference:.1e}"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(layer) for layer in self.network.layers)
+        return f"<numlstm.Model {layers}>"
+
+
+class Stream:
+    """One sequence in progress: owns its state, shares the model's weights.
+
+    A stream belongs to one thread at a time. If a call raises, the stream is as it was before.
+    """
+
+    def __init__(self, model: Model) -> None:
+        program = model._program
+        self.model = model
+        self._run = model._run
+        self._plan = program.step.plan
+        self._params = program.params
+        self._state = aligned(program.step.state_size)
+        self._num_kept = program.initial_state.size
+        self._vocab_size = model.vocab_size
+        self._x_shape = (model.input_size,)
+        self._y_shape = (model.output_size,)
+        # A token id reaches the kernel as the bits of a float32.
+        self._token = np.zeros(1, np.int32)
+        self._token_bits = self._token.view(np.float32)
+        self.reset()
+
+    def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take one step.
+
+        Parameters
+        ----------
+        x : int or array of shape (input_size,)
+            A token id, or float32 numbers; other real numbers are converted.
+        out : float32 array of shape (output_size,), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (output_size,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x or out is not as above or holds a NaN or an infinity, or if numbers overflowed to
+            a NaN. The stream is as it was before.
+        """
+        if self._vocab_size is not None:
+            if type(x) is not int:
+                x = _token_id(x)
+            if not 0 <= x < self._vocab_size:
+                raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
+            self._token[0] = x
+            x = self._token_bits
+        elif not (
+            type(x) is np.ndarray
+            and x.dtype is _FLOAT32
+            and x.shape == self._x_shape
+            and x.flags.carray
+        ):
+            x = _as_floats("x", x, self._x_shape)
+        if out is None:
+            out = np.empty(self._y_shape, _FLOAT32)
+        elif not (
+            type(out) is np.ndarray
+            and out.dtype is _FLOAT32
+            and out.shape == self._y_shape
+            and out.flags.carray
+        ):
+            _check_out(out, self._y_shape)
+        status = self._run(self._plan, self._params, self._state, x, out)
+        if status != DONE:
+            _raise("x", x, status)
+        return out
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take T steps in one call, without the GIL; the same bits as T calls of `step`.
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+        out : float32 array of shape (T, output_size), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (T, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
+        """
+        xs = self._check_xs(xs)
+        num_steps = len(xs)
+        y_shape = (num_steps, *self._y_shape)
+        if out is None:
+            out = np.empty(y_shape, _FLOAT32)
+        else:
+            _check_out(out, y_shape)
+            if np.may_share_memory(xs, out):
+                xs = xs.copy()
+        # The steps run on a copy, which replaces the state when all are done.
+        layout = self.model._program.block
+        state = aligned(layout.state_size)
+        state[: self._num_kept] = self._state[: self._num_kept]
+        # A call reads about a gigabyte of weights, 10 to 30 ms: that is how long Ctrl-C waits.
+        stride = min(max(2**28 // max(self._params.size, 1), 64), 2**16)
+        for t in range(0, num_steps, stride):
+            part = xs[t : t + stride]
+            ys = out[t : t + stride]
+            status = self._run(layout.plan, self._params, state, part.reshape(-1), ys.reshape(-1))
+            if status != DONE:
+                _raise("xs", part, status)
+        self._state[: self._num_kept] = state[: self._num_kept]
+        return out
+
+    def reset(self) -> None:
+        """Return to the initial state."""
+        self._state[: self._num_kept] = self.model._program.initial_state
+
+    def copy(self) -> Self:
+        """Return a new stream that continues from here on its own."""
+        twin = type(self)(self.model)
+        twin._state[: self._num_kept] = self._state[: self._num_kept]
+        return twin
+
+    @property
+    def state(self) -> dict[str, Floats]:
+        """Copies of the h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,)."""
+        names = self.model._program.state_names
+        return {name: self._state[at : at + size].copy() for name, (at, size) in names.items()}
+
+    def save_state(self) -> bytes:
+        """Return the state as bytes; `load_state` continues from them, in any process."""
+        kept = self._state[: self._num_kept].astype("<f4").tobytes()
+        fingerprint = self.model._weights.fingerprint
+        checksum = zlib.crc32(kept)
+        return _STATE_HEADER.pack(_STATE_MAGIC, fingerprint, len(kept), checksum) + kept
+
+    def load_state(self, blob: bytes) -> None:
+        """Continue from what `save_state` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a saved state, is damaged, or is another model's.
+        """
+        if not isinstance(blob, bytes | bytearray | memoryview):
+            raise TypeError(f"the state is {type(blob).__name__}, expected bytes of save_state")
+        blob = bytes(blob)
+        if len(blob) < _STATE_HEADER.size or not blob.startswith(_STATE_MAGIC):
+            raise ValueError("the state was not written by save_state of this version")
+        _, fingerprint, size, checksum = _STATE_HEADER.unpack_from(blob)
+        kept = blob[_STATE_HEADER.size :]
+        if fingerprint != self.model._weights.fingerprint:
+            raise ValueError("the state is another model's; load it with the model that saved it")
+        if len(kept) != size or size != 4 * self._num_kept or zlib.crc32(kept) != checksum:
+            raise ValueError("the state is damaged: its length or checksum is wrong")
+        self._state[: self._num_kept] = np.frombuffer(kept, "<f4")
+
+    def _check_xs(self, xs: ArrayLike) -> NDArray[Any]:
+        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
+        if self._vocab_size is None:
+            return _as_floats("xs", xs, (-1, *self._x_shape))
+        ids = np.asarray(xs)
+        if ids.size == 0 and ids.ndim == 1:
+            ids = ids.astype(np.int32)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"xs is of {ids.dtype}, expected integer token ids")
+        if ids.ndim != 1:
+            raise ValueError(f"xs has shape {ids.shape}, model expects (T,) token ids")
+        outside = (ids < 0) | (ids >= self._vocab_size)
+        if outside.any():
+            t = int(outside.argmax())
+            raise ValueError(
+                f"token id {ids[t]} at xs[{t}] is outside 0 <= id < {self._vocab_size}"
+            )
+        return np.ascontiguousarray(ids, np.int32).view(np.float32)
+
+    def __repr__(self) -> str:
+        return f"<numlstm.Stream of {self.model!r}>"
+
+
+def load(name: str | os.PathLike[str], dtype: str = "float32") -> Model:
+    """Load a bundled model by its name, or a .safetensors file by its path.
+
+    Parameters
+    ----------
+    name : str or path
+        "sentiment", for example, or a path that `Model.save` wrote to.
+    dtype : str
+        The type of the weights in memory. Only "float32" for now.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model or file.
+    WeightsError
+        If the file is truncated, altered, or not of numlstm.
+    """
+    _check_dtype(dtype)
+    return Model(storage.load(storage.find(name)))
+
+
+def from_torch(
+    *modules: Any,
+    layers: Any = None,
+    labels: tuple[str, ...] = (),
+    tokenizer: str | None = None,
+) -> Model:
+    """Convert PyTorch modules, or a state dict, to a model, and check it against PyTorch.
+
+    Parameters
+    ----------
+    *modules : torch.nn.Module or str
+        Modules in forward order; "last", "mean" or "max" for pooling over time. Or one state dict.
+    layers : str or list, optional
+        Only with a state dict: what its tensors are, as
+        ``"embed:Embedding lstm:LSTM mean head:Linear softmax"`` (see `numlstm.convert.torch`).
+    labels : tuple of str
+        Names of the outputs.
+    tokenizer : str, optional
+        The text of a tokenizer.json.
+
+    Returns
+    -------
+    Model
+        `Model.verify` tells how far it is from PyTorch on random input; it was within `TOLERANCE`.
+
+    Raises
+    ------
+    WeightsError
+        If something cannot be converted (everything that cannot is listed), or if the result
+        differs from PyTorch.
+    """
+    from numlstm.convert.torch import convert
+
+    return checked(convert(modules, layers=layers, labels=labels, tokenizer=tokenizer))
+
+
+def checked(weights: Weights) -> Model:
+    """Return the model of a conversion, or raise if it differs from the source framework."""
+    model = Model(weights)
+    verification = model.verify()
+    storage.log.info(
+        "converted from %s; largest difference on %d outputs of random input: %.1e",
+        weights.origin,
+        verification.num_outputs,
+        verification.largest_difference,
+    )
+    if not verification.ok:
+        raise storage.WeightsError(
+            f"the converted model differs from {weights.origin} by "
+            f"{verification.largest_difference:.1e} on random input, more than rounding explains"
+        )
+    return model
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype != "float32":
+        raise ValueError(f"dtype is {dtype!r}, expected 'float32'")
+
+
+def _token_id(x: Any) -> int:
+    if isinstance(x, bool | np.bool_):
+        raise TypeError(f"x is {x!r}, expected an integer token id")
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise TypeError(f"x is {type(x).__name__}, expected an integer token id") from None
+
+
+def _as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """Return x as a contiguous float32 array of a shape, -1 for any length."""
+    array = np.asarray(x)
+    fits = array.ndim == len(shape) and all(
+        size in (-1, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = f"({', '.join('T' if size == -1 else str(size) for size in shape)},)"
+        expected = expected if len(shape) == 1 else expected[:-2] + ")"
+        raise ValueError(f"{name} has shape {array.shape}, model expects {expected}")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is of {array.dtype}, expected float32")
+    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the kernel refuses
+        return np.require(array, _FLOAT32, ["C", "A", "W", "E"])
+
+
+def _check_out(out: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is {type(out).__name__}, expected a float32 array")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}")
+    if out.dtype != _FLOAT32:
+        raise TypeError(f"out is of {out.dtype}, expected float32")
+    if not out.flags.carray:
+        raise ValueError("out must be contiguous, aligned and writeable")
+
+
+def _raise(name: str, x: Floats, status: int) -> None:
+    if status == INPUT_NOT_FINITE:
+        bad = np.argwhere(~np.isfinite(x))[0]
+        at = ", ".join(str(index) for index in bad)
+        raise ValueError(f"{name}[{at}] is {x[tuple(bad)]}, expected finite numbers")
+    raise ValueError(
+        f"{name} made the network overflow to NaN; scale the input as the model was trained on"
+    )
