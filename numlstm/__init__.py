@@ -1,5 +1,6 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
+from numlstm.diagnostics import diagnose, warmup
 from numlstm.model import Model, Stream, Verification, from_torch, load
 from numlstm.spec import (
     GRU,
@@ -36,7 +37,9 @@ __all__ = [
     "Verification",
     "WeightsError",
     "bundled",
+    "diagnose",
     "from_torch",
     "load",
     "pipeline",
+    "warmup",
 ]

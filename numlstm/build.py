@@ -4,7 +4,9 @@ The fast layouts are derived here, once, and nothing else knows them. `hidden_si
 buffer are padded to multiples of 16 with zeros.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +70,7 @@ class _Builder:
         self.state_names: dict[str, tuple[int, int]] = {}
         self.buffer_sizes: list[int] = []  # of one row
         self.operations: list[dict[int, int]] = []
-        self.x_buffer = -1  # the buffer that holds the output of the layer before
+        self.last_buffer = -1  # holds the output of the operation before
 
     def param(self, values: Floats) -> int:
         """Append weights, padded to 16 floats; return where they are."""
@@ -86,22 +88,29 @@ class _Builder:
         self.state_size += values.size
         return at
 
-    def add(
-        self, kind: int, x_size: int, y_size: int, *, in_place: bool = False, **at: int
+    def add(self, kind: int, x_size: int, y_size: int, **columns_by_name: int) -> None:
+        """Append an operation that reads the last buffer and writes a new one."""
+        self.buffer_sizes.append(_padded(y_size))
+        self._append(kind, x_size, y_size, len(self.buffer_sizes) - 1, columns_by_name)
+
+    def add_in_place(self, kind: int, x_size: int, y_size: int, **columns_by_name: int) -> None:
+        """Append an operation that changes the last buffer."""
+        self._append(kind, x_size, y_size, self.last_buffer, columns_by_name)
+
+    def _append(
+        self, kind: int, x_size: int, y_size: int, y_buffer: int, columns_by_name: dict[str, int]
     ) -> None:
-        """Append an operation that reads the last buffer and writes a new one, or the same."""
-        x_buffer = self.x_buffer
-        if not in_place:
-            self.buffer_sizes.append(_padded(y_size))
-            self.x_buffer = len(self.buffer_sizes) - 1
         operation = {
             columns.KIND: kind,
             columns.X_SIZE: x_size,
             columns.Y_SIZE: y_size,
-            columns.X_AT: x_buffer,
-            columns.Y_AT: self.x_buffer,
+            columns.X_AT: self.last_buffer,
+            columns.Y_AT: y_buffer,
         }
-        self.operations.append(operation | {getattr(columns, name): v for name, v in at.items()})
+        for name, value in columns_by_name.items():
+            operation[getattr(columns, name)] = value
+        self.operations.append(operation)
+        self.last_buffer = y_buffer
 
     def layout(self, num_rows: int) -> Layout:
         """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
@@ -117,6 +126,7 @@ class _Builder:
                     row[stride] = self.buffer_sizes[buffer]
         plan[0, columns.BLOCK_ROWS] = num_rows
         plan[0, columns.STATE_SIZE] = self.state_size
+        plan[0, columns.NUM_ROWS] = len(plan)
         plan.flags.writeable = False
         return Layout(plan, int(starts[-1]))
 
@@ -138,7 +148,7 @@ def build(network: spec.Network, tensors: spec.Tensors) -> Program:
                 if operation[columns.KIND] in _CELLS and column in operation:
                     at = operation[column]
                     builder.state_names[f"{prefix}.{name}"] = (at, layer.output_size)
-    builder.add(columns.OUTPUT, network.output_size, network.output_size, in_place=True)
+    builder.add_in_place(columns.OUTPUT, network.output_size, network.output_size)
     params = aligned(builder.params_size)
     if builder.params:
         np.concatenate(builder.params, out=params)
@@ -244,7 +254,7 @@ def _add_linear(builder: _Builder, layer: spec.Linear, own: spec.Tensors) -> Non
 
 def _add_elementwise(builder: _Builder, size: int, function: str) -> None:
     function_id = FUNCTIONS[function]
-    builder.add(columns.ACTIVATION, size, _padded(size), in_place=True, FUNCTION=function_id)
+    builder.add_in_place(columns.ACTIVATION, size, _padded(size), FUNCTION=function_id)
 
 
 def _add_activation(builder: _Builder, layer: spec.Activation, own: spec.Tensors) -> None:
@@ -252,7 +262,7 @@ def _add_activation(builder: _Builder, layer: spec.Activation, own: spec.Tensors
 
 
 def _add_softmax(builder: _Builder, layer: spec.Softmax, own: spec.Tensors) -> None:
-    builder.add(columns.SOFTMAX, layer.input_size, _padded(layer.input_size), in_place=True)
+    builder.add_in_place(columns.SOFTMAX, layer.input_size, _padded(layer.input_size))
 
 
 def _add_layer_norm(builder: _Builder, layer: spec.LayerNorm, own: spec.Tensors) -> None:
@@ -277,7 +287,7 @@ def _add_pooling(builder: _Builder, layer: spec.Pooling, own: spec.Tensors) -> N
     # The last value of a stream is the output of the layer before.
 
 
-_ADD = {
+_ADD: dict[type[spec.Layer], Callable[[_Builder, Any, spec.Tensors], None]] = {
     spec.Embedding: _add_embedding,
     spec.RNN: _add_recurrent,
     spec.GRU: _add_recurrent,

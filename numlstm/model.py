@@ -1,9 +1,11 @@
 """Model and Stream: check what comes from outside, make one compiled call, return."""
 
+import logging
 import operator
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,18 +14,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm import storage
 from numlstm.build import aligned, build
-from numlstm.kernels.network import DONE, INPUT_NOT_FINITE, compile_run
-from numlstm.spec import Network, Weights
+from numlstm.kernels.network import (
+    DONE,
+    INPUT_NOT_FINITE,
+    NOT_CONTIGUOUS,
+    argument,
+    compile_run,
+)
+from numlstm.spec import Network, Weights, WeightsError
 
 Floats = NDArray[np.float32]
 
+_log = logging.getLogger("numlstm")
+
 _FLOAT32 = np.dtype(np.float32)
+_ndarray = np.ndarray
 
 # A state is saved as this header and the floats that are kept from step to step.
 _STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
 _STATE_MAGIC = b"numlstm1"
 
-# The difference to the source framework that is float32 rounding: |y - probe| <= this * (1 + |probe|).
+# What float32 rounding explains: |y - expected| <= TOLERANCE * (1 + |expected|).
 TOLERANCE = 1e-5
 
 
@@ -154,9 +165,6 @@ class Stream:
     def __init__(self, model: Model) -> None:
         program = model._program
         self.model = model
-        self._run = model._run
-        self._plan = program.step.plan
-        self._params = program.params
         self._state = aligned(program.step.state_size)
         self._num_kept = program.initial_state.size
         self._vocab_size = model.vocab_size
@@ -165,6 +173,12 @@ class Stream:
         # A token id reaches the kernel as the bits of a float32.
         self._token = np.zeros(1, np.int32)
         self._token_bits = self._token.view(np.float32)
+        self._checked_out: Floats | None = None
+        # What every step passes to the kernel.
+        self._run = model._run
+        self._plan_at = argument(program.step.plan)
+        self._params_at = argument(program.params)
+        self._state_at = argument(self._state)
         self.reset()
 
     def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
@@ -194,24 +208,17 @@ class Stream:
                 raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
             self._token[0] = x
             x = self._token_bits
-        elif not (
-            type(x) is np.ndarray
-            and x.dtype is _FLOAT32
-            and x.shape == self._x_shape
-            and x.flags.carray
-        ):
+        elif type(x) is not _ndarray or x.dtype is not _FLOAT32 or x.shape != self._x_shape:
             x = _as_floats("x", x, self._x_shape)
         if out is None:
             out = np.empty(self._y_shape, _FLOAT32)
-        elif not (
-            type(out) is np.ndarray
-            and out.dtype is _FLOAT32
-            and out.shape == self._y_shape
-            and out.flags.carray
-        ):
+        elif out is not self._checked_out:
             _check_out(out, self._y_shape)
-        status = self._run(self._plan, self._params, self._state, x, out)
+            self._checked_out = out
+        status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
         if status != DONE:
+            if status == NOT_CONTIGUOUS:
+                return self.step(np.ascontiguousarray(x), out)
             _raise("x", x, status)
         return out
 
@@ -244,15 +251,17 @@ class Stream:
             if np.may_share_memory(xs, out):
                 xs = xs.copy()
         # The steps run on a copy, which replaces the state when all are done.
-        layout = self.model._program.block
-        state = aligned(layout.state_size)
+        program = self.model._program
+        state = aligned(program.block.state_size)
         state[: self._num_kept] = self._state[: self._num_kept]
+        plan_at, state_at = argument(program.block.plan), argument(state)
         # A call reads about a gigabyte of weights, 10 to 30 ms: that is how long Ctrl-C waits.
-        stride = min(max(2**28 // max(self._params.size, 1), 64), 2**16)
+        stride = min(max(2**28 // max(program.params.size, 1), 64), 2**16)
         for t in range(0, num_steps, stride):
             part = xs[t : t + stride]
             ys = out[t : t + stride]
-            status = self._run(layout.plan, self._params, state, part.reshape(-1), ys.reshape(-1))
+            x, y = part.reshape(-1), ys.reshape(-1)
+            status = self._run(plan_at, self._params_at, state_at, x, y)
             if status != DONE:
                 _raise("xs", part, status)
         self._state[: self._num_kept] = state[: self._num_kept]
@@ -348,8 +357,9 @@ def load(name: str | os.PathLike[str], dtype: str = "float32") -> Model:
 
 def from_torch(
     *modules: Any,
-    layers: Any = None,
-    labels: tuple[str, ...] = (),
+    layers: str | Sequence[str] | None = None,
+    key: str | None = None,
+    labels: Sequence[str] = (),
     tokenizer: str | None = None,
 ) -> Model:
     """Convert PyTorch modules, or a state dict, to a model, and check it against PyTorch.
@@ -357,11 +367,15 @@ def from_torch(
     Parameters
     ----------
     *modules : torch.nn.Module or str
-        Modules in forward order; "last", "mean" or "max" for pooling over time. Or one state dict.
-    layers : str or list, optional
-        Only with a state dict: what its tensors are, as
-        ``"embed:Embedding lstm:LSTM mean head:Linear softmax"`` (see `numlstm.convert.torch`).
-    labels : tuple of str
+        Modules in forward order; "last", "mean" or "max" for pooling over time. Or one state dict,
+        or the path of a .pt file with one, which is only read with ``weights_only=True``.
+    layers : str or list of str, optional
+        Only with a state dict: what its tensors are, in forward order, for example
+        ``"embed:Embedding lstm:LSTM mean head:Linear softmax"``. Before the colon is the name in
+        the state dict; options stand in brackets: ``rnn:RNN(nonlinearity=relu)``.
+    key : str, optional
+        Only with a file: where in it the state dict is, ``"model_state_dict"`` for example.
+    labels : list of str
         Names of the outputs.
     tokenizer : str, optional
         The text of a tokenizer.json.
@@ -369,31 +383,43 @@ def from_torch(
     Returns
     -------
     Model
-        `Model.verify` tells how far it is from PyTorch on random input; it was within `TOLERANCE`.
+        On random input it differs from PyTorch by no more than `TOLERANCE`; `Model.verify` and the
+        log tell how much.
 
     Raises
     ------
     WeightsError
         If something cannot be converted (everything that cannot is listed), or if the result
         differs from PyTorch.
-    """
-    from numlstm.convert.torch import convert
+    ImportError
+        If PyTorch is not installed.
 
-    return checked(convert(modules, layers=layers, labels=labels, tokenizer=tokenizer))
+    Examples
+    --------
+    >>> model = numlstm.from_torch(net.embed, net.lstm, "mean", net.head)
+    >>> model.save("model.safetensors")
+    """
+    try:
+        from numlstm.convert.torch import convert
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "converting from PyTorch needs PyTorch; install it with: pip install 'numlstm[torch]'"
+        ) from error
+    return checked(convert(modules, layers=layers, key=key, labels=labels, tokenizer=tokenizer))
 
 
 def checked(weights: Weights) -> Model:
     """Return the model of a conversion, or raise if it differs from the source framework."""
     model = Model(weights)
     verification = model.verify()
-    storage.log.info(
+    _log.info(
         "converted from %s; largest difference on %d outputs of random input: %.1e",
         weights.origin,
         verification.num_outputs,
         verification.largest_difference,
     )
     if not verification.ok:
-        raise storage.WeightsError(
+        raise WeightsError(
             f"the converted model differs from {weights.origin} by "
             f"{verification.largest_difference:.1e} on random input, more than rounding explains"
         )

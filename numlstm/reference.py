@@ -29,7 +29,7 @@ def relu(x: Doubles) -> Doubles:
 def softmax(x: Doubles) -> Doubles:
     """exp(x) / sum(exp(x)) over the last axis."""
     e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+    return np.asarray(e / e.sum(-1, keepdims=True))
 
 
 FUNCTIONS: dict[str, Callable[[Doubles], Doubles]] = {
@@ -76,7 +76,7 @@ def _feed_forward(layer: spec.Layer, own: dict[str, Doubles], xs: Doubles) -> Do
         case spec.LayerNorm():
             centred = xs - xs.mean(-1, keepdims=True)
             normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
-            return normed * own.get("weight", 1.0) + own.get("bias", 0.0)
+            return np.asarray(normed * own.get("weight", 1.0) + own.get("bias", 0.0))
         case spec.Activation():
             return FUNCTIONS[layer.function](xs)
         case spec.Softmax():

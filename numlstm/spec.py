@@ -257,6 +257,14 @@ class Network:
     def output_size(self) -> int:
         return self.layers[-1].output_size
 
+    def accepts(self, xs: NDArray[Any]) -> bool:
+        """Tell whether xs, not empty, can be run: int32 ids (T,) or finite float32 (T, I)."""
+        if self.vocab_size is not None:
+            known = xs.ndim == 1 and xs.dtype == np.int32 and xs.size > 0
+            return bool(known and xs.min() >= 0 and xs.max() < self.vocab_size)
+        known = xs.ndim == 2 and xs.shape[1] == self.input_size and xs.dtype == np.float32
+        return bool(known and xs.size > 0 and np.isfinite(xs).all())
+
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield each layer with the prefix of its tensors' names."""
         offset = 1 if self.reads_tokens else 0
@@ -366,19 +374,7 @@ class Weights:
         if self.labels and len(self.labels) != size:
             problems.append(f"{len(self.labels)} labels for an output of {size}")
         for n, probe in enumerate(self.probes):
-            if self.network.reads_tokens:
-                inputs_fit = (
-                    probe.xs.ndim == 1
-                    and probe.xs.dtype == np.int32
-                    and ((0 <= probe.xs) & (probe.xs < (self.network.vocab_size or 0))).all()
-                )
-            else:
-                inputs_fit = (
-                    probe.xs.shape[1:] == (self.network.input_size,)
-                    and probe.xs.dtype == np.float32
-                    and bool(np.isfinite(probe.xs).all())
-                )
-            if not inputs_fit or not len(probe.xs):
+            if not self.network.accepts(probe.xs):
                 problems.append(f"probe {n}: xs {probe.xs.dtype}{probe.xs.shape} is not an input")
             elif probe.ys.shape != (len(probe.xs), size) or probe.ys.dtype != np.float32:
                 problems.append(

@@ -14,9 +14,7 @@ their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. Its metadata, a
 
 import hashlib
 import json
-import logging
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +23,6 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from numlstm.spec import Network, Probe, Weights, WeightsError
-
-log = logging.getLogger("numlstm")
 
 _FORMAT = "numlstm"
 _VERSION = "1"
@@ -78,16 +74,12 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
         metadata["tokenizer.json"] = weights.tokenizer
     metadata["sha256"] = _digest(metadata, tensors)
     target = Path(path)
-    data = safetensors.numpy.save(tensors, metadata)
-    file = tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, delete=False)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with file:
-            file.write(data)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
-    except BaseException:
-        os.unlink(file.name)
-        raise
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
@@ -114,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Weights:
     found = metadata.pop("sha256", None)
     if found != _digest(metadata, tensors):
         raise WeightsError(f"{path}: the file was altered: its checksum does not match")
-    probes = []
+    probes: list[Probe] = []
     while (name := f"probes.{len(probes)}.xs") in tensors:
         ys = tensors.pop(f"probes.{len(probes)}.ys", None)
         if ys is None:

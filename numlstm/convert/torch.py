@@ -16,10 +16,11 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from numlstm import spec
@@ -38,17 +39,19 @@ _WORDS: dict[str, Any] = {
 _NUM_PROBES = 3
 _PROBE_STEPS = 24
 
-Step = nn.Module | str  # a module, or the name of a pooling
+Step: TypeAlias = nn.Module | str  # a module, or the name of a pooling
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 def convert(
     modules: Sequence[Any],
     *,
     layers: str | Sequence[str] | None = None,
+    key: str | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
 ) -> Weights:
-    """Convert modules in forward order, or one state dict; see `numlstm.from_torch`.
+    """Convert modules in forward order, a state dict, or a .pt file; see `numlstm.from_torch`.
 
     The probes are random inputs and what the modules themselves answer.
 
@@ -57,14 +60,18 @@ def convert(
     WeightsError
         Lists everything that cannot be converted.
     """
-    if len(modules) == 1 and isinstance(modules[0], Mapping):
+    source = modules[0] if len(modules) == 1 else None
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and source not in POOLINGS):
+        source = read_state_dict(source, key)
+    elif key is not None:
+        raise WeightsError("key is for a .pt file")
+    if isinstance(source, Mapping):
         if layers is None:
             raise WeightsError(
-                "a state dict does not say what its layers are; pass "
-                'layers="embed:Embedding lstm:LSTM head:Linear", for example. '
-                f"It holds: {', '.join(modules[0])}"
+                "a state dict does not say what its layers are; describe them, for example as "
+                f'"embed:Embedding lstm:LSTM head:Linear". It holds: {", ".join(source)}'
             )
-        steps = _steps_of_state_dict(modules[0], layers)
+        steps = _steps_of_state_dict(source, layers)
     elif layers is not None:
         raise WeightsError("layers is for a state dict; modules describe themselves")
     else:
@@ -143,18 +150,16 @@ def _flatten(modules: Sequence[Any]) -> list[Step]:
     return steps
 
 
-def _translate(steps: Sequence[Step]) -> tuple[Network, dict[str, np.ndarray]]:
+def _translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
     problems: list[str] = []
     layers: list[Layer] = []
-    contents: list[dict[str, np.ndarray]] = []
+    contents: list[Arrays] = []
     for n, step in enumerate(steps):
         if isinstance(step, str):
             if not layers:
                 problems.append(f"{n}: {step} has nothing before it to pool")
                 continue
-            found: list[tuple[Layer, dict[str, np.ndarray]]] = [
-                (spec.Pooling(layers[-1].output_size, step), {})
-            ]
+            found: list[tuple[Layer, Arrays]] = [(spec.Pooling(layers[-1].output_size, step), {})]
         elif isinstance(step, _DROPPED):
             continue
         elif type(step) in _ACTIVATIONS or isinstance(step, nn.Softmax):
@@ -216,7 +221,7 @@ def _refusals(module: nn.Module) -> list[str]:
     return problems
 
 
-def _layers_of(module: nn.Module) -> list[tuple[Layer, dict[str, np.ndarray]]]:
+def _layers_of(module: nn.Module) -> list[tuple[Layer, Arrays]]:
     """Return the layers of one module, each with its tensors by their names within it."""
     own = {name: _array(tensor) for name, tensor in module.state_dict().items()}
     match module:
@@ -228,8 +233,8 @@ def _layers_of(module: nn.Module) -> list[tuple[Layer, dict[str, np.ndarray]]]:
         case nn.LayerNorm():
             size = module.normalized_shape[0]
             return [(spec.LayerNorm(size, module.eps, "weight" in own, "bias" in own), own)]
-    assert isinstance(module, nn.RNNBase)  # noqa: S101  what `_refusals` let through
-    found: list[tuple[Layer, dict[str, np.ndarray]]] = []
+    assert isinstance(module, nn.RNNBase)
+    found: list[tuple[Layer, Arrays]] = []
     size = module.input_size
     for n in range(module.num_layers):
         suffix = f"_l{n}"
@@ -245,8 +250,8 @@ def _layers_of(module: nn.Module) -> list[tuple[Layer, dict[str, np.ndarray]]]:
     return found
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).numpy().copy()
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy())
 
 
 # Probes -------------------------------------------------------------------------------------------
@@ -283,7 +288,9 @@ def _apply(step: Step, xs: torch.Tensor) -> torch.Tensor:
         case nn.RNNBase():
             # Without a batch axis, so that batch_first does not matter.
             return step(xs)[0]
-    return step(xs)
+        case nn.Module():
+            return step(xs)
+    raise WeightsError(f"no pooling {step!r}")
 
 
 # State dicts --------------------------------------------------------------------------------------

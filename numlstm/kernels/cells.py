@@ -1,8 +1,9 @@
 """The recurrent cells, as the textbook has them, on vectors of 16 units."""
 
+from numpy import float32
+
 from numlstm.kernels.activations import sigmoid, tanh
 from numlstm.kernels.simd import jit, splat
-from numpy import float32
 
 _ONE = float32(1.0)
 

@@ -3,11 +3,15 @@
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
+import numpy as np
 from numba import njit, types
 from numba.core import event
+from numpy.typing import NDArray
 
 from numlstm.kernels.layers import (
     copy,
@@ -36,6 +40,7 @@ from numlstm.kernels.plan import (
     MAX,
     MEAN,
     NUM_COLUMNS,
+    NUM_ROWS,
     RNN,
     SOFTMAX,
     STATE_SIZE,
@@ -44,15 +49,22 @@ from numlstm.kernels.plan import (
 from numlstm.kernels.simd import jit, offset, pointer
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
-DONE, INPUT_NOT_FINITE, OUTPUT_NAN = range(3)
+DONE, NOT_CONTIGUOUS, INPUT_NOT_FINITE, OUTPUT_NAN = range(4)
 
+# The arrays that a stream owns are passed as addresses: unboxing an array costs 25 ns.
+_ADDRESS = types.uintp
 SIGNATURE = types.int64(
-    types.Array(types.int64, 2, "C", readonly=True),
-    types.Array(types.float32, 1, "C", readonly=True),
-    types.Array(types.float32, 1, "C"),
+    _ADDRESS,
+    _ADDRESS,
+    _ADDRESS,
     types.Array(types.float32, 1, "C", readonly=True),
     types.Array(types.float32, 1, "C"),
 )
+
+
+def argument(array: NDArray[Any]) -> Any:
+    """Return what `run` takes for plan, params or state; keep the array alive as long as it."""
+    return array if numba.config.DISABLE_JIT else array.ctypes.data
 
 
 @jit
@@ -82,20 +94,23 @@ def _make_run(sources):
     def run(plan, params, state, xs, ys):
         """Run T steps of a network, T = xs.size // X_SIZE; return DONE or why not.
 
-        plan     (L, NUM_COLUMNS), int64: input, operations, output (`plan.py`)
+        plan     (NUM_ROWS, NUM_COLUMNS), int64: input, operations, output (`plan.py`)
         params   weights, float32, 64-byte aligned
         state    float32: what is kept from step to step, room for a copy of it, work buffers
         xs       (T * X_SIZE,), float32; of a token model (T,), int32 ids in the bits of float32
         ys       (T * Y_SIZE,), float32, written
 
-        Nothing is checked but the numbers in xs and ys; sizes are the caller's to check.
+        Compiled, it takes the addresses of plan, params and state (`argument`). Nothing is checked
+        but the strides of xs and ys and the numbers in them; the rest is the caller's to check.
         """
-        sources  # noqa: B018  part of the cache's key: see `compile_run`
-        last = plan.shape[0] - 1
-        first = pointer(plan)
-        params, state = pointer(params), pointer(state)
+        sources  # noqa: B018  part of the cache's key: see `_hash_sources`
+        first = pointer(plan, np.int64)
+        params, state = pointer(params, np.float32), pointer(state, np.float32)
+        if (xs.size > 1 and xs.strides[0] != 4) or (ys.size > 1 and ys.strides[0] != 4):
+            return NOT_CONTIGUOUS
         num_steps = xs.size // first[X_SIZE]
-        xs, ys = pointer(xs), pointer(ys)
+        xs, ys = pointer(xs, np.float32), pointer(ys, np.float32)
+        last = first[NUM_ROWS] - 1
         block_rows = first[BLOCK_ROWS]
         state_size = first[STATE_SIZE]
         copy(state, 0, state, state_size, state_size)
@@ -153,7 +168,7 @@ class _Announcer(event.Listener):
         pass
 
 
-def compile_run():
+def compile_run() -> Callable[..., int]:
     """Return `run` for this CPU, from the cache or compiled anew, as a plain callable.
 
     What is returned skips Numba's dispatcher, which costs as much as a small step. It does not
@@ -169,3 +184,13 @@ def compile_run():
         if announcer.started:
             _log.info("compiled the kernels in %.1f s", time.perf_counter() - began)
     return next(iter(run.overloads.values())).entry_point
+
+
+def cache_state() -> tuple[str, bool]:
+    """Return the folder of the compiled kernels, and whether those for this CPU are in it."""
+    if numba.config.DISABLE_JIT:
+        return "(NUMBA_DISABLE_JIT: nothing is compiled)", False
+    cache = run._cache
+    key = cache._index_key(SIGNATURE, run.targetctx.codegen())
+    index = cache._cache_file._load_index()
+    return cache.cache_path, key in index

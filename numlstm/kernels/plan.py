@@ -26,4 +26,5 @@ FUNCTION = 12  # one of activations.FUNCTIONS
 # Only in the first row:
 BLOCK_ROWS = 13  # steps that fit in the buffers
 STATE_SIZE = 14  # what is kept from step to step is state[:STATE_SIZE]
-NUM_COLUMNS = 15
+NUM_ROWS = 15  # rows of the plan
+NUM_COLUMNS = 16

@@ -92,18 +92,23 @@ def emit_store(builder, pointer, at, value):
 
 
 # Memory -------------------------------------------------------------------------------------------
-# The entry point takes arrays, everything behind it bare pointers: an array is seven words and a
-# reference count, which costs 50 ns per call of a small kernel. In Python a pointer is the array.
+# Kernels work on bare pointers: an array is seven words and a reference count, which costs 50 ns
+# per call of a small kernel. In Python a pointer is a flat array.
 
 
-def pointer(a):
-    """Return a pointer to the first element of a contiguous array."""
+def pointer(a, dtype):
+    """Return a pointer to the first element of a contiguous array, or of an address.
+
+    a   an array; in compiled code also an integer, the address of an array of this dtype
+    """
     return a.reshape(-1)
 
 
-@lowered(pointer, lambda a: signature(types.CPointer(a.dtype), a))
-def _(context, builder, sig, a):
-    return context.make_array(sig.args[0])(context, builder, a).data
+@lowered(pointer, lambda a, dtype: signature(types.CPointer(dtype.dtype), a, dtype))
+def _(context, builder, sig, a, dtype):
+    if isinstance(sig.args[0], types.Array):
+        return context.make_array(sig.args[0])(context, builder, a).data
+    return builder.inttoptr(a, context.get_value_type(sig.return_type))
 
 
 def offset(p, n):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import overload
@@ -49,7 +49,7 @@ class Classifier:
         if problems:
             raise numlstm.WeightsError(f"the model cannot classify text: {', '.join(problems)}")
         try:
-            tokenizer = Tokenizer.from_str(model.tokenizer)
+            tokenizer = Tokenizer.from_str(model.tokenizer or "")
         except Exception as error:  # the library raises no narrower type
             raise numlstm.WeightsError(f"the tokenizer cannot be read: {error}") from error
         if tokenizer.get_vocab_size() > (model.vocab_size or 0):
@@ -70,8 +70,8 @@ class Classifier:
     @overload
     def __call__(self, text: str) -> Prediction: ...
     @overload
-    def __call__(self, text: Sequence[str]) -> list[Prediction]: ...
-    def __call__(self, text: str | Sequence[str]) -> Prediction | list[Prediction]:
+    def __call__(self, text: list[str] | tuple[str, ...]) -> list[Prediction]: ...
+    def __call__(self, text: str | list[str] | tuple[str, ...]) -> Prediction | list[Prediction]:
         """Classify a text, or each of a list.
 
         Raises
@@ -83,7 +83,7 @@ class Classifier:
             stream = self.stream()
             stream.feed(text)
             return stream.finish()
-        if not isinstance(text, Sequence) or isinstance(text, bytes | bytearray):
+        if not isinstance(text, list | tuple):
             raise TypeError(f"text is {type(text).__name__}, expected str or a list of str")
         predictions = []
         for n, item in enumerate(text):
@@ -102,7 +102,7 @@ class Classifier:
         stream = self.model.stream()
         for word in split_words(_check_text(text)):
             for token in self.encode_word(word):
-                yield self._tokenizer.id_to_token(token), self.prediction(stream.step(token))
+                yield self._tokenizer.id_to_token(token) or "", self.prediction(stream.step(token))
 
     def prediction(self, scores: NDArray[np.float32]) -> Prediction:
         """Return the label of the largest score."""

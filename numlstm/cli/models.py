@@ -1,0 +1,108 @@
+"""``numlstm list``, ``info``, ``convert``, ``verify``: model files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import numlstm
+from numlstm.cli import terminal
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A bundled model, or a .safetensors file.")
+]
+
+
+def list_models() -> None:
+    """List the bundled models.
+
+    [bold]Example[/bold]
+
+        numlstm list
+    """
+    table = Table("model", "size", "path")
+    for name, path in numlstm.bundled().items():
+        table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", str(path))
+    terminal.console.print(table)
+
+
+def info(model: ModelArgument) -> None:
+    """Describe a model: its layers, sizes, labels, and how exact it is.
+
+    [bold]Examples[/bold]
+
+        numlstm info sentiment
+
+        numlstm info model.safetensors
+    """
+    terminal.console.print(terminal.load(model).info(), markup=False)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A .pt file with a state dict.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    layers: Annotated[
+        str,
+        typer.Option(
+            "--layers",
+            "-l",
+            help='What its tensors are, in forward order: "embed:Embedding lstm:LSTM mean '
+            'head:Linear softmax". Before the colon is the name in the state dict.',
+        ),
+    ],
+    key: Annotated[
+        str | None, typer.Option("--key", help="Where in the file the state dict is.")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", help="Names of the outputs, separated by commas.")
+    ] = "",
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="A tokenizer.json to put into the file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the target.")] = False,
+) -> None:
+    """Convert a trained network to a numlstm file, and check it against its framework.
+
+    [bold]Examples[/bold]
+
+        numlstm convert model.pt model.safetensors --layers "lstm:LSTM head:Linear"
+
+        numlstm convert model.pt model.safetensors --layers "embed:Embedding lstm:LSTM max
+        head:Linear softmax" --labels negative,positive --tokenizer tokenizer.json
+    """
+    if target.exists() and not force:
+        raise typer.BadParameter(f"{target} exists; --force replaces it")
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} is not a file")
+    with terminal.waiting(f"converting {source}"):
+        model = numlstm.from_torch(
+            source,
+            layers=layers,
+            key=key,
+            labels=tuple(labels.split(",")) if labels else (),
+            tokenizer=None if tokenizer is None else tokenizer.read_text(encoding="utf-8"),
+        )
+        model.save(target)
+    terminal.console.print(model.info(), markup=False)
+
+
+def verify(model: ModelArgument) -> None:
+    """Run a model's probes: inputs with the outputs that its source framework gave.
+
+    Exits with 1 if this engine on this CPU answers anything else.
+
+    [bold]Example[/bold]
+
+        numlstm verify sentiment
+    """
+    loaded = terminal.load(model)
+    result = loaded.verify()
+    if not result.num_probes:
+        raise numlstm.WeightsError(f"{model} holds no probes, so nothing can be verified")
+    terminal.console.print(
+        f"{'ok' if result.ok else 'FAILED'}: {result.num_probes} probes, "
+        f"{result.num_outputs} outputs, largest difference {result.largest_difference:.1e}"
+    )
+    if not result.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,48 @@
+"""What the engine found on this machine, and its compilation ahead of time."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+
+import llvmlite.binding as llvm
+import numba
+
+from numlstm.kernels.network import cache_state, compile_run
+from numlstm.kernels.tiles import TILE_ROWS, TILE_VECTORS, cpu_features
+
+# What the vectors of 16 floats are split into, widest first.
+_REGISTERS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "NEON"), ("avx", "AVX"))
+
+
+def warmup() -> float:
+    """Compile the kernels for this CPU, or load them from the cache; return the seconds it took."""
+    began = time.perf_counter()
+    compile_run()
+    return time.perf_counter() - began
+
+
+def diagnose() -> dict[str, str]:
+    """Return what matters for speed and for a bug report: versions, CPU, cache, threads."""
+    features = cpu_features()
+    registers = next((name for feature, name in _REGISTERS if feature in features), "scalar")
+    # Without it every fma is a call into the C library: the same bits, many times slower.
+    fused = "yes" if features & {"fma", "neon"} else "NO: very slow on this CPU"
+    folder, is_cached = cache_state()
+    writable = os.access(folder, os.W_OK) or not os.path.exists(folder)  # noqa: PTH110
+    return {
+        "numlstm": version("numlstm"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numba": numba.__version__,
+        "llvm": ".".join(str(part) for part in llvm.llvm_version_info),
+        **{name: version(name) for name in ("numpy", "tokenizers", "safetensors")},
+        "CPU": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "registers": registers,
+        "fused multiply-add": fused,
+        "tile": f"{TILE_VECTORS} vectors x {TILE_ROWS} rows",
+        "kernel cache": folder,
+        "cache state": "ready" if is_cached else "empty: numlstm warmup fills it",
+        "cache writable": "yes" if writable else "NO: kernels are compiled in every process",
+        "threads": "1 (the engine starts none)",
+    }

@@ -1,0 +1,99 @@
+"""Fixtures that several test files use."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import numlstm
+from tests.cases import NETWORKS, random_weights
+
+ROOT = Path(numlstm.__file__).parent.parent
+
+# The first example may compile the kernels.
+settings.register_profile(
+    "numlstm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("numlstm")
+
+
+@lru_cache(maxsize=None)
+def model_of(name: str) -> numlstm.Model:
+    """Return the model of one of `NETWORKS`, with random weights."""
+    return numlstm.Model(random_weights(NETWORKS[name]))
+
+
+@pytest.fixture(params=NETWORKS)
+def model(request: pytest.FixtureRequest) -> numlstm.Model:
+    """A model of each of `NETWORKS`."""
+    return model_of(request.param)
+
+
+@pytest.fixture
+def float_model() -> numlstm.Model:
+    """Three numbers in, two out, with every kind of memory but c."""
+    return model_of("vectors")
+
+
+@pytest.fixture
+def token_model() -> numlstm.Model:
+    """Eleven token ids in, three probabilities out."""
+    return model_of("tokens")
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """What numlstm logs during the test."""
+    lines: list[str] = []
+
+    class _Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    logger = logging.getLogger("numlstm")
+    handler, level = _Keep(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+Python = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def python() -> Iterator[Python]:
+    """Start another Python that can import numlstm and the tests: ``python(*args, **environ)``."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, path: Path = ROOT, **environ: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, *args],
+            env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{ROOT}"} | environ,
+            cwd=path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def output_of(process: "subprocess.Popen[str]") -> str:
+    """Wait for a process of `python`; return what it wrote, or fail with its traceback."""
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return out
