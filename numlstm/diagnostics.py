@@ -1,9 +1,7 @@
 """What the engine found on this machine, and its compilation ahead of time."""
 
 import os
-import platform
 import time
-from importlib.metadata import version
 
 import llvmlite.binding as llvm
 import numba
@@ -24,6 +22,9 @@ def warmup() -> float:
 
 def diagnose() -> dict[str, str]:
     """Return what matters for speed and for a bug report: versions, CPU, cache, threads."""
+    import platform  # these two take 100 ms to import
+    from importlib.metadata import version
+
     features = cpu_features()
     registers = next((name for feature, name in _REGISTERS if feature in features), "scalar")
     # Without it every fma is a call into the C library: the same bits, many times slower.

@@ -151,6 +151,15 @@ class Model:
             )
         return "\n".join(lines)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._weights,)
+
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.network.layers)
         return f"<numlstm.Model {layers}>"
@@ -173,7 +182,6 @@ class Stream:
         # A token id reaches the kernel as the bits of a float32.
         self._token = np.zeros(1, np.int32)
         self._token_bits = self._token.view(np.float32)
-        self._checked_out: Floats | None = None
         # What every step passes to the kernel.
         self._run = model._run
         self._plan_at = argument(program.step.plan)
@@ -212,14 +220,18 @@ class Stream:
             x = _as_floats("x", x, self._x_shape)
         if out is None:
             out = np.empty(self._y_shape, _FLOAT32)
-        elif out is not self._checked_out:
+        elif (
+            type(out) is not _ndarray
+            or out.dtype is not _FLOAT32
+            or out.shape != self._y_shape
+            or not out.flags.carray
+        ):
             _check_out(out, self._y_shape)
-            self._checked_out = out
         status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
         if status != DONE:
             if status == NOT_CONTIGUOUS:
                 return self.step(np.ascontiguousarray(x), out)
-            _raise("x", x, status)
+            _raise("x", x, 0, status)
         return out
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
@@ -263,7 +275,7 @@ class Stream:
             x, y = part.reshape(-1), ys.reshape(-1)
             status = self._run(plan_at, self._params_at, state_at, x, y)
             if status != DONE:
-                _raise("xs", part, status)
+                _raise("xs", part, t, status)
         self._state[: self._num_kept] = state[: self._num_kept]
         return out
 
@@ -276,6 +288,14 @@ class Stream:
         twin = type(self)(self.model)
         twin._state[: self._num_kept] = self._state[: self._num_kept]
         return twin
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.model, self.save_state())
 
     @property
     def state(self) -> dict[str, Floats]:
@@ -332,6 +352,12 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"
+
+
+def _restore(model: Model, blob: bytes) -> Stream:
+    stream = model.stream()
+    stream.load_state(blob)
+    return stream
 
 
 def load(name: str | os.PathLike[str], dtype: str = "float32") -> Model:
@@ -470,10 +496,11 @@ def _check_out(out: Any, shape: tuple[int, ...]) -> None:
         raise ValueError("out must be contiguous, aligned and writeable")
 
 
-def _raise(name: str, x: Floats, status: int) -> None:
+def _raise(name: str, x: Floats, start: int, status: int) -> None:
+    """Raise what a status of the kernel means; x begins at index ``start`` of what was given."""
     if status == INPUT_NOT_FINITE:
         bad = np.argwhere(~np.isfinite(x))[0]
-        at = ", ".join(str(index) for index in bad)
+        at = ", ".join(str(index) for index in (bad[0] + start, *bad[1:]))
         raise ValueError(f"{name}[{at}] is {x[tuple(bad)]}, expected finite numbers")
     raise ValueError(
         f"{name} made the network overflow to NaN; scale the input as the model was trained on"

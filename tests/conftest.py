@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ settings.register_profile(
 settings.load_profile("numlstm")
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_of(name: str) -> numlstm.Model:
     """Return the model of one of `NETWORKS`, with random weights."""
     return numlstm.Model(random_weights(NETWORKS[name]))

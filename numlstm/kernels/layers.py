@@ -71,6 +71,7 @@ def read_input(op, xs, t, state, num_rows):
             for j in range(whole, size):
                 state[y_at + j] = xs[x_at + j]
             x = first_lanes(load(state, y_at + whole), size - whole, zero)
+            store(state, y_at + whole, x)
             products = fma(x, zero, products)
     return sum_lanes(products) == _ZERO
 

@@ -178,6 +178,16 @@ def _(context, builder, sig, p, at, v):
     return context.get_dummy_value()
 
 
+def emit_prefetch(builder, pointer, at):
+    """Ask for the cache line at ``pointer[at]``, of any address: a prefetch never faults."""
+    void, byte = ir.VoidType(), ir.IntType(8).as_pointer()
+    function_type = ir.FunctionType(void, [byte, _INT, _INT, _INT])
+    prefetch = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    address = builder.bitcast(builder.gep(pointer, [at]), byte)
+    for_read, keep, of_data = (ir.Constant(_INT, n) for n in (0, 3, 1))
+    builder.call(prefetch, [address, for_read, keep, of_data])
+
+
 def splat(x):
     """Return a vector with ``x`` (float32) in every lane."""
     return np.full(LANES, x, np.float32)

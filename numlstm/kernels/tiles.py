@@ -19,6 +19,7 @@ from numlstm.kernels.simd import (
     LANES,
     emit_fma,
     emit_load,
+    emit_prefetch,
     emit_splat,
     emit_store,
     f32x16,
@@ -31,6 +32,11 @@ from numlstm.kernels.simd import (
 )
 
 PANEL = 4  # vectors
+
+# One row does too little with a weight to hide the way from the L2 cache and beyond: asking for it
+# 1 KB ahead makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5. Narrower panels
+# and several rows gain nothing.
+PREFETCH = 256  # floats
 _INDEX = ir.IntType(64)
 
 
@@ -124,6 +130,9 @@ def accumulate(tile, weights, w_at, xs, x_at, x_stride):
 )
 def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
     num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
+    if num_rows == 1 and num_vectors == PANEL:
+        for v in range(num_vectors):
+            emit_prefetch(builder, weights, builder.add(w_at, _INDEX(LANES * v + PREFETCH)))
     vectors = [
         emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
         for v in range(num_vectors)

@@ -1,0 +1,1 @@
+"""Benchmarks of numlstm: ``python -m bench --help``."""

@@ -1,0 +1,34 @@
+"""numlstm's compiled `run`, called with a plan of one's choice."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.cases import Floats
+from numlstm.build import Layout, aligned
+from numlstm.kernels.network import DONE, argument
+from numlstm.model import Model
+
+
+class CompiledRun:
+    """``run(xs, ys)``: steps of a model from its initial state, in one compiled call.
+
+    Parameters
+    ----------
+    layout : Layout
+        ``model._program.step`` takes the steps one by one, every weight read for each;
+        ``model._program.block`` takes them in blocks of rows.
+    """
+
+    def __init__(self, model: Model, layout: Layout) -> None:
+        program = model._program
+        self._run = model._run
+        self._initial_state = program.initial_state
+        self.arrays = (layout.plan, program.params, aligned(layout.state_size))
+        self.arguments = tuple(argument(array) for array in self.arrays)
+
+    def __call__(self, xs: NDArray[np.float32], ys: Floats) -> None:
+        _, _, state = self.arrays
+        state[: self._initial_state.size] = self._initial_state
+        status = self._run(*self.arguments, xs.reshape(-1), ys.reshape(-1))
+        if status != DONE:
+            raise RuntimeError(f"the compiled run returned {status}, expected {DONE}")

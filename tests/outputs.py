@@ -1,0 +1,43 @@
+"""What the engine answers to fixed inputs, for tests that compare processes.
+
+``python -m tests.outputs FILE.npz all|small`` writes every output and how they were computed.
+"""
+
+import logging
+import sys
+
+import numba
+import numpy as np
+
+import numlstm
+from numlstm.kernels import tiles
+from numlstm.spec import Network
+from tests.cases import CASES, NETWORKS, random_input, random_weights
+
+SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes milliseconds for each
+
+
+def networks(which: str) -> dict[str, Network]:
+    if which == "small":
+        return NETWORKS
+    return NETWORKS | {case.id: case.network for case in CASES if case.num_layers == 1}
+
+
+def outputs(which: str) -> dict[str, np.ndarray]:
+    """Return the output of `run`, of steps, and the last state, of every network."""
+    compiled = not numba.config.DISABLE_JIT
+    results = {"how": np.array([compiled, tiles.TILE_VECTORS, tiles.TILE_ROWS])}
+    for name, network in networks(which).items():
+        model = numlstm.Model(random_weights(network))
+        xs = random_input(network, SMALL_STEPS)
+        stream = model.stream()
+        results[f"{name} run"] = stream.run(xs)
+        results |= {f"{name} {key}": value for key, value in stream.state.items()}
+        stream.reset()
+        results[f"{name} steps"] = np.stack([stream.step(x) for x in xs])
+    return results
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+    np.savez(sys.argv[1], **outputs(sys.argv[2]))

@@ -1,0 +1,201 @@
+"""The command line as a user meets it: answers on stdout, the rest on stderr, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import numlstm
+from tests.test_text import make_tokenizer, make_weights
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "tiny.safetensors"
+    numlstm.Model(make_weights()).save(path)
+    return path
+
+
+def numlstm_command(*arguments, stdin=None, code=0, **environment):
+    """Run the command in a process of its own, 200 columns wide; return (stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "numlstm", *map(str, arguments)],
+        input=stdin if stdin is not None else b"",
+        capture_output=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+        timeout=120,
+        check=False,
+    )
+    stdout, stderr = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, (done.returncode, stdout, stderr)
+    return stdout, stderr
+
+
+def test_classify_a_text(model_file):
+    stdout, stderr = numlstm_command("classify", "-m", model_file, "The movie was good.")
+    expected = numlstm.pipeline("sentiment", model_file)("The movie was good.")
+    label, score = stdout.split()[:2]
+    assert label == expected.label
+    assert score == f"{expected.score:.1%}"
+    assert stderr == ""
+
+
+def test_classify_as_json_keeps_the_text(model_file):
+    text = 'He said "Été 😀"'
+    stdout, _ = numlstm_command("classify", "-m", model_file, "--json", text)
+    expected = numlstm.pipeline("sentiment", model_file)(text)
+    answer = {"text": text, "label": expected.label, "score": round(expected.score, 6)}
+    assert json.loads(stdout) == answer
+
+
+def test_classify_lines_of_stdin_and_of_a_file(model_file, tmp_path):
+    texts = ["The movie was good.", "not good", "\ufffd bytes"]
+    raw = b"The movie was good.\r\n\n   \nnot good\n\xff bytes"
+    file = tmp_path / "lines.txt"
+    file.write_bytes(raw)
+    pipe = numlstm.pipeline("sentiment", model_file)
+    expected = [
+        {"text": text, "label": pipe(text).label, "score": round(pipe(text).score, 6)}
+        for text in texts
+    ]
+    for arguments, stdin in (
+        ([], raw),
+        (["--file", "-"], raw),
+        (["--file", file], None),
+    ):
+        stdout, _ = numlstm_command("classify", "-m", model_file, "--json", *arguments, stdin=stdin)
+        assert [json.loads(line) for line in stdout.splitlines()] == expected
+
+
+def test_classify_stream_shows_every_token(model_file):
+    stdout, _ = numlstm_command("classify", "-m", model_file, "--json", "--stream", "The movie.")
+    steps = [json.loads(line) for line in stdout.splitlines()]
+    assert [step["token"] for step in steps] == ["the", "movie", "."]
+    last = numlstm.pipeline("sentiment", model_file)("The movie.")
+    assert steps[-1]["score"] == round(last.score, 6)
+
+
+def test_wrong_usage_exits_with_2(model_file, tmp_path):
+    _, stderr = numlstm_command("classify", "text", "--file", "x", code=2)
+    assert "not both" in stderr
+    _, stderr = numlstm_command("nonsense", code=2)
+    assert "nonsense" in stderr
+    target = tmp_path / "there.safetensors"
+    target.write_bytes(b"precious")
+    _, stderr = numlstm_command("convert", "x.pt", target, "--layers", "mean", code=2)
+    assert "--force" in stderr
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", "-m", "nowhere.safetensors", "text"], "'nowhere.safetensors' is not a file"),
+        (["classify", "-m", "{model}", " "], "the text is empty"),
+        (["classify", "-m", "{broken}", "text"], "not a complete .safetensors file"),
+        (["info", "{folder}"], "is a folder"),
+        (["classify", "-m", "{model}", "--file", "nowhere.txt"], "nowhere.txt"),
+        (["convert", "nowhere.pt", "out.safetensors", "--layers", "mean"], "is not a file"),
+    ],
+)
+def test_failures_exit_with_1_and_one_message(model_file, tmp_path, arguments, message):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(model_file.read_bytes()[:1000])
+    filled = [a.format(model=model_file, broken=broken, folder=tmp_path) for a in arguments]
+    stdout, stderr = numlstm_command(*filled, code=1)
+    assert stdout == ""
+    assert stderr.startswith("numlstm: ")
+    assert message in stderr
+    assert "Traceback" not in stderr
+
+
+def test_help_has_examples():
+    for command in ("classify", "list", "info", "convert", "verify", "warmup", "doctor"):
+        stdout, _ = numlstm_command(command, "--help")
+        assert f"numlstm {command}" in stdout.split("Example")[1]
+
+
+def test_version():
+    stdout, _ = numlstm_command("--version")
+    assert stdout == f"numlstm {numlstm.__version__}\n"
+
+
+def test_doctor_tells_what_matters():
+    stdout, _ = numlstm_command("doctor")
+    for name in ("numba", "CPU", "registers", "kernel cache", "cache state", "threads"):
+        assert name in stdout
+
+
+def test_convert_info_and_verify(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    net = torch.nn.ModuleDict(
+        {
+            "embed": torch.nn.Embedding(13, 6),
+            "rnn": torch.nn.LSTM(6, 7, num_layers=2),
+            "head": torch.nn.Linear(7, 2),
+        }
+    )
+    source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    torch.save({"epoch": 3, "model": net.state_dict()}, source)
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(make_tokenizer().to_str(), encoding="utf-8")
+    stdout, _ = numlstm_command(
+        "convert", source, target, "--key", "model", "--labels", "bad,good", "--tokenizer",
+        tokenizer, "--layers", "embed:Embedding rnn:LSTM max head:Linear softmax",
+    )  # fmt: skip
+    assert "largest difference" in stdout
+    assert "labels: bad, good" in numlstm_command("info", target)[0]
+    assert numlstm_command("verify", target)[0].startswith("ok: 3 probes")
+    classified = json.loads(numlstm_command("classify", "-m", target, "--json", "The movie")[0])
+    assert classified["label"] in ("bad", "good")
+
+    xs = torch.tensor([1, 2])
+    with torch.no_grad():
+        scores = net["head"](net["rnn"](net["embed"](xs))[0].max(0).values).softmax(-1).numpy()
+    assert abs(classified["score"] - scores.max()) < 1e-5
+
+
+def test_verify_fails_where_the_answers_differ(tmp_path):
+    weights = make_weights()
+    xs = np.array([1, 2, 3], np.int32)
+    ys = numlstm.Model(weights).run(xs)
+    for probe_ys, code, word in ((ys, 0, "ok"), (ys[::-1].copy(), 1, "FAILED")):
+        path = tmp_path / f"{word}.safetensors"
+        probe = numlstm.spec.Probe(xs, probe_ys)
+        numlstm.Model(
+            numlstm.spec.Weights(
+                weights.network, weights.tensors, weights.labels, weights.tokenizer, (probe,), "me"
+            )
+        ).save(path)
+        assert numlstm_command("verify", path, code=code)[0].startswith(f"{word}: 1 probes, 6")
+    no_probes = tmp_path / "none.safetensors"
+    numlstm.Model(weights).save(no_probes)
+    assert "holds no probes" in numlstm_command("verify", no_probes, code=1)[1]
+
+
+@pytest.mark.slow
+def test_the_first_compilation_is_announced_and_the_second_run_is_silent(model_file, tmp_path):
+    arguments = ("classify", "-m", model_file, "good")
+    _, first = numlstm_command(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
+    assert "compiling the kernels for this CPU, once" in first
+    assert "compiled the kernels in" in first
+    _, second = numlstm_command(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
+    assert second == ""
+
+
+def test_a_reader_that_goes_away_is_no_error(model_file):
+    command = f"{sys.executable} -m numlstm classify -m {model_file} --json"
+    lines = b"good\n" * 20000
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -n 1"],
+        input=lines,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert json.loads(done.stdout)["text"] == "good"
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,114 @@
+"""Imports point one way, and importing numlstm is cheap and quiet."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import numlstm
+from tests.conftest import Python, output_of
+
+PACKAGE = Path(numlstm.__file__).parent
+STANDARD = {"numpy", "numba", "llvmlite", "safetensors", "torch", "tokenizers", "typer", "rich"}
+
+# What of numlstm, and which other packages, each part may import; the longest prefix counts.
+MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
+    "": ({"model", "spec", "storage", "text", "diagnostics", "cli"}, set()),
+    "spec": (set(), {"numpy"}),
+    "storage": ({"spec"}, {"numpy", "safetensors"}),
+    "reference": ({"spec"}, {"numpy"}),
+    "build": ({"spec", "kernels"}, {"numpy"}),
+    "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
+    "model": ({"build", "storage", "kernels", "spec", "convert"}, {"numpy"}),
+    "convert": ({"spec"}, {"numpy", "torch"}),
+    "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
+    # The public names only, and what lies in their own folder.
+    "text": ({"", "text"}, {"numpy", "tokenizers"}),
+    "cli": ({"", "cli"}, {"numpy", "typer", "rich"}),
+}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path, only_at_the_top: bool = False) -> set[str]:
+    """Return the dotted names of the modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    submodules = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
+    found = set()
+    for node in tree.body if only_at_the_top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            if node.module == "numlstm":
+                found |= {
+                    f"numlstm.{a.name}" if a.name in submodules else "numlstm" for a in node.names
+                }
+            else:
+                found.add(node.module)
+    return found
+
+
+def part_of(path: Path) -> str:
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if name in ("__init__", "__main__") else name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    parts, packages = MAY_IMPORT[part_of(path)]
+    for name in imports_of(path):
+        root, _, rest = name.partition(".")
+        if root == "numlstm":
+            assert rest.partition(".")[0] in parts, f"{name} in {path.name}"
+        elif root in STANDARD:
+            assert root in packages, f"{name} in {path.name}"
+
+
+def test_every_part_has_its_rule_and_every_rule_its_part():
+    assert {part_of(path) for path in SOURCES} == set(MAY_IMPORT)
+
+
+def test_the_converters_are_imported_where_they_are_used():
+    for path in SOURCES:
+        if part_of(path) != "convert":
+            top = imports_of(path, only_at_the_top=True)
+            assert not any(name.startswith(("torch", "numlstm.convert")) for name in top), path
+
+
+IMPORT = """
+import json, sys, threading
+from pathlib import Path
+import numba, numpy
+import logging
+def tasks():
+    folder = Path("/proc/self/task")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+before, handlers = tasks(), len(logging.root.handlers)
+import numlstm
+print(json.dumps({
+    "modules": sorted(sys.modules),
+    "threads": threading.active_count(),
+    "new_tasks": tasks() - before,
+    "new_handlers": len(logging.root.handlers) - handlers,
+    "own_handlers": len(logging.getLogger("numlstm").handlers),
+    "level": logging.getLogger("numlstm").level,
+}))
+"""
+
+
+def test_importing_starts_no_thread_and_loads_no_framework(python: Python):
+    found = json.loads(output_of(python("-W", "error", "-c", IMPORT)))
+    roots = {name.partition(".")[0] for name in found["modules"]}
+    frameworks = {"torch", "onnx", "onnxruntime", "tensorflow", "keras", "tokenizers", "typer"}
+    assert roots & frameworks == set()
+    assert found["threads"] == 1
+    assert found["new_tasks"] == 0
+    assert found["new_handlers"] == found["own_handlers"] == 0
+    assert found["level"] == 0
+
+
+def test_the_public_names_exist_once():
+    names = numlstm.__all__
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not hasattr(numlstm, name)] == []

@@ -1,0 +1,447 @@
+"""Model files: what was saved is loaded, and what was damaged is refused."""
+
+import json
+import re
+import struct
+import threading
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+import numlstm
+from numlstm import WeightsError, spec, storage
+from numlstm.spec import Network, Probe, Weights
+from tests.cases import CELLS, NETWORKS, assert_same_bits, random_input, random_weights
+
+
+def full_weights() -> Weights:
+    """Return weights with everything a file can hold."""
+    network = Network((spec.Embedding(3, 2), spec.RNN(2, 2)))
+    xs, ys = np.array([0, 2, 1], np.int32), np.ones((3, 2), np.float32)
+    return replace(
+        random_weights(network),
+        labels=("no", "ja \N{SNOWMAN}"),
+        tokenizer='{"version": "1.0"}',
+        probes=(Probe(xs, ys), Probe(xs[:1], 2 * ys[:1])),
+        origin="torch 2.13.0",
+    )
+
+
+def assert_same(found: Weights, expected: Weights) -> None:
+    assert found.network == expected.network
+    assert list(found.network.to_json()) == list(expected.network.to_json())
+    assert set(found.tensors) == set(expected.tensors)
+    for name, tensor in expected.tensors.items():
+        assert_same_bits(found.tensors[name], tensor, name)
+    assert len(found.probes) == len(expected.probes)
+    for probe, other in zip(found.probes, expected.probes, strict=True):
+        assert_same_bits(probe.xs, other.xs)
+        assert_same_bits(probe.ys, other.ys)
+    known = {"network", "tensors", "probes"}
+    for field in fields(Weights):
+        if field.name not in known:
+            assert getattr(found, field.name) == getattr(expected, field.name), field.name
+
+
+# Save, then load ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_saved_model_gives_the_same_bits(name, tmp_path):
+    model = numlstm.Model(random_weights(NETWORKS[name]))
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    loaded = numlstm.load(path)
+    xs = random_input(model.network, 50)
+    assert_same_bits(loaded.run(xs), model.run(xs))
+    assert_same_bits(numlstm.load(str(path)).run(xs), model.run(xs))
+    assert loaded.network == model.network
+
+
+def test_everything_in_a_file_comes_back(tmp_path):
+    path = tmp_path / "model.safetensors"
+    storage.save(full_weights(), path)
+    assert_same(storage.load(path), full_weights())
+    model = numlstm.load(path)
+    assert model.labels == ("no", "ja \N{SNOWMAN}")
+    assert model.tokenizer == '{"version": "1.0"}'
+
+
+SIZE = st.integers(1, 5)
+
+
+@st.composite
+def networks(draw: Any) -> Network:
+    size = draw(SIZE)
+    layers: list[spec.Layer] = []
+    if draw(st.booleans()):
+        layers.append(spec.Embedding(draw(SIZE), size))
+    kinds = ["linear", "norm", "pooling", "activation", "softmax", *CELLS]
+    for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4)):
+        bias, output_size = draw(st.booleans()), draw(SIZE)
+        if kind == "linear":
+            activation = draw(st.sampled_from([None, *spec.ACTIVATIONS]))
+            layers.append(spec.Linear(size, output_size, bias, activation))
+        elif kind == "norm":
+            eps = draw(st.floats(1e-12, 1))
+            layers.append(spec.LayerNorm(size, eps, draw(st.booleans()), bias))
+        elif kind == "pooling":
+            layers.append(spec.Pooling(size, draw(st.sampled_from(spec.POOLINGS))))
+        elif kind == "activation":
+            layers.append(spec.Activation(size, draw(st.sampled_from(spec.ACTIVATIONS))))
+        elif kind == "softmax":
+            layers.append(spec.Softmax(size))
+        else:
+            layers.append(CELLS[kind](size, output_size, bias))
+        size = layers[-1].output_size
+    return Network(tuple(layers))
+
+
+@given(network=networks(), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_save_then_load_is_the_identity(network, seed, data, tmp_path_factory):
+    labels = data.draw(
+        st.just([])
+        | st.lists(st.text(), min_size=network.output_size, max_size=network.output_size)
+    )
+    weights = replace(
+        random_weights(network, seed, scale=data.draw(st.sampled_from([1e-45, 1, 1e38]))),
+        labels=tuple(labels),
+        tokenizer=data.draw(st.none() | st.text()),
+        origin=data.draw(st.text()),
+    )
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    storage.save(weights, path)
+    loaded = storage.load(path)
+    assert_same(loaded, weights)
+    assert loaded.fingerprint == weights.fingerprint
+
+
+def test_the_plain_library_opens_the_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    storage.save(full_weights(), path)
+    tensors = safetensors.numpy.load_file(path)
+    assert set(tensors) == {
+        "embedding.weight", "layers.0.weight_ih", "layers.0.weight_hh", "layers.0.bias_ih",
+        "layers.0.bias_hh", "probes.0.xs", "probes.0.ys", "probes.1.xs", "probes.1.ys",
+    }  # fmt: skip
+    assert_same_bits(tensors["embedding.weight"], full_weights().tensors["embedding.weight"])
+    with safetensors.safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "numlstm"
+    assert metadata["version"] == "1"
+    assert json.loads(metadata["labels"]) == ["no", "ja \N{SNOWMAN}"]
+    assert Network.from_json(json.loads(metadata["network"])) == full_weights().network
+
+
+def test_tensors_of_any_layout_are_saved(tmp_path):
+    weights = full_weights()
+    turned = {name: np.asfortranarray(tensor) for name, tensor in weights.tensors.items()}
+    storage.save(replace(weights, tensors=turned), tmp_path / "model")
+    assert_same(storage.load(tmp_path / "model"), weights)
+
+
+# A failing save -----------------------------------------------------------------------------------
+
+
+def test_a_save_into_no_folder_fails(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        storage.save(full_weights(), tmp_path / "none" / "model.safetensors")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+        storage.save(full_weights(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["write_bytes", "replace"])
+def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch, method):
+    path = tmp_path / "model.safetensors"
+    storage.save(full_weights(), path)
+    before = path.read_bytes()
+    work = getattr(Path, method)
+
+    def fail(self, argument):
+        if method == "write_bytes":
+            work(self, argument[: len(argument) // 2])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, method, fail)
+    with pytest.raises(OSError, match="no space left"):
+        storage.save(replace(full_weights(), labels=()), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_may_save_to_one_path(tmp_path):
+    path = tmp_path / "model.safetensors"
+    weights = random_weights(Network((spec.Linear(256, 256),)))
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                storage.save(weights, path)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert_same(storage.load(path), weights)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int8", "", 3])
+def test_other_dtypes_are_refused(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    model = numlstm.Model(full_weights())
+    with pytest.raises(ValueError, match=f"dtype is {dtype!r}, expected 'float32'"):
+        model.save(path, dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+    model.save(path, dtype="float32")
+    with pytest.raises(ValueError, match=f"dtype is {dtype!r}, expected 'float32'"):
+        numlstm.load(path, dtype=dtype)
+
+
+# Damaged files ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "model.safetensors"
+    storage.save(full_weights(), path)
+    return path
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(file):
+    whole = file.read_bytes()
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        with pytest.raises(WeightsError, match=re.escape(str(file))):
+            storage.load(file)
+
+
+def test_a_longer_file_is_refused(file):
+    whole = file.read_bytes()
+    for end in (b"\0", b"\0" * 64, whole):
+        file.write_bytes(whole + end)
+        with pytest.raises(WeightsError, match=re.escape(str(file))):
+            storage.load(file)
+
+
+@pytest.mark.parametrize("bit", [0x01, 0x20, 0x80])
+def test_every_flipped_byte_is_refused(file, bit):
+    whole = file.read_bytes()
+    accepted = []
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= bit
+        file.write_bytes(damaged)
+        try:
+            found = storage.load(file)
+        except WeightsError:
+            continue
+        else:
+            # Nothing else may be read from it: only padding, which means nothing, may differ.
+            assert_same(found, full_weights())
+            accepted.append(at)
+    header_size = struct.unpack_from("<Q", whole)[0] + 8
+    assert [at for at in accepted if at >= header_size] == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"{}", b"\0" * 8, b"\xff" * 8, struct.pack("<Q", 2) + b"{}", b"PK\x03\x04" * 20],
+    ids=repr,
+)
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
+        numlstm.load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"format": "numlstm2"}], ids=repr)
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file({"weight": np.zeros((2, 2), np.float32)}, path, metadata)
+    with pytest.raises(WeightsError, match="not a numlstm model"):
+        numlstm.load(path)
+
+
+# Crafted files: the checksum is right, the content is not ----------------------------------------
+
+
+def craft(
+    path: Path, changes: dict[str, str | None], tensors: dict[str, Any] | None = None
+) -> None:
+    """Write the file of `full_weights` with other metadata and tensors, and a valid checksum."""
+    storage.save(full_weights(), path)
+    with safetensors.safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    del metadata["sha256"]
+    metadata = {name: text for name, text in (metadata | changes).items() if text is not None}
+    all_tensors = safetensors.numpy.load_file(path) | (tensors or {})
+    all_tensors = {name: tensor for name, tensor in all_tensors.items() if tensor is not None}
+    metadata["sha256"] = storage._digest(metadata, all_tensors)
+    safetensors.numpy.save_file(all_tensors, path, metadata)
+
+
+def test_a_crafted_file_without_changes_loads(tmp_path):
+    path = tmp_path / "model.safetensors"
+    craft(path, {})
+    assert_same(storage.load(path), full_weights())
+
+
+def _json_of(*layers: dict[str, Any]) -> str:
+    return json.dumps(list(layers))
+
+
+HUGE = 2**31 - 1
+EMBEDDING = {"layer": "Embedding", "vocab_size": 3, "embedding_size": 2}
+
+CRAFTED: dict[str, tuple[dict[str, str | None], dict[str, Any], str]] = {
+    "version": ({"version": "2"}, {}, "version '2' of the format.*upgrade"),
+    "no version": ({"version": None}, {}, "version None of the format"),
+    "no network": ({"network": None}, {}, "not a list of layers"),
+    "network is no json": ({"network": "[{"}, {}, "model.safetensors"),
+    "network is nested deep": ({"network": "[" * 100_000}, {}, "model.safetensors"),
+    "network is an endless number": ({"network": "[" + "9" * 5000 + "]"}, {}, "model.safetensors"),
+    "unknown layer": ({"network": _json_of({"layer": "Mamba"})}, {}, "'Mamba' is not known"),
+    "too few labels": ({"labels": '["a"]'}, {}, "1 labels for an output of 2"),
+    "too many labels": ({"labels": '["a", "b", "c"]'}, {}, "3 labels for an output of 2"),
+    "labels are numbers": ({"labels": "[1, 2]"}, {}, "labels is not a list of strings"),
+    "labels are text": ({"labels": '"ab"'}, {}, "labels is not a list of strings"),
+    "labels are no json": ({"labels": "a, b"}, {}, "model.safetensors"),
+    "labels are an endless number": ({"labels": "[" + "9" * 5000 + "]"}, {}, "model.safetensors"),
+    "tensor missing": ({}, {"layers.0.bias_ih": None}, "layers.0.bias_ih  missing"),
+    "tensor left over": ({}, {"x": np.zeros(2, np.float32)}, "x  not in the spec"),
+    "tensor of float64": ({}, {"layers.0.bias_ih": np.zeros(2)}, "expected float32, found float64"),
+    "tensor with a nan": (
+        {}, {"layers.0.bias_ih": np.array([1, np.nan], np.float32)}, "1 of 2 numbers are not",
+    ),
+    "probe without ys": ({}, {"probes.1.ys": None}, r"probes.1.xs has no ys"),
+    "probe without xs": ({}, {"probes.0.xs": None}, "probes.0.ys  not in the spec"),
+    "probe with strange ids": ({}, {"probes.0.xs": np.full(3, 3, np.int32)}, "probe 0"),
+    **{
+        what: (
+            {"network": _json_of({"layer": "Linear", "input_size": x, "output_size": y})},
+            {},
+            "size is|numbers, at most",
+        )
+        for what, (x, y) in {
+            "huge matrix": (HUGE, HUGE),
+            "2**63 numbers": (2**32, 2**31),
+            "sizes whose product wraps to 0": (2**32, 2**32),
+        }.items()
+    },
+    "huge embedding": (
+        {"network": _json_of({**EMBEDDING, "vocab_size": HUGE, "embedding_size": HUGE})},
+        {},
+        "numbers, at most",
+    ),
+    "huge lstm": (
+        {"network": _json_of({"layer": "LSTM", "input_size": HUGE, "hidden_size": HUGE})},
+        {},
+        "numbers, at most",
+    ),
+    "large size": (
+        {"network": _json_of({"layer": "Softmax", "input_size": 2**70})}, {}, "input_size is",
+    ),
+    "eps no float holds": (
+        {"network": _json_of(EMBEDDING, {"layer": "LayerNorm", "input_size": 2, "eps": 10**400})},
+        {},
+        "eps is",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_file_is_refused(tmp_path, name):
+    changes, tensors, message = CRAFTED[name]
+    path = tmp_path / "model.safetensors"
+    craft(path, changes, tensors)
+    with pytest.raises(WeightsError, match=message or "model.safetensors") as caught:
+        numlstm.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_changed_text_without_its_checksum_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    storage.save(full_weights(), path)
+    tensors = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    for name in metadata:
+        changed = metadata | {name: metadata[name] + " "}
+        safetensors.numpy.save_file(tensors, path, changed)
+        with pytest.raises(WeightsError, match=r"altered|not a numlstm model|version"):
+            numlstm.load(path)
+    for name in tensors:
+        safetensors.numpy.save_file({**tensors, name: tensors[name] + 1}, path, metadata)
+        with pytest.raises(WeightsError, match="altered"):
+            numlstm.load(path)
+
+
+def raw_file(path: Path, header: dict[str, Any], data: bytes) -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [2**31, 2**31], "data_offsets": [0, 2**64]},
+        {"dtype": "F32", "shape": [4], "data_offsets": [0, 2**40]},
+        {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]},
+        {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]},
+        {"dtype": "BF16", "shape": [8], "data_offsets": [0, 16]},
+        {"dtype": "F8_E4M3", "shape": [16], "data_offsets": [0, 16]},
+        {"dtype": "BOOL", "shape": [16], "data_offsets": [0, 16]},
+        {"dtype": "C64", "shape": [2], "data_offsets": [0, 16]},
+        {"dtype": "what", "shape": [4], "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [4]},
+    ],
+    ids=str,
+)
+def test_a_strange_header_is_refused(tmp_path, tensor):
+    path = tmp_path / "model.safetensors"
+    metadata = {"format": "numlstm", "version": "1", "network": "[]", "sha256": "0"}
+    raw_file(path, {"__metadata__": metadata, "x": tensor}, bytes(16))
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
+        numlstm.load(path)
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_bundled_models(monkeypatch, tmp_path):
+    with pytest.raises(FileNotFoundError, match="'sentimant' is not a file; bundled models: "):
+        numlstm.load("sentimant")
+    models = {"one": tmp_path / "one.safetensors", "two": tmp_path / "two.safetensors"}
+    monkeypatch.setattr(storage, "bundled", lambda: models)
+    with pytest.raises(FileNotFoundError, match=r"bundled models: one, two$"):
+        numlstm.load("three")
+    with pytest.raises(FileNotFoundError, match=r"is a folder; bundled models: one, two$"):
+        numlstm.load(tmp_path)
+    storage.save(full_weights(), models["two"])
+    assert numlstm.load("two").labels == full_weights().labels
+
+
+def test_bundled_models_load_and_pass_their_probes():
+    for name, path in numlstm.bundled().items():
+        model = numlstm.load(name)
+        verification = model.verify()
+        assert verification.ok, name
+        assert verification.num_probes >= 1, name
+        assert path.stem == name

@@ -1,0 +1,126 @@
+"""Packed matrices: nothing is lost, and every number of rows gives the bits of one row."""
+
+import numba
+import numpy as np
+import pytest
+
+from numlstm.kernels import tiles
+from numlstm.kernels.simd import LANES, pointer
+from numlstm.kernels.tiles import pack, panel_widths
+from tests.cases import SIZES, assert_same_bits
+
+Y_SIZES = (16, 32, 48, 64, 80, 96, 112, 128, 144)
+NUM_ROWS = tuple(range(1, 10))
+
+
+@numba.njit(error_model="numpy")
+def _linear_rows(weights, k_size, y_size, init, init_stride, xs, ys, num_rows):
+    tiles.linear_rows(
+        pointer(weights, np.float32), 0, k_size, y_size, pointer(init, np.float32), 0, init_stride,
+        pointer(xs, np.float32), 0, xs.shape[1],
+        pointer(ys, np.float32), 0, ys.shape[1], num_rows,
+    )  # fmt: skip
+
+
+def linear_rows(weight, init, xs):
+    """Return init + xs @ weight.T; strides wider than the rows, their ends must stay untouched."""
+    y_size, k_size = weight.shape
+    num_rows = len(xs)
+    ys = np.full((num_rows + 1, y_size + 5), -7, np.float32)
+    wide_xs = np.full((num_rows, k_size + 3), np.nan, np.float32)
+    wide_xs[:, :k_size] = xs
+    packed = pack(weight, panel_widths(y_size // LANES))
+    _linear_rows(
+        packed, k_size, y_size, init, 0 if init.ndim == 1 else y_size, wide_xs, ys, num_rows
+    )
+    assert (ys[num_rows] == -7).all(), "written behind the rows"
+    assert (ys[:num_rows, y_size:] == -7).all(), "written beside the rows"
+    return ys[:num_rows, :y_size].copy()
+
+
+def material(y_size, k_size, num_rows, seed=0):
+    generator = np.random.default_rng(seed)
+    return (
+        generator.standard_normal((y_size, k_size), np.float32),
+        generator.standard_normal((num_rows, y_size), np.float32),
+        generator.standard_normal((num_rows, k_size), np.float32),
+    )
+
+
+@pytest.mark.parametrize("num_vectors", range(1, 20))
+def test_panels_cover_the_vectors_widest_first(num_vectors):
+    widths = panel_widths(num_vectors)
+    assert sum(widths) == num_vectors
+    assert set(widths) <= {4, 2, 1}
+    assert widths == sorted(widths, reverse=True)
+    assert widths.count(2) <= 1
+    assert widths.count(1) <= 1
+
+
+@pytest.mark.parametrize("k_size", SIZES)
+@pytest.mark.parametrize("widths", [[1], [2], [4], [3, 3, 3], [4, 4, 2, 1], [4, 4, 4], [2, 1]])
+def test_pack_moves_every_weight_to_its_place(widths, k_size):
+    y_size = LANES * sum(widths)
+    weight = np.arange(y_size * k_size, dtype=np.float32).reshape(y_size, k_size)
+    packed = pack(weight, list(widths))
+    assert packed.shape == (weight.size,)
+    read_back, at, row = np.full_like(weight, -1), 0, 0
+    for width in widths:
+        for k in range(k_size):
+            for vector in range(width):
+                rows = slice(row + LANES * vector, row + LANES * (vector + 1))
+                read_back[rows, k] = packed[at : at + LANES]
+                at += LANES
+        row += LANES * width
+    np.testing.assert_array_equal(read_back, weight)
+
+
+def test_pack_leaves_its_arguments_alone():
+    weight, widths = np.ones((48, 3), np.float32), [2, 1]
+    pack(weight, widths)
+    assert widths == [2, 1]
+    np.testing.assert_array_equal(weight, np.ones((48, 3)))
+
+
+@pytest.mark.parametrize("k_size", SIZES)
+@pytest.mark.parametrize("y_size", Y_SIZES)
+def test_linear_rows_is_the_product_and_every_row_has_the_bits_of_one_alone(y_size, k_size):
+    weight, init, xs = material(y_size, k_size, max(NUM_ROWS))
+    alone = np.concatenate([linear_rows(weight, init[n], xs[n : n + 1]) for n in range(len(xs))])
+    exact = init + xs.astype(np.float64) @ weight.astype(np.float64).T
+    # Each of k_size + 1 roundings is at most 2^-24 of the largest partial sum.
+    largest = np.abs(init) + np.abs(xs).astype(np.float64) @ np.abs(weight).T.astype(np.float64)
+    assert (np.abs(alone - exact) <= (k_size + 1) * 2.0**-24 * largest).all()
+    for num_rows in NUM_ROWS:
+        found = linear_rows(weight, np.ascontiguousarray(init[:num_rows]), xs[:num_rows])
+        assert_same_bits(found, alone[:num_rows], f"{num_rows} rows")
+
+
+@pytest.mark.parametrize("num_rows", NUM_ROWS)
+def test_a_stride_of_zero_is_one_bias_for_all_rows(num_rows):
+    weight, init, xs = material(80, 17, num_rows)
+    found = linear_rows(weight, init[0], xs)
+    expected = linear_rows(weight, np.tile(init[0], (num_rows, 1)), xs)
+    assert_same_bits(found, expected)
+
+
+def test_sums_are_taken_in_ascending_order_one_fused_step_each():
+    weight, init, xs = material(16, 129, 1)
+    expected = init[0].copy()
+    for k in range(129):
+        # float64 holds a product of float32 exactly; the sum of it rounds twice, rarely in error.
+        product = weight[:, k].astype(np.float64) * xs[0, k]
+        expected = (product + expected).astype(np.float32)
+    found = linear_rows(weight, init, xs)[0]
+    assert (found == expected).mean() >= 0.9
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_tile_fits_the_registers_of_the_cpu():
+    rows = tiles.TILE_VECTORS * tiles.TILE_ROWS
+    assert rows == (16 if "avx512f" in tiles.cpu_features() else 4)
+
+
+def test_cpu_features_are_those_numba_was_told(monkeypatch):
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx,-avx512f,+fma")
+    assert tiles.cpu_features() == {"avx", "fma"}
