@@ -185,8 +185,9 @@ def _bandwidth(results: Results) -> str:
         "A step reads every weight once. `read` is a compiled loop that does nothing else with the "
         "same bytes, in the same process and rounds; `step` is called from Python for each step; "
         "`compiled steps` are 64 steps in one compiled call that reads the weights for each of "
-        f"them, the kernels alone; `run` is `Stream.run` of 64 steps, which reads the input half of the "
-        f"weights once for several steps and so may pass the roof.\n\n{table(header, rows)}"
+        "them, the kernels alone; `run` is `Stream.run` of 64 steps, which reads the input half "
+        "of the weights once for several steps and so may pass the roof."
+        f"\n\n{table(header, rows)}"
     )
 
 

@@ -384,7 +384,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the sentiment model.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the .tsv.gz files")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    parser.add_argument("--no-export", action="store_true", help="write no .safetensors file")
     args = parser.parse_args()
     started = time.perf_counter()
     seed_everything(SEED)
@@ -445,14 +444,10 @@ def main() -> None:
         "duration_s": round(time.perf_counter() - started),
         "torch": torch.__version__,
     }
-    folder = args.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(net.state_dict(), folder / "model.pt")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    export(net, tokenizer, args.out)
+    args.out.with_suffix(".json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     console.print_json(data=scores)
-    if not args.no_export:
-        export(net, tokenizer, args.out)
 
 
 if __name__ == "__main__":
