@@ -32,7 +32,6 @@ def diagnose() -> dict[str, str]:
     folder, is_cached = cache_state()
     writable = os.access(folder, os.W_OK) or not os.path.exists(folder)  # noqa: PTH110
     return {
-        "numlstm": version("numlstm"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numba": numba.__version__,

@@ -15,7 +15,7 @@ def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)  # noqa: S102
+        exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
     # What a block prints is shown behind its print: ``print(x)   # text``.
     shown = re.findall(r"print\(.*\)\s+# (.*)", "".join(blocks))

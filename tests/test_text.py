@@ -1,5 +1,7 @@
 """The text pipeline: the same bits however a text arrives, and clear refusals."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,7 +74,7 @@ def test_the_prediction_is_that_of_the_model_on_the_tokens(pipe):
 def test_any_pieces_end_in_the_same_bits(pipe, cuts):
     whole_stream, whole = feed_all(pipe, [TEXT])
     edges = [0, *sorted(cuts), len(TEXT)]
-    pieces = [TEXT[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [TEXT[a:b] for a, b in pairwise(edges)]
     stream, found = feed_all(pipe, pieces)
     assert found == whole == pipe(TEXT)
     assert stream._stream.save_state() == whole_stream._stream.save_state()
@@ -180,9 +182,7 @@ def test_a_pipeline_takes_a_name_a_path_or_a_model(tmp_path, pipe):
 
 def test_a_model_that_cannot_classify_text_is_refused():
     bare = numlstm.Network((numlstm.LSTM(3, 4),))
-    tensors = {
-        name: np.zeros(shape, np.float32) for name, shape in bare.tensor_shapes().items()
-    }
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in bare.tensor_shapes().items()}
     with pytest.raises(numlstm.WeightsError, match="no tokenizer, it has no labels, it does not"):
         Classifier(numlstm.Model(Weights(bare, tensors)))
     with pytest.raises(numlstm.WeightsError, match="does not end in a softmax"):

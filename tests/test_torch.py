@@ -301,6 +301,14 @@ def test_verify_fails_for_other_tensors():
     assert verification.largest_difference == pytest.approx(1, abs=1e-5)
 
 
+def test_a_module_that_overflows_is_refused_without_a_warning():
+    modules = [nn.Linear(4, 4), nn.Linear(4, 2)]
+    for module in modules:
+        nn.init.constant_(module.weight, 1e30)
+    with pytest.raises(WeightsError, match=r"nan|inf|not finite|overflow"):
+        numlstm.from_torch(*modules)
+
+
 def test_verify_fails_for_a_probe_that_is_nan():
     weights = numlstm.convert.torch.convert([nn.Linear(4, 2)])
     probe = replace(weights.probes[0], ys=np.full_like(weights.probes[0].ys, np.nan))
@@ -309,6 +317,7 @@ def test_verify_fails_for_a_probe_that_is_nan():
     except WeightsError:
         return
     assert not verification.ok
+    assert not verification.largest_difference < np.inf  # it is not 0: nan or inf
 
 
 # State dicts --------------------------------------------------------------------------------------
@@ -391,6 +400,7 @@ STATE_REFUSALS = {
     "not a tensor": ({"a.weight": 3}, "a:Linear", "a:Linear"),
     "array": ({"a.weight": np.zeros((2, 2))}, "a:Linear", "a:Linear"),
     "empty": ({}, "a:Linear", "a:Linear"),
+    "names that are no text": ({0: torch.zeros(2, 2)}, "a:Linear", "a:Linear"),
     "pooling first": (_state(a=nn.Linear(2, 2)), "mean a:Linear", "mean has nothing before it"),
 }  # fmt: skip
 

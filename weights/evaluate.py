@@ -11,9 +11,10 @@ import gzip
 import re
 from pathlib import Path
 
-import numlstm
 from rich.console import Console
 from rich.progress import track
+
+import numlstm
 
 HERE = Path(__file__).parent
 SPLITS = {

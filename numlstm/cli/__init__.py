@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+import numlstm
 from numlstm.cli import classify, machine, models
 
 app = typer.Typer(
@@ -31,9 +32,7 @@ def _options(
     version: bool = typer.Option(False, "--version", help="Show the version and exit."),
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"numlstm {installed('numlstm')}")
+        typer.echo(f"numlstm {numlstm.__version__}")
         raise typer.Exit
 
 

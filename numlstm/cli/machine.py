@@ -26,6 +26,7 @@ def doctor() -> None:
         numlstm doctor
     """
     table = Table.grid(padding=(0, 2))
-    for name, value in numlstm.diagnose().items():
+    found = {"numlstm": numlstm.__version__} | numlstm.diagnose()
+    for name, value in found.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     terminal.console.print(table)
