@@ -21,6 +21,13 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 MAX_SIZE = 2**31 - 1  # token ids and sizes are int32
 MAX_NUMBERS = 2**40  # in all tensors of a network, far beyond any CPU's use
+MAX_WIDTH = 2**26  # outputs of all layers together, 256 MB of buffers for every step of a block
+
+# What float32 rounding explains of the difference to another engine's float32:
+# |y - expected| <= TOLERANCE * (1 + |expected|).
+TOLERANCE = 1e-5
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 ACTIVATIONS = ("tanh", "sigmoid", "relu")
 POOLINGS = ("last", "mean", "max")
@@ -57,9 +64,9 @@ class Layer:
             elif option.type is bool and type(value) is not bool:
                 problems.append(f"{option.name} is {value!r}, expected true or false")
             elif option.type is float and not (
-                type(value) in (int, float) and 0 < value < math.inf
+                type(value) in (int, float) and _SMALLEST <= value <= _LARGEST
             ):
-                problems.append(f"{option.name} is {value!r}, expected a positive number")
+                problems.append(f"{option.name} is {value!r}, expected a positive float32")
             elif option.name in self.choices and value not in self.choices[option.name]:
                 known = ", ".join(str(choice) for choice in self.choices[option.name])
                 problems.append(f"{option.name} is {value!r}, expected one of: {known}")
@@ -217,9 +224,9 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        problems = []
         if not self.layers:
-            problems.append("the network has no layers")
+            raise WeightsError("the network has no layers")
+        problems = []
         size: int | None = None
         for n, layer in enumerate(self.layers):
             label = f"{n}: {type(layer).__name__}"
@@ -236,6 +243,9 @@ class Network:
         numbers = sum(math.prod(shape) for shape in self.tensor_shapes().values())
         if numbers > MAX_NUMBERS:
             problems.append(f"the tensors would hold {numbers} numbers, at most {MAX_NUMBERS} fit")
+        width = sum(layer.output_size for layer in self.layers)
+        if width > MAX_WIDTH:
+            problems.append(f"the layers have {width} outputs together, at most {MAX_WIDTH} fit")
         if problems:
             raise WeightsError("the layers do not form a network:\n  " + "\n  ".join(problems))
 

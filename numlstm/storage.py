@@ -15,6 +15,7 @@ their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. Its metadata, a
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
         metadata["tokenizer.json"] = weights.tokenizer
     metadata["sha256"] = _digest(metadata, tensors)
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         partial.write_bytes(safetensors.numpy.save(tensors, metadata))
         partial.replace(target)
@@ -121,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> Weights:
             probes=tuple(probes),
             origin=metadata.get("origin", ""),
         )
-    except (WeightsError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: {error}") from error
 
 

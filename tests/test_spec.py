@@ -89,7 +89,7 @@ BAD_LAYERS = {
     "activation list": (lambda: Linear(3, 5, True, ["tanh"]), r"activation is \['tanh'\]"),
     "function": (lambda: Activation(3, None), "function is None"),
     "mode": (lambda: Pooling(3, "median"), "mode is 'median', expected one of: last, mean, max"),
-    "eps zero": (lambda: LayerNorm(3, 0.0), "eps is 0.0, expected a positive number"),
+    "eps zero": (lambda: LayerNorm(3, 0.0), "eps is 0.0, expected a positive float32"),
     "eps nan": (lambda: LayerNorm(3, float("nan")), "eps is nan"),
     "eps inf": (lambda: LayerNorm(3, float("inf")), "eps is inf"),
     "eps bool": (lambda: LayerNorm(3, True), "eps is True"),

@@ -397,10 +397,10 @@ STATE_REFUSALS = {
     "no vector": (_state(a=nn.LayerNorm(2)), "a:Linear", "a:Linear"),
     "no matrix": (_state(a=nn.LayerNorm(2)), "a:Embedding", "a:Embedding"),
     "convolution": (_state(a=nn.Conv1d(2, 3, 4)), "a:Embedding", "a:Embedding"),
-    "not a tensor": ({"a.weight": 3}, "a:Linear", "a:Linear"),
-    "array": ({"a.weight": np.zeros((2, 2))}, "a:Linear", "a:Linear"),
-    "empty": ({}, "a:Linear", "a:Linear"),
-    "names that are no text": ({0: torch.zeros(2, 2)}, "a:Linear", "a:Linear"),
+    "not a tensor": ({"a.weight": 3}, "a:Linear", "'a.weight' is int"),
+    "array": ({"a.weight": np.zeros((2, 2))}, "a:Linear", "'a.weight' is ndarray"),
+    "empty": ({}, "a:Linear", "here is nothing"),
+    "names that are no text": ({0: torch.zeros(2, 2)}, "a:Linear", "0 is Tensor"),
     "pooling first": (_state(a=nn.Linear(2, 2)), "mean a:Linear", "mean has nothing before it"),
 }  # fmt: skip
 
@@ -570,3 +570,17 @@ def test_key_is_for_files_only():
 def test_a_missing_file_is_a_file_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_state_dict(tmp_path / "none.pt")
+
+
+def test_a_chaotic_network_is_converted_with_a_probe_that_ends_before_the_chaos():
+    torch.manual_seed(0)
+    net = nn.LSTM(64, 128)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(10)
+    model = numlstm.from_torch(net)
+    lengths = [len(probe.xs) for probe in model._weights.probes]
+    assert all(1 <= length < 24 for length in lengths)
+    assert model.verify().ok
+    calm = numlstm.from_torch(nn.LSTM(64, 128))
+    assert [len(probe.xs) for probe in calm._weights.probes] == [24, 24, 24]

@@ -106,7 +106,7 @@ def _reduce(x):
 
 @jit
 def exp(x):
-    """Return exp(x), within 1 unit in the last place; 0 below -104, inf above 89."""
+    """Return exp(x), within 1.05 units in the last place; 0 below -104, inf above 89."""
     x = at_most(at_least(x, splat(_EXP_LOW)), splat(_EXP_HIGH))
     e, n = _reduce(x)
     # 2^n may be outside float32 where exp(x) is inside, so it is applied in two halves.
@@ -147,7 +147,7 @@ def activate(function, a, at, size):
 def softmax(a, at, size):
     """Replace a run of floats by its softmax, ``exp(x - max x) / sum(exp(x - max x))``.
 
-    a   [at, at + size), float32; the lanes that round it up to 16 become 0
+    a   [at, at + size), float32; the lanes that round it up to 16 become 0 (NaN if the rest is)
     """
     lowest = splat(_MINUS_INF)
     top = lowest
