@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from bench.cases import Floats
 from numlstm.build import Layout, aligned
 from numlstm.kernels.network import DONE, argument
+from numlstm.kernels.plan import MAX_STEPS
 from numlstm.model import Model
 
 
@@ -23,7 +24,9 @@ class CompiledRun:
         program = model._program
         self._run = model._run
         self._initial_state = program.initial_state
-        self.arrays = (layout.plan, program.params, aligned(layout.state_size))
+        plan = layout.plan.copy()
+        plan[0, MAX_STEPS] = 2**31  # a stream takes one step with the plan of single steps
+        self.arrays = (plan, program.params, aligned(layout.state_size))
         self.arguments = tuple(argument(array) for array in self.arrays)
 
     def __call__(self, xs: NDArray[np.float32], ys: Floats) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from numlstm import spec
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
+from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
 
@@ -112,7 +113,7 @@ class _Builder:
         self.operations.append(operation)
         self.last_buffer = y_buffer
 
-    def layout(self, num_rows: int) -> Layout:
+    def layout(self, num_rows: int, max_steps: int) -> Layout:
         """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
         starts = 2 * self.state_size + num_rows * np.cumsum([0, *self.buffer_sizes])
         plan = np.zeros((len(self.operations), columns.NUM_COLUMNS), np.int64)
@@ -127,6 +128,9 @@ class _Builder:
         plan[0, columns.BLOCK_ROWS] = num_rows
         plan[0, columns.STATE_SIZE] = self.state_size
         plan[0, columns.NUM_ROWS] = len(plan)
+        plan[0, columns.MAX_STEPS] = max_steps
+        plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
+        plan[0, columns.FLOAT32_AT] = FLOAT32_AT
         plan.flags.writeable = False
         return Layout(plan, int(starts[-1]))
 
@@ -157,8 +161,8 @@ def build(network: spec.Network, tensors: spec.Tensors) -> Program:
     initial_state.flags.writeable = False
     return Program(
         params,
-        builder.layout(1),
-        builder.layout(BLOCK_ROWS),
+        builder.layout(1, max_steps=1),
+        builder.layout(BLOCK_ROWS, max_steps=2**31),
         initial_state,
         builder.state_names,
     )

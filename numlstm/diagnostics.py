@@ -1,6 +1,5 @@
 """What the engine found on this machine, and its compilation ahead of time."""
 
-import os
 import time
 
 import llvmlite.binding as llvm
@@ -30,7 +29,12 @@ def diagnose() -> dict[str, str]:
     # Without it every fma is a call into the C library: the same bits, many times slower.
     fused = "yes" if features & {"fma", "neon"} else "NO: very slow on this CPU"
     folder, is_cached = cache_state()
-    writable = os.access(folder, os.W_OK) or not os.path.exists(folder)  # noqa: PTH110
+    if numba.config.DISABLE_JIT:
+        state = "none: NUMBA_DISABLE_JIT is set, the kernels run as Python, very slowly"
+    elif not folder:
+        state = "none: no folder can be written, so every process compiles; set NUMBA_CACHE_DIR"
+    else:
+        state = "ready" if is_cached else "empty: numlstm warmup fills it"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -41,8 +45,7 @@ def diagnose() -> dict[str, str]:
         "registers": registers,
         "fused multiply-add": fused,
         "tile": f"{TILE_VECTORS} vectors x {TILE_ROWS} rows",
-        "kernel cache": folder,
-        "cache state": "ready" if is_cached else "empty: numlstm warmup fills it",
-        "cache writable": "yes" if writable else "NO: kernels are compiled in every process",
+        "kernel cache": folder or "-",
+        "cache state": state,
         "threads": "1 (the engine starts none)",
     }

@@ -17,7 +17,7 @@ from numlstm.build import aligned, build
 from numlstm.kernels.network import (
     DONE,
     INPUT_NOT_FINITE,
-    NOT_CONTIGUOUS,
+    WRONG_ARRAY,
     argument,
     compile_run,
 )
@@ -28,7 +28,6 @@ Floats = NDArray[np.float32]
 _log = logging.getLogger("numlstm")
 
 _FLOAT32 = np.dtype(np.float32)
-_ndarray = np.ndarray
 
 # A state is saved as this header and the floats that are kept from step to step.
 _STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
@@ -214,23 +213,25 @@ class Stream:
                 raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
             self._token[0] = x
             x = self._token_bits
-        elif type(x) is not _ndarray or x.dtype is not _FLOAT32 or x.shape != self._x_shape:
-            x = _as_floats("x", x, self._x_shape)
         if out is None:
             out = np.empty(self._y_shape, _FLOAT32)
-        elif (
-            type(out) is not _ndarray
-            or out.dtype is not _FLOAT32
-            or out.shape != self._y_shape
-            or not out.flags.carray
-        ):
-            _check_out(out, self._y_shape)
+        # The kernel looks at the type, shape and numbers of x and out before it begins.
         status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
         if status != DONE:
-            if status == NOT_CONTIGUOUS:
-                return self.step(np.ascontiguousarray(x), out)
-            _raise("x", x, 0, status)
+            self._step_fitted(x, out, status)
         return out
+
+    def _step_fitted(self, x: ArrayLike, out: Floats, status: int) -> None:
+        """Take a step that the kernel refused, with arrays made to fit, or raise what is wrong."""
+        x = _as_floats("x", x, self._x_shape)
+        if status == WRONG_ARRAY:
+            _check_out(out, self._y_shape)
+            y = np.empty(self._y_shape, _FLOAT32)
+            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
+            if status == DONE:
+                out[:] = y
+        if status != DONE:
+            _raise("x", x, 0, status)
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take T steps in one call, without the GIL; the same bits as T calls of `step`.
@@ -260,6 +261,8 @@ class Stream:
             _check_out(out, y_shape)
             if np.may_share_memory(xs, out):
                 xs = xs.copy()
+        # Equal types may be two objects, of which the kernel knows one.
+        fitted = out if out.dtype is _FLOAT32 else np.empty(y_shape, _FLOAT32)
         # The steps run on a copy, which replaces the state when all are done.
         program = self.model._program
         state = aligned(program.block.state_size)
@@ -269,12 +272,14 @@ class Stream:
         stride = min(max(2**28 // max(program.params.size, 1), 64), 2**16)
         for t in range(0, num_steps, stride):
             part = xs[t : t + stride]
-            ys = out[t : t + stride]
+            ys = fitted[t : t + stride]
             x, y = part.reshape(-1), ys.reshape(-1)
             status = self._run(plan_at, self._params_at, state_at, x, y)
             if status != DONE:
                 _raise("xs", part, t, status)
         self._state[: self._num_kept] = state[: self._num_kept]
+        if fitted is not out:
+            out[:] = fitted
         return out
 
     def reset(self) -> None:
@@ -479,8 +484,12 @@ def _as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
         raise ValueError(f"{name} has shape {array.shape}, model expects {expected}")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} is of {array.dtype}, expected float32")
+    if array.dtype is _FLOAT32 and array.flags.carray and type(array) is np.ndarray:
+        return array
+    floats = np.empty(array.shape, _FLOAT32)
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the kernel refuses
-        return np.require(array, _FLOAT32, ["C", "A", "W", "E"])
+        floats[...] = array
+    return floats
 
 
 def _check_out(out: Any, shape: tuple[int, ...]) -> None:

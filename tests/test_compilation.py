@@ -9,8 +9,8 @@ import pytest
 
 import numlstm.kernels
 from numlstm.kernels import network
-from tests.cases import TOLERANCES, assert_same_bits
-from tests.conftest import ROOT, Python, output_of
+from tests.cases import TOLERANCES, assert_same_bits, random_input
+from tests.conftest import ROOT, Python, model_of, output_of
 from tests.outputs import outputs
 
 AVX2 = {
@@ -135,3 +135,23 @@ def test_a_warm_cache_says_nothing(python: Python, tmp_path, float_model):
     process = python("-m", "tests.outputs", str(tmp_path / "out.npz"), "small")
     assert output_of(process) == ""
     assert_same_outputs(read(tmp_path / "out.npz"), outputs("small"))
+
+
+NO_FOLDER = """
+import numba.core.caching
+numba.core.caching.CacheImpl._locator_classes = []
+import numpy as np
+import numlstm
+from tests.cases import NETWORKS, random_input, random_weights
+model = numlstm.Model(random_weights(NETWORKS["vectors"]))
+print(model.run(random_input(model.network, 20)).tobytes().hex())
+print(numlstm.diagnose()["cache state"])
+"""
+
+
+@pytest.mark.slow
+def test_where_no_folder_can_be_written_every_process_compiles(python: Python):
+    answer, state = output_of(python("-c", NO_FOLDER)).splitlines()
+    model = model_of("vectors")
+    assert answer == model.run(random_input(model.network, 20)).tobytes().hex()
+    assert state.startswith("none: no folder can be written")

@@ -22,6 +22,7 @@ from numlstm.kernels.simd import (
     splat,
     store,
     sum_lanes,
+    times_power_of_two,
 )
 from tests.cases import assert_same_bits
 
@@ -161,6 +162,16 @@ def test_power_of_two_of_a_nan_is_some_number():
     assert np.abs(compiled(power_of_two, 1)(nan, nan, nan)).max() <= 2.0**127
 
 
+def test_times_power_of_two():
+    rng = np.random.default_rng(5)
+    whole = np.resize(np.arange(-125, 126, dtype=F), (16, LANES))
+    values = rng.uniform(0.5, 2.0, whole.shape).astype(F) * rng.choice(F([-1, 1]), whole.shape)
+    shifted = whole + F(1.5 * 2**23)
+    found = compiled(times_power_of_two, 2)(values, shifted, shifted)
+    assert_same_bits(found, plain(times_power_of_two, values, shifted))
+    np.testing.assert_array_equal(found, np.ldexp(values.astype(np.float64), whole.astype(int)))
+
+
 def test_splat():
     @numba.njit
     def fill(x, ys):
@@ -248,5 +259,6 @@ def test_nothing_here_is_left_untested():
     tested = {
         "at_least", "at_most", "first_lanes", "fma", "load", "max_lanes", "offset", "pointer",
         "power_of_two", "reinterpret", "splat", "store", "sum_lanes",
+        "times_power_of_two",
     }  # fmt: skip
     assert functions - {"lowered", "f32x16"} == tested

@@ -13,6 +13,13 @@ from numba import njit, types
 from numba.core import event
 from numpy.typing import NDArray
 
+from numlstm.kernels.arrays import (
+    READABLE,
+    WRITEABLE,
+    array_data,
+    array_size,
+    object_pointer,
+)
 from numlstm.kernels.layers import (
     copy,
     elementwise,
@@ -30,14 +37,17 @@ from numlstm.kernels.layers import (
 )
 from numlstm.kernels.plan import (
     ACTIVATION,
+    ARRAY_TYPE_AT,
     BLOCK_ROWS,
     EMBEDDING,
+    FLOAT32_AT,
     GRU,
     KIND,
     LAYER_NORM,
     LINEAR,
     LSTM,
     MAX,
+    MAX_STEPS,
     MEAN,
     NUM_COLUMNS,
     NUM_ROWS,
@@ -45,21 +55,15 @@ from numlstm.kernels.plan import (
     SOFTMAX,
     STATE_SIZE,
     X_SIZE,
+    Y_SIZE,
 )
 from numlstm.kernels.simd import jit, offset, pointer
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
-DONE, NOT_CONTIGUOUS, INPUT_NOT_FINITE, OUTPUT_NAN = range(4)
+DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NAN = range(4)
 
-# The arrays that a stream owns are passed as addresses: unboxing an array costs 25 ns.
-_ADDRESS = types.uintp
-SIGNATURE = types.int64(
-    _ADDRESS,
-    _ADDRESS,
-    _ADDRESS,
-    types.Array(types.float32, 1, "C", readonly=True),
-    types.Array(types.float32, 1, "C"),
-)
+# plan, params and state, which a stream owns, as addresses; xs and ys as they are.
+SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
 
 
 def argument(array: NDArray[Any]) -> Any:
@@ -100,17 +104,25 @@ def _make_run(sources):
         xs       (T * X_SIZE,), float32; of a token model (T,), int32 ids in the bits of float32
         ys       (T * Y_SIZE,), float32, written
 
-        Compiled, it takes the addresses of plan, params and state (`argument`). Nothing is checked
-        but the strides of xs and ys and the numbers in them; the rest is the caller's to check.
+        Compiled, it takes the addresses of plan, params and state (`argument`). Any objects may
+        come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token ids are the
+        caller's to check.
         """
         sources  # noqa: B018  part of the cache's key: see `_hash_sources`
         first = pointer(plan, np.int64)
         params, state = pointer(params, np.float32), pointer(state, np.float32)
-        if (xs.size > 1 and xs.strides[0] != 4) or (ys.size > 1 and ys.strides[0] != 4):
-            return NOT_CONTIGUOUS
-        num_steps = xs.size // first[X_SIZE]
-        xs, ys = pointer(xs, np.float32), pointer(ys, np.float32)
         last = first[NUM_ROWS] - 1
+        x_size = array_size(xs, first[ARRAY_TYPE_AT], first[FLOAT32_AT], READABLE)
+        y_size = array_size(ys, first[ARRAY_TYPE_AT], first[FLOAT32_AT], WRITEABLE)
+        num_steps = x_size // first[X_SIZE]
+        if (
+            x_size < 0
+            or num_steps > first[MAX_STEPS]
+            or x_size != num_steps * first[X_SIZE]
+            or y_size != num_steps * first[last * NUM_COLUMNS + Y_SIZE]
+        ):
+            return WRONG_ARRAY
+        xs, ys = array_data(xs), array_data(ys)
         block_rows = first[BLOCK_ROWS]
         state_size = first[STATE_SIZE]
         copy(state, 0, state, state_size, state_size)
@@ -142,11 +154,21 @@ def _hash_sources() -> int:
     return int.from_bytes(digest.digest()[:6])
 
 
-# Numba's cache looks at this file only. The hash is a closure variable, which is part of the
-# cache's key, so an edit of any kernel recompiles and stale code never runs.
-run = njit(nogil=True, error_model="numpy", boundscheck=False, cache=True)(
-    _make_run(_hash_sources())
-)
+def _jit_run():
+    """Return the walker for Numba to compile, cached where a folder can be written.
+
+    Numba's cache looks at this file only. The hash is a closure variable, which is part of the
+    cache's key, so an edit of any kernel recompiles and stale code never runs.
+    """
+    function = _make_run(_hash_sources())
+    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    try:
+        return njit(**options, cache=True)(function)
+    except RuntimeError:  # no folder can be written: every process compiles for itself
+        return njit(**options)(function)
+
+
+run = _jit_run()
 
 
 # Compilation --------------------------------------------------------------------------------------
@@ -160,7 +182,7 @@ class _Announcer(event.Listener):
     started = False
 
     def on_start(self, event):
-        if not self.started:
+        if event.data["dispatcher"] is run:
             self.started = True
             _log.info("compiling the kernels for this CPU, once (about 10 seconds)")
 
@@ -171,8 +193,8 @@ class _Announcer(event.Listener):
 def compile_run() -> Callable[..., int]:
     """Return `run` for this CPU, from the cache or compiled anew, as a plain callable.
 
-    What is returned skips Numba's dispatcher, which costs as much as a small step. It does not
-    look at the types of its arguments: they must be those of SIGNATURE.
+    It skips Numba's dispatcher, which costs as much as a small step: the arguments must be three
+    addresses and two objects.
     """
     if numba.config.DISABLE_JIT:
         return run
@@ -187,10 +209,13 @@ def compile_run() -> Callable[..., int]:
 
 
 def cache_state() -> tuple[str, bool]:
-    """Return the folder of the compiled kernels, and whether those for this CPU are in it."""
-    if numba.config.DISABLE_JIT:
-        return "(NUMBA_DISABLE_JIT: nothing is compiled)", False
-    cache = run._cache
+    """Return the folder of the compiled kernels, and whether those for this CPU are in it.
+
+    The folder is "" where there is none: nothing is compiled, or nothing can be written.
+    """
+    cache = getattr(run, "_cache", None)
+    if not getattr(cache, "cache_path", None):
+        return "", False
     key = cache._index_key(SIGNATURE, run.targetctx.codegen())
     index = cache._cache_file._load_index()
     return cache.cache_path, key in index

@@ -266,6 +266,21 @@ def _(context, builder, sig, n):
     return builder.bitcast(builder.shl(exponent, ir.Constant(_INT_VECTOR, [23] * LANES)), _VECTOR)
 
 
+def times_power_of_two(v, t):
+    """Return ``v * 2 ** n`` for ``t = n + 1.5 * 2 ** 23``, n whole, all numbers normal.
+
+    The low bits of t are n; they are added to the exponent of v.
+    """
+    return (v.view(np.int32) + (t.view(np.int32) << 23)).view(np.float32)
+
+
+@lowered(times_power_of_two, lambda v, t: signature(f32x16, f32x16, f32x16))
+def _(context, builder, sig, v, t):
+    bits = builder.bitcast(t, _INT_VECTOR)
+    exponent = builder.shl(bits, ir.Constant(_INT_VECTOR, [23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(v, _INT_VECTOR), exponent), _VECTOR)
+
+
 # Lanes --------------------------------------------------------------------------------------------
 
 
