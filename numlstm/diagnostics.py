@@ -1,5 +1,7 @@
 """What the engine found on this machine, and its compilation ahead of time."""
 
+import os
+import threading
 import time
 
 import llvmlite.binding as llvm
@@ -47,5 +49,7 @@ def diagnose() -> dict[str, str]:
         "tile": f"{TILE_VECTORS} vectors x {TILE_ROWS} rows",
         "kernel cache": folder or "-",
         "cache state": state,
-        "threads": "1 (the engine starts none)",
+        "threads": f"{threading.active_count()} in this process, which the engine adds none to; "
+        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "
+        "cores to run on",
     }

@@ -21,7 +21,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 MAX_SIZE = 2**31 - 1  # token ids and sizes are int32
 MAX_NUMBERS = 2**40  # in all tensors of a network, far beyond any CPU's use
-MAX_WIDTH = 2**26  # outputs of all layers together, 256 MB of buffers for every step of a block
+MAX_WIDTH = 2**26  # outputs of all layers together: the buffers of a step are a few times that
 
 # What float32 rounding explains of the difference to another engine's float32:
 # |y - expected| <= TOLERANCE * (1 + |expected|).
@@ -224,6 +224,10 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        strangers = [repr(layer) for layer in self.layers if not isinstance(layer, Layer)]
+        if strangers:
+            raise WeightsError(f"not layers: {', '.join(strangers)}")
         if not self.layers:
             raise WeightsError("the network has no layers")
         problems = []
@@ -381,6 +385,11 @@ class Weights:
         self.network.check_tensors(self.tensors)
         problems = []
         size = self.network.output_size
+        if not all(isinstance(label, str) for label in self.labels):
+            problems.append(f"labels {self.labels!r}, expected strings")
+        if not isinstance(self.tokenizer, str | None):
+            kind = type(self.tokenizer).__name__
+            problems.append(f"tokenizer is {kind}, expected the text of a tokenizer.json")
         if self.labels and len(self.labels) != size:
             problems.append(f"{len(self.labels)} labels for an output of {size}")
         for n, probe in enumerate(self.probes):

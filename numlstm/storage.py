@@ -33,7 +33,8 @@ def bundled() -> dict[str, Path]:
     """Return the paths of the bundled models by name."""
     here = Path(__file__).parent
     # Inside the package where a wheel was installed, beside it in a source tree.
-    folder = next((f for f in (here / "weights", here.parent / "weights") if f.is_dir()), here)
+    in_source = (here.parent / "pyproject.toml").is_file()
+    folder = here.parent / "weights" if in_source else here / "weights"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 

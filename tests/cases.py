@@ -115,7 +115,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     ),
     "c": Tolerance(1e-5, 1e-5, "c has no bound and grows to hundreds, so its error is relative"),
     "float64": Tolerance(1e-12, 1e-12, "two float64 computations in different orders of sums"),
-    "output": Tolerance(1e-5, 1e-5, "what numlstm.model.TOLERANCE promises of a conversion"),
+    "output": Tolerance(1e-5, 1e-5, "what numlstm.spec.TOLERANCE promises of a conversion"),
     "python": Tolerance(2e-6, 2e-6, "the plain Python fma rounds twice, rarely, in every sum"),
 }
 

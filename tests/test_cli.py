@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 import numlstm
 from tests.test_text import make_tokenizer, make_weights
@@ -66,7 +68,10 @@ def test_classify_lines_of_stdin_and_of_a_file(model_file, tmp_path):
         (["--file", "-"], raw),
         (["--file", file], None),
     ):
-        stdout, _ = numlstm_command("classify", "-m", model_file, "--json", *arguments, stdin=stdin)
+        stdout, stderr = numlstm_command(
+            "classify", "-m", model_file, "--json", *arguments, stdin=stdin
+        )
+        assert stderr == ""
         assert [json.loads(line) for line in stdout.splitlines()] == expected
 
 
@@ -76,6 +81,38 @@ def test_classify_stream_shows_every_token(model_file):
     assert [step["token"] for step in steps] == ["the", "movie", "."]
     last = numlstm.pipeline("sentiment", model_file)("The movie.")
     assert steps[-1]["score"] == round(last.score, 6)
+
+
+def test_a_line_without_words_is_named_and_the_rest_is_answered(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    path = tmp_path / "model.safetensors"
+    numlstm.Model(make_weights(tokenizer)).save(path)
+    stdout, stderr = numlstm_command(
+        "classify", "-m", path, "--json", stdin="good\n\u0301\nnot good".encode(), code=1
+    )
+    assert [json.loads(line)["text"] for line in stdout.splitlines()] == ["good", "not good"]
+    assert stderr == "numlstm: stdin, line 2: the text is empty: it has no words to classify\n"
+
+
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(model_file):
+    arguments = ("classify", "-m", model_file, "電影 good")
+    plain, _ = numlstm_command(*arguments, PYTHONIOENCODING="latin-1")
+    assert plain.endswith("?? good\n")
+    as_json, _ = numlstm_command(*arguments, "--json", PYTHONIOENCODING="latin-1")
+    assert json.loads(as_json)["text"] == "電影 good"
+
+
+def test_a_text_cannot_command_the_terminal(model_file):
+    stdout, _ = numlstm_command("classify", "-m", model_file, "good \x1b[31m film")
+    assert "\x1b" not in stdout
+
+
+def test_no_stdin_is_wrong_usage(model_file):
+    command = f"{sys.executable} -m numlstm classify -m {model_file} <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert b"give a text" in done.stderr
 
 
 def test_wrong_usage_exits_with_2(model_file, tmp_path):
@@ -88,6 +125,9 @@ def test_wrong_usage_exits_with_2(model_file, tmp_path):
     _, stderr = numlstm_command("convert", "x.pt", target, "--layers", "mean", code=2)
     assert "--force" in stderr
     assert target.read_bytes() == b"precious"
+    nowhere = tmp_path / "no" / "x.safetensors"
+    _, stderr = numlstm_command("convert", "x.pt", nowhere, "--layers", "mean", code=2)
+    assert "is not a folder" in stderr
 
 
 @pytest.mark.parametrize(
@@ -95,6 +135,8 @@ def test_wrong_usage_exits_with_2(model_file, tmp_path):
     [
         (["classify", "-m", "nowhere.safetensors", "text"], "'nowhere.safetensors' is not a file"),
         (["classify", "-m", "{model}", " "], "the text is empty"),
+        (["classify", "-m", "{model}", "--stream", ""], "the text is empty"),
+        (["info", "[/x].safetensors"], "'[/x].safetensors' is not a file"),
         (["classify", "-m", "{broken}", "text"], "not a complete .safetensors file"),
         (["info", "{folder}"], "is a folder"),
         (["classify", "-m", "{model}", "--file", "nowhere.txt"], "nowhere.txt"),
@@ -191,11 +233,12 @@ def test_a_reader_that_goes_away_is_no_error(model_file):
     command = f"{sys.executable} -m numlstm classify -m {model_file} --json"
     lines = b"good\n" * 20000
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} | head -n 1"],
+        ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"],
         input=lines,
         capture_output=True,
         timeout=120,
         check=False,
     )
     assert json.loads(done.stdout)["text"] == "good"
-    assert b"Traceback" not in done.stderr
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr == b""

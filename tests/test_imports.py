@@ -20,8 +20,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "reference": ({"spec"}, {"numpy"}),
     "build": ({"spec", "kernels"}, {"numpy"}),
     "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
-    "model": ({"build", "storage", "kernels", "spec", "convert"}, {"numpy"}),
-    "convert": ({"spec"}, {"numpy", "torch"}),
+    "checks": ({"kernels"}, {"numpy"}),
+    "model": ({"checks", "build", "storage", "kernels", "spec", "convert"}, {"numpy"}),
+    "convert": ({"spec"}, {"numpy", "torch", "tokenizers"}),
     "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
     # The public names only, and what lies in their own folder.
     "text": ({"", "text"}, {"numpy", "tokenizers"}),

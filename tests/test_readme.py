@@ -1,6 +1,8 @@
 """The README's Python code runs, in order, as written."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
+def test_the_code_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     assert len(blocks) >= 3
@@ -16,6 +18,12 @@ def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
+    # The commands that stand alone work on the files that the Python blocks have written.
+    commands = re.findall(r"```sh\n(numlstm .*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert commands
+    python = f'numlstm() {{ "{sys.executable}" -m numlstm "$@"; }}\n'
+    for command in commands:
+        subprocess.run(["bash", "-ec", python + command], check=True, timeout=120)
     printed = capsys.readouterr().out
     # What a block prints is shown behind its print: ``print(x)   # text``.
     shown = re.findall(r"print\(.*\)\s+# (.*)", "".join(blocks))

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -511,17 +512,55 @@ def _exploding() -> numlstm.Model:
     )
 
 
-def test_an_infinity_is_an_answer_and_a_nan_is_refused():
+def test_an_overflow_is_refused():
     stream = _exploding().stream()
-    np.testing.assert_array_equal(stream.step([3e38]), [np.inf, np.inf])
+    stream.step([1.0])
     before = stream.save_state()
     y = np.zeros(2, np.float32)
-    for call in (lambda: stream.step([1.0]), lambda: stream.step([1.0], out=y)):
-        with pytest.raises(ValueError, match="x made the network overflow to NaN"):
+    for call in (lambda: stream.step([3e38]), lambda: stream.step([3e38], out=y)):
+        with pytest.raises(ValueError, match="x made the network overflow"):
             call()
         assert stream.save_state() == before
-    with pytest.raises(ValueError, match="xs made the network overflow to NaN"):
-        stream.run([[1.0]])
+    with pytest.raises(ValueError, match="xs made the network overflow"):
+        stream.run([[3e38]])
+    assert stream.save_state() == before
+
+
+def test_an_overflowing_mean_is_refused_where_it_happens():
+    stream = numlstm.Model(Weights(Network((spec.Pooling(1, "mean"),)), {})).stream()
+    stream.step([3e38])
+    before = stream.save_state()
+    with pytest.raises(ValueError, match="x made the network overflow"):
+        stream.step([3e38])
+    assert stream.save_state() == before
+    np.testing.assert_array_equal(stream.step([-3e38]), [0.0])
+
+
+def test_an_out_of_a_subclass_is_written(float_model, tmp_path):
+    xs = random_input(float_model.network, 20)
+    ys = np.memmap(tmp_path / "ys", np.float32, "w+", shape=(20, 2))
+    assert float_model.run(xs, out=ys) is ys
+    assert_same_bits(np.array(ys), float_model.run(xs))
+    assert float_model.stream().step(xs[0], out=ys[1]) is not None
+    assert_same_bits(np.array(ys[1]), np.array(ys[0]))
+
+
+def test_no_step_is_not_a_step(float_model):
+    nothing = np.empty(0, np.float32)
+    with pytest.raises(ValueError, match=r"has shape \(0,\)"):
+        float_model.stream().step(nothing, out=nothing)
+
+
+def test_a_state_that_holds_a_nan_is_refused(float_model):
+    stream = float_model.stream()
+    header = numlstm.model._STATE_HEADER
+    kept = np.full(stream._num_kept, np.nan, np.float32).tobytes()
+    fingerprint = float_model._weights.fingerprint
+    magic = numlstm.model._STATE_MAGIC
+    blob = header.pack(magic, fingerprint, len(kept), zlib.crc32(kept)) + kept
+    before = stream.save_state()
+    with pytest.raises(ValueError, match="holds a NaN"):
+        stream.load_state(blob)
     assert stream.save_state() == before
 
 
@@ -532,7 +571,7 @@ def test_an_overflow_in_the_middle_of_a_run_undoes_all_of_it():
     for position in (0, 14, 15, 16, 40):
         xs = np.zeros((60, 1), np.float32)
         xs[position] = 3e38
-        with pytest.raises(ValueError, match="xs made the network overflow to NaN"):
+        with pytest.raises(ValueError, match="xs made the network overflow"):
             stream.run(xs)
         assert stream.save_state() == before
 

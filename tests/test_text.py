@@ -189,8 +189,23 @@ def test_a_model_that_cannot_classify_text_is_refused():
         Classifier(numlstm.Model(make_weights(softmax=False)))
     with pytest.raises(numlstm.WeightsError, match="tokenizer cannot be read"):
         Classifier(numlstm.Model(make_weights(tokenizer="{}")))
-    with pytest.raises(numlstm.WeightsError, match="13 tokens, the model's embedding 5"):
+    with pytest.raises(numlstm.WeightsError, match="ids up to 12, the model reads ids below 5"):
         Classifier(numlstm.Model(make_weights(vocab_size=5)))
+
+
+def test_a_tokenizer_that_fails_is_refused():
+    without_unknown = Tokenizer(WordLevel({"the": 0}, unk_token="[UNK]"))
+    without_unknown.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    with pytest.raises(numlstm.WeightsError, match="the tokenizer fails on 'Half'"):
+        Classifier(numlstm.Model(make_weights(without_unknown)))
+    sparse = Tokenizer(WordLevel({"[UNK]": 0, "the": 50}, unk_token="[UNK]"))
+    with pytest.raises(numlstm.WeightsError, match="ids up to 50, the model reads ids below 20"):
+        Classifier(numlstm.Model(make_weights(sparse)))
+
+
+def test_steps_of_an_empty_text_are_refused(pipe):
+    with pytest.raises(ValueError, match="the text is empty"):
+        list(pipe.steps(" "))
 
 
 def test_a_tokenizer_that_joins_words_is_refused():

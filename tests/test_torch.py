@@ -150,13 +150,12 @@ def test_stacks_of_modules_in_train_mode_give_what_torch_gives(name):
 def test_what_the_conversion_keeps_is_its_own():
     module = nn.Linear(4, 2)
     xs = np.ones((1, 4), np.float32)
-    model = numlstm.from_torch(module, labels=("no", "yes"), tokenizer="{}")
+    model = numlstm.from_torch(module, labels=("no", "yes"))
     before = model.run(xs)
     with torch.no_grad():
         module.weight.zero_()
     np.testing.assert_array_equal(model.run(xs), before)
     assert model.labels == ("no", "yes")
-    assert model.tokenizer == "{}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -584,3 +583,52 @@ def test_a_chaotic_network_is_converted_with_a_probe_that_ends_before_the_chaos(
     assert model.verify().ok
     calm = numlstm.from_torch(nn.LSTM(64, 128))
     assert [len(probe.xs) for probe in calm._weights.probes] == [24, 24, 24]
+
+
+class _Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def _hooked() -> nn.Sequential:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.register_forward_hook(lambda module, args, output: 2 * output)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (_Residual(nn.Linear(2, 2)), "_Residual"),
+        (_hooked(), "Sequential has hooks"),
+        (nn.Linear(2, 2, dtype=torch.complex64), "Linear has weights of torch.complex64"),
+        (nn.Linear(2, 2, device="meta"), "Linear has weights of no data"),
+    ],
+)
+def test_what_the_check_could_not_see_is_refused(module, message):
+    with pytest.raises(WeightsError, match=message):
+        numlstm.from_torch(module)
+
+
+def test_integer_tensors_are_no_weights():
+    state = {"a.weight": torch.ones(2, 2, dtype=torch.int8)}
+    with pytest.raises(WeightsError, match=r"weights of torch.int8, expected floating point"):
+        numlstm.from_torch(state, layers="a:Linear")
+
+
+def test_a_conversion_leaves_the_random_numbers_of_torch_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    numlstm.from_torch({"a.weight": torch.ones(2, 2)}, layers="a:Linear")
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_labels_and_tokenizers_that_are_none_are_refused():
+    module = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="labels is a str"):
+        numlstm.from_torch(module, labels="ab")
+    with pytest.raises(WeightsError, match="expected strings"):
+        numlstm.from_torch(module, labels=[0, 1])
+    with pytest.raises(WeightsError, match="tokenizer cannot be read"):
+        numlstm.from_torch(nn.Embedding(3, 2), tokenizer="{}")

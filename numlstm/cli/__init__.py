@@ -3,6 +3,8 @@
 Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
 """
 
+import io
+import signal
 import sys
 
 import typer
@@ -13,6 +15,7 @@ from numlstm.cli import classify, machine, models
 app = typer.Typer(
     name="numlstm",
     help="Run recurrent networks on a plain CPU, one token at a time.",
+    epilog='Example: [bold]numlstm classify "The movie was not good."[/bold]',
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -38,12 +41,14 @@ def _options(
 
 def main() -> None:
     """Run the command."""
+    if hasattr(signal, "SIGPIPE"):
+        # End quietly when the reader of our output has gone, as in `numlstm classify | head`.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character
     try:
         app()
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `numlstm classify | head`.
-        sys.stderr.close()
-        sys.exit(0)
     except (ValueError, TypeError, OSError, ImportError) as error:
         typer.echo(f"numlstm: {error}", err=True)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """``numlstm warmup`` and ``doctor``: this machine."""
 
+from rich.markup import escape
 from rich.table import Table
 
 import numlstm
@@ -28,5 +29,5 @@ def doctor() -> None:
     table = Table.grid(padding=(0, 2))
     found = {"numlstm": numlstm.__version__} | numlstm.diagnose()
     for name, value in found.items():
-        table.add_row(f"[bold]{name}[/bold]", value)
+        table.add_row(f"[bold]{name}[/bold]", escape(value))
     terminal.console.print(table)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 import numlstm
@@ -23,7 +24,7 @@ def list_models() -> None:
     """
     table = Table("model", "size", "path")
     for name, path in numlstm.bundled().items():
-        table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", str(path))
+        table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", escape(str(path)))
     terminal.console.print(table)
 
 
@@ -73,6 +74,8 @@ def convert(
     """
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists; --force replaces it")
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"{target.parent} is not a folder")
     if not source.is_file():
         raise FileNotFoundError(f"{source} is not a file")
     with terminal.waiting(f"converting {source}"):
@@ -80,11 +83,18 @@ def convert(
             source,
             layers=layers,
             key=key,
-            labels=tuple(labels.split(",")) if labels else (),
-            tokenizer=None if tokenizer is None else tokenizer.read_text(encoding="utf-8"),
+            labels=[label.strip() for label in labels.split(",")] if labels else [],
+            tokenizer=None if tokenizer is None else _read_text(tokenizer),
         )
         model.save(target)
     terminal.console.print(model.info(), markup=False)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise numlstm.WeightsError(f"{path}: is not UTF-8 text: {error}") from error
 
 
 def verify(model: ModelArgument) -> None:

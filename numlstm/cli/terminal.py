@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 import numlstm
 
@@ -27,7 +28,7 @@ def waiting(what: str) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.INFO)
     try:
-        with messages.status(what):
+        with messages.status(escape(what)):
             yield
     finally:
         log.setLevel(level)

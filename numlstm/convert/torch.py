@@ -86,6 +86,8 @@ def convert(
     else:
         steps = _flatten(modules)
     network, tensors = _translate(steps)
+    if tokenizer is not None:
+        _check_tokenizer(tokenizer, network)
     return Weights(
         network=network,
         tensors=tensors,
@@ -94,6 +96,22 @@ def convert(
         probes=_probe(network, steps),
         origin=f"torch {torch.__version__}",
     )
+
+
+def _check_tokenizer(text: str, network: Network) -> None:
+    """Raise a WeightsError if the text is no tokenizer, or one of more tokens than the network."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no narrower type
+        raise WeightsError(f"the tokenizer cannot be read: {error}") from error
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if network.vocab_size is None or largest >= network.vocab_size:
+        raise WeightsError(
+            f"the tokenizer gives ids up to {largest}, the network reads "
+            + (f"ids below {network.vocab_size}" if network.vocab_size else "vectors")
+        )
 
 
 def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Any]:
@@ -149,9 +167,20 @@ def _flatten(modules: Sequence[Any]) -> list[Step]:
     problems = []
     steps: list[Step] = []
     for module in modules:
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Module) and (module._forward_hooks or module._forward_pre_hooks):
+            problems.append(f"{type(module).__name__} has hooks, which cannot be converted")
+        elif type(module) is nn.Sequential:
             steps += _flatten(list(module))
         elif isinstance(module, nn.Module):
+            strange = {
+                str(p.dtype) if not p.is_meta else "no data"
+                for p in module.parameters()
+                if p.is_meta or not p.is_floating_point()
+            }
+            if strange:
+                kind = type(module).__name__
+                problems.append(f"{kind} has weights of {', '.join(sorted(strange))}")
+                continue
             steps.append(copy.deepcopy(module).cpu().float().eval())
         elif isinstance(module, str) and module in POOLINGS:
             steps.append(module)
@@ -346,7 +375,8 @@ def _steps_of_state_dict(
             own = {name.removeprefix(dot): t for name, t in rest.items() if name.startswith(dot)}
             rest = {name: t for name, t in rest.items() if not name.startswith(dot)}
             try:
-                steps.append(_module(kind, own, {option: value} if option else {}))
+                with torch.random.fork_rng(devices=[]):  # a new module draws random weights
+                    steps.append(_module(kind, own, {option: value} if option else {}))
             except (RuntimeError, KeyError, ValueError) as error:
                 what = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
                 problems.append(f"{word}: {what}; the state dict has {_describe(own) or 'nothing'}")
@@ -362,6 +392,9 @@ def _describe(own: Mapping[str, torch.Tensor]) -> str:
 def _module(kind: str, own: dict[str, torch.Tensor], options: dict[str, str]) -> nn.Module:
     """Return a module of a kind whose sizes are those of its tensors."""
     module: nn.Module
+    strange = {str(t.dtype) for t in own.values() if not t.is_floating_point()}
+    if strange:
+        raise WeightsError(f"weights of {', '.join(sorted(strange))}, expected floating point")
     weights = [own[name] for name in ("weight", "weight_ih_l0", "weight_hh_l0") if name in own]
     num_axes = 1 if kind == "LayerNorm" else 2
     if any(weight.dim() != num_axes for weight in weights):

@@ -77,7 +77,7 @@ _ZERO = _F(0.0)
 _MINUS_INF = _F(-np.inf)
 _1_6, _1_24, _1_120, _1_720, _1_5040 = (_F(1 / n) for n in (6, 24, 120, 720, 5040))
 
-IDENTITY, TANH, SIGMOID, RELU = range(4)
+TANH, SIGMOID, RELU = range(3)
 FUNCTIONS = {"tanh": TANH, "sigmoid": SIGMOID, "relu": RELU}
 
 

@@ -60,7 +60,7 @@ from numlstm.kernels.plan import (
 from numlstm.kernels.simd import jit, offset, pointer
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
-DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NAN = range(4)
+DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(4)
 
 # plan, params and state, which a stream owns, as addresses; xs and ys as they are.
 SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
@@ -116,7 +116,7 @@ def _make_run(sources):
         y_size = array_size(ys, first[ARRAY_TYPE_AT], first[FLOAT32_AT], WRITEABLE)
         num_steps = x_size // first[X_SIZE]
         if (
-            x_size < 0
+            num_steps < 1
             or num_steps > first[MAX_STEPS]
             or x_size != num_steps * first[X_SIZE]
             or y_size != num_steps * first[last * NUM_COLUMNS + Y_SIZE]
@@ -137,7 +137,7 @@ def _make_run(sources):
             for layer in range(1, last):
                 _run_layer(offset(first, layer * NUM_COLUMNS), params, state, num_rows)
             if not write_output(offset(first, last * NUM_COLUMNS), state, ys, t, num_rows):
-                status = OUTPUT_NAN
+                status = OUTPUT_NOT_FINITE
                 break
         if status != DONE:
             copy(state, state_size, state, 0, state_size)

@@ -5,7 +5,7 @@ ones of 2 and 1) and stored as ``[panel][k][vector][16]``: memory is read strict
 no sum crosses lanes. Every output is ``init + w[0] x[0] + w[1] x[1] + ...``, one fused
 multiply-add each, in this order, whatever the panel and the number of rows.
 
-Measured (one core, Zen 5, AVX-512): see `bench/test_kernels.py`.
+`bench/test_kernels.py` measures them.
 """
 
 import llvmlite.binding as llvm

@@ -17,6 +17,7 @@ import numlstm
 MAX_WORD = 512
 
 _WORD = re.compile(r"\S+")
+_EMPTY = "the text is empty: it has no words to classify"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ class Classifier:
             tokenizer = Tokenizer.from_str(model.tokenizer or "")
         except Exception as error:  # the library raises no narrower type
             raise numlstm.WeightsError(f"the tokenizer cannot be read: {error}") from error
-        if tokenizer.get_vocab_size() > (model.vocab_size or 0):
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        if largest >= (model.vocab_size or 0):
             raise numlstm.WeightsError(
-                f"the tokenizer has {tokenizer.get_vocab_size()} tokens, "
-                f"the model's embedding {model.vocab_size}"
+                f"the tokenizer gives ids up to {largest}, the model reads ids below "
+                f"{model.vocab_size}"
             )
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -63,8 +65,12 @@ class Classifier:
         self._tokenizer = tokenizer
         self.encode_word = lru_cache(2**14)(self._encode_word)
         sample = "Half a word, isn't one."
-        words = [token for word in sample.split() for token in self.encode_word(word)]
-        if tuple(tokenizer.encode(sample, add_special_tokens=False).ids) != tuple(words):
+        try:
+            words = [token for word in sample.split() for token in self.encode_word(word)]
+            whole = self._encode_word(sample)
+        except ValueError as error:
+            raise numlstm.WeightsError(str(error)) from error
+        if whole != tuple(words):
             raise numlstm.WeightsError("the tokenizer does not split at white space")
 
     @overload
@@ -100,9 +106,11 @@ class Classifier:
     def steps(self, text: str) -> Iterator[tuple[str, Prediction]]:
         """Yield each token of a text with the prediction after it."""
         stream = self.model.stream()
-        for word in split_words(_check_text(text)):
-            for token in self.encode_word(word):
-                yield self._tokenizer.id_to_token(token) or "", self.prediction(stream.step(token))
+        tokens = [t for word in split_words(_check_text(text)) for t in self.encode_word(word)]
+        if not tokens:
+            raise ValueError(_EMPTY)
+        for token in tokens:
+            yield self._tokenizer.id_to_token(token) or "", self.prediction(stream.step(token))
 
     def prediction(self, scores: NDArray[np.float32]) -> Prediction:
         """Return the label of the largest score."""
@@ -110,7 +118,13 @@ class Classifier:
         return Prediction(self.model.labels[best], float(scores[best]))
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
+        try:
+            return tuple(self._tokenizer.encode(word, add_special_tokens=False).ids)
+        except BaseException as error:
+            # A panic of the tokenizers library is no Exception.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise ValueError(f"the tokenizer fails on {word[:40]!r}: {error}") from error
+            raise
 
 
 class TextStream:
@@ -168,7 +182,7 @@ class TextStream:
             self._read([self._rest])
             self._rest = ""
         if self._prediction is None:
-            raise ValueError("the text is empty: it has no words to classify")
+            raise ValueError(_EMPTY)
         self._finished = True
         return self._prediction
 

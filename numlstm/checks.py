@@ -1,0 +1,94 @@
+"""What comes from outside at run time, checked once, with errors that say what to do."""
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm.kernels.network import INPUT_NOT_FINITE, OUTPUT_NOT_FINITE
+
+Floats = NDArray[np.float32]
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise a ValueError for any type of weights but float32."""
+    if dtype != "float32":
+        raise ValueError(f"dtype is {dtype!r}, expected 'float32'")
+
+
+def token_id(x: Any) -> int:
+    """Return x, an integer of any kind but bool, as an int; its range is the caller's to check."""
+    if isinstance(x, bool | np.bool_):
+        raise TypeError(f"x is {x!r}, expected an integer token id")
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise TypeError(f"x is {type(x).__name__}, expected an integer token id") from None
+
+
+def token_ids(name: str, xs: ArrayLike, vocab_size: int) -> Floats:
+    """Return token ids (T,) as the kernel reads them: int32 in the bits of float32."""
+    ids = np.asarray(xs)
+    if ids.size == 0 and ids.ndim == 1:
+        ids = ids.astype(np.int32)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} is of {ids.dtype}, expected integer token ids")
+    if ids.ndim != 1:
+        raise ValueError(f"{name} has shape {ids.shape}, model expects (T,) token ids")
+    outside = (ids < 0) | (ids >= vocab_size)
+    if outside.any():
+        t = int(outside.argmax())
+        raise ValueError(f"token id {ids[t]} at {name}[{t}] is outside 0 <= id < {vocab_size}")
+    return np.ascontiguousarray(ids, np.int32).view(np.float32)
+
+
+def as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """Return x as a contiguous float32 array of a shape, -1 for any length."""
+    try:
+        array = np.asarray(x)
+    except (RuntimeError, ValueError) as error:  # a tensor with a gradient, a ragged list
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    fits = array.ndim == len(shape) and all(
+        size in (-1, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = f"({', '.join('T' if size == -1 else str(size) for size in shape)},)"
+        expected = expected if len(shape) == 1 else expected[:-2] + ")"
+        raise ValueError(f"{name} has shape {array.shape}, model expects {expected}")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is of {array.dtype}, expected float32")
+    plain = type(array) is np.ndarray and array.dtype is FLOAT32
+    if plain and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    floats = np.empty(array.shape, FLOAT32)
+    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the kernel refuses
+        floats[...] = array
+    return floats
+
+
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """Raise a TypeError or ValueError unless out is a float32 array that can be written."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is {type(out).__name__}, expected a float32 array")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}")
+    if out.dtype != FLOAT32:
+        raise TypeError(f"out is of {out.dtype}, expected float32")
+    if not out.flags.carray:
+        raise ValueError("out must be contiguous, aligned and writeable")
+
+
+def raise_status(name: str, x: Floats, start: int, status: int) -> None:
+    """Raise what a status of the kernel means; x begins at index ``start`` of what was given."""
+    if status == INPUT_NOT_FINITE:
+        bad = np.argwhere(~np.isfinite(x))[0]
+        at = ", ".join(str(index) for index in (bad[0] + start, *bad[1:]))
+        raise ValueError(f"{name}[{at}] is {x[tuple(bad)]}, expected finite numbers")
+    if status == OUTPUT_NOT_FINITE:
+        raise ValueError(
+            f"{name} made the network overflow; scale the input as the model was trained on"
+        )
+    raise RuntimeError(f"the kernel refused {name}, status {status}; please report this")
