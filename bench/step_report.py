@@ -22,10 +22,10 @@ def report(results: Results) -> str:
     parts = [
         "# One step of a stream",
         f"Generated from the JSON beside it by `python -m bench report`.\n\n{_machine(results)}",
-        *(_latencies(results, cell) for cell in _cells(results)),
+        *(_times(results, cell, "p50_us", "median") for cell in _cells(results)),
         _ratios(results),
         _tails(results),
-        *(_p99(results, cell) for cell in _cells(results)),
+        *(_times(results, cell, "p99_us", "99th percentile") for cell in _cells(results)),
         _bandwidth(results),
         _dispatch(results),
         _starts(results),
@@ -88,15 +88,16 @@ def _machine(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _latencies(results: Results, cell: str) -> str:
+def _times(results: Results, cell: str, percentile: str, title: str) -> str:
+    """Return a percentile of a step of every engine, for all networks of a cell."""
     names = _engines(results)
     header = [f"{cell}, layers x units", *(_label(name, cell) for name in names)]
     rows = [
-        [_network(case), *(number(case["engines"][name]["step"]["p50_us"]) for name in names)]
+        [_network(case), *(number(case["engines"][name]["step"][percentile]) for name in names)]
         for case in results["cases"]
         if case["cell"] == cell
     ]
-    return f"## {cell}: median of a step, us\n\n{table(header, rows)}"
+    return f"## {cell}: {title} of a step, us\n\n{table(header, rows)}"
 
 
 def _ratios(results: Results) -> str:
@@ -141,17 +142,6 @@ def _tails(results: Results) -> str:
         "`run/64` is `Stream.run` with 64 steps: the input half of a layer reads its weights once "
         f"for several steps.\n\n{table(header, rows)}"
     )
-
-
-def _p99(results: Results, cell: str) -> str:
-    names = _engines(results)
-    header = [f"{cell}, layers x units", *(_label(name, cell) for name in names)]
-    rows = [
-        [_network(case), *(number(case["engines"][name]["step"]["p99_us"]) for name in names)]
-        for case in results["cases"]
-        if case["cell"] == cell
-    ]
-    return f"## {cell}: 99th percentile of a step, us\n\n{table(header, rows)}"
 
 
 def _bandwidth(results: Results) -> str:
