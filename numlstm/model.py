@@ -33,7 +33,6 @@ from numlstm.spec import TOLERANCE, Network, Weights, WeightsError
 
 _log = logging.getLogger("numlstm")
 
-
 # A state is saved as this header and the floats that are kept from step to step.
 _STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
 _STATE_MAGIC = b"numlstm1"
@@ -97,6 +96,10 @@ class Model:
     def vocab_size(self) -> int | None:
         """The number of token ids, or None if the model reads vectors."""
         return self.network.vocab_size
+
+    def load_tokenizer(self) -> Any:
+        """Return the tokenizer as a `tokenizers.Tokenizer`, or raise a WeightsError."""
+        return self._weights.load_tokenizer()
 
     def stream(self) -> "Stream":
         """Return a new stream, in the initial state."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 Shape = tuple[int, ...]
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -402,6 +405,32 @@ class Weights:
                 )
         if problems:
             raise WeightsError("the parts of the model do not fit:\n  " + "\n  ".join(problems))
+
+    def load_tokenizer(self) -> "Tokenizer":
+        """Return the tokenizer, which gives no ids but those that the network reads.
+
+        Raises
+        ------
+        WeightsError
+            If there is none, if it cannot be read, or if it gives other ids.
+        """
+        from tokenizers import Tokenizer
+
+        if self.tokenizer is None:
+            raise WeightsError("the model has no tokenizer")
+        try:
+            tokenizer = Tokenizer.from_str(self.tokenizer)
+        except BaseException as error:
+            # The library raises no narrower type, and a panic of it is no Exception.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise WeightsError(f"the tokenizer cannot be read: {error}") from error
+            raise
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        vocab_size = self.network.vocab_size
+        if vocab_size is None or largest >= vocab_size:
+            reads = "vectors" if vocab_size is None else f"ids below {vocab_size}"
+            raise WeightsError(f"the tokenizer gives ids up to {largest}, the model reads {reads}")
+        return tokenizer
 
     @cached_property
     def fingerprint(self) -> bytes:

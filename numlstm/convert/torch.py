@@ -86,9 +86,7 @@ def convert(
     else:
         steps = _flatten(modules)
     network, tensors = _translate(steps)
-    if tokenizer is not None:
-        _check_tokenizer(tokenizer, network)
-    return Weights(
+    weights = Weights(
         network=network,
         tensors=tensors,
         labels=tuple(labels),
@@ -96,22 +94,9 @@ def convert(
         probes=_probe(network, steps),
         origin=f"torch {torch.__version__}",
     )
-
-
-def _check_tokenizer(text: str, network: Network) -> None:
-    """Raise a WeightsError if the text is no tokenizer, or one of more tokens than the network."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises no narrower type
-        raise WeightsError(f"the tokenizer cannot be read: {error}") from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-    if network.vocab_size is None or largest >= network.vocab_size:
-        raise WeightsError(
-            f"the tokenizer gives ids up to {largest}, the network reads "
-            + (f"ids below {network.vocab_size}" if network.vocab_size else "vectors")
-        )
+    if tokenizer is not None:
+        weights.load_tokenizer()  # or the file would be refused where it is used
+    return weights
 
 
 def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import overload
@@ -38,8 +38,6 @@ class Classifier:
     """
 
     def __init__(self, model: "numlstm.Model") -> None:
-        from tokenizers import Tokenizer
-
         problems = []
         if model.tokenizer is None or model.vocab_size is None:
             problems.append("it has no tokenizer")
@@ -49,28 +47,19 @@ class Classifier:
             problems.append("it does not end in a softmax")
         if problems:
             raise numlstm.WeightsError(f"the model cannot classify text: {', '.join(problems)}")
-        try:
-            tokenizer = Tokenizer.from_str(model.tokenizer or "")
-        except Exception as error:  # the library raises no narrower type
-            raise numlstm.WeightsError(f"the tokenizer cannot be read: {error}") from error
-        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-        if largest >= (model.vocab_size or 0):
-            raise numlstm.WeightsError(
-                f"the tokenizer gives ids up to {largest}, the model reads ids below "
-                f"{model.vocab_size}"
-            )
+        tokenizer = model.load_tokenizer()
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self.model = model
         self._tokenizer = tokenizer
-        self.encode_word = lru_cache(2**14)(self._encode_word)
+        self._encode_word_once = lru_cache(2**14)(self._encode_word)
         sample = "Half a word, isn't one."
         try:
-            words = [token for word in sample.split() for token in self.encode_word(word)]
+            words = self.encode(sample.split())
             whole = self._encode_word(sample)
         except ValueError as error:
             raise numlstm.WeightsError(str(error)) from error
-        if whole != tuple(words):
+        if list(whole) != words:
             raise numlstm.WeightsError("the tokenizer does not split at white space")
 
     @overload
@@ -106,7 +95,7 @@ class Classifier:
     def steps(self, text: str) -> Iterator[tuple[str, Prediction]]:
         """Yield each token of a text with the prediction after it."""
         stream = self.model.stream()
-        tokens = [t for word in split_words(_check_text(text)) for t in self.encode_word(word)]
+        tokens = self.encode(split_words(_check_text(text)))
         if not tokens:
             raise ValueError(_EMPTY)
         for token in tokens:
@@ -116,6 +105,10 @@ class Classifier:
         """Return the label of the largest score."""
         best = int(scores.argmax())
         return Prediction(self.model.labels[best], float(scores[best]))
+
+    def encode(self, words: Iterable[str]) -> list[int]:
+        """Return the token ids of words, each encoded alone."""
+        return [token for word in words for token in self._encode_word_once(word)]
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         try:
@@ -191,7 +184,7 @@ class TextStream:
             raise ValueError("the text was finished; begin a new one with reset")
 
     def _read(self, words: list[str]) -> None:
-        ids = [token for word in words for token in self._classifier.encode_word(word)]
+        ids = self._classifier.encode(words)
         if ids:
             ys = self._stream.run(np.array(ids, np.int32))
             self._prediction = self._classifier.prediction(ys[-1])
