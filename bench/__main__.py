@@ -2,6 +2,7 @@
 
 import typer
 
+from bench.lookahead import lookahead
 from bench.report import report
 from bench.step import step
 
@@ -11,7 +12,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (step, report):
+for command in (step, lookahead, report):
     app.command()(command)
 
 if __name__ == "__main__":

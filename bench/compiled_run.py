@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.cases import Floats
-from numlstm.build import Layout, aligned
 from numlstm.kernels.network import DONE, argument
 from numlstm.kernels.plan import MAX_STEPS
 from numlstm.model import Model
+from numlstm.program import Layout, aligned
 
 
 class CompiledRun:

@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import step_report
+from bench import lookahead_report, step_report
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+_ROOT = Path(__file__).parent.parent
 
 # By the "benchmark" of a JSON file: writes a table and plots beside it, returns their paths.
 _WRITERS = {"step": step_report.write}
-# Likewise: returns the table that stands in the README.
-_SUMMARIES = {"step": step_report.summary}
+# Likewise: the document with the markers of a table, and who writes that table.
+_SUMMARIES = {
+    "step": ("README.md", step_report.summary),
+    "lookahead": ("docs/layers.md", lookahead_report.summary),
+}
 
 
 def report(
@@ -31,19 +34,22 @@ def report(
         console.print("there are no results yet; python -m bench step writes some")
     for path in paths:
         results = json.loads(path.read_text())
-        for written in [path, *_WRITERS[results["benchmark"]](results, path)]:
+        benchmark = results["benchmark"]
+        write = _WRITERS.get(benchmark)
+        for written in [path, *(write(results, path) if write else [])]:
             console.print(f"{written.parent.name}/{written.name}", highlight=False)
         if path.parent == RESULTS:
-            _write_readme(results["benchmark"], _SUMMARIES[results["benchmark"]](results))
+            document, summary = _SUMMARIES[benchmark]
+            _write_table(_ROOT / document, benchmark, summary(results))
 
 
-def _write_readme(benchmark: str, text: str) -> None:
-    """Put a table between the README's markers of a benchmark."""
+def _write_table(document: Path, benchmark: str, text: str) -> None:
+    """Put a table between a document's markers of a benchmark."""
     begin, end = f"<!-- bench: {benchmark} -->", f"<!-- /bench: {benchmark} -->"
     pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-    readme, count = re.subn(
-        pattern, lambda _: f"{begin}\n{text}\n{end}", README.read_text(), flags=re.S
+    written, count = re.subn(
+        pattern, lambda _: f"{begin}\n{text}\n{end}", document.read_text(), flags=re.S
     )
     if count != 1:
-        raise ValueError(f"the README has no place for the table of {benchmark}")
-    README.write_text(readme)
+        raise ValueError(f"{document.name} has no place for the table of {benchmark}")
+    document.write_text(written)

@@ -1,304 +1,386 @@
-"""(network, tensors) -> Program: the flat arrays that the compiled walker runs.
+"""(network, tensors) -> Program: a causal network becomes operations, its tensors flat arrays.
 
-The fast layouts are derived here, once, and nothing else knows them. `hidden_size` and every
-buffer are padded to multiples of 16 with zeros.
+The fast layouts are derived here, once, and nothing else knows them. The cells of PyTorch are one
+fused operation each; any other cell is a short program of elementwise operations, run row by row.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from functools import reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
-from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
-
-Floats = NDArray[np.float32]
+from numlstm.program import MEMORY, Builder, Floats, Place, Program, pad_rows, padded
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
 BLOCK_ROWS = 16
 
-
-def aligned(size: int) -> Floats:
-    """Return an array, not initialised, at a multiple of 64 bytes: unaligned runs at half speed."""
-    spare = np.empty(size + LANES, np.float32)
-    start = -spare.ctypes.data % 64 // 4
-    return spare[start : start + size]
-
-
-def _padded(size: int) -> int:
-    return -(-size // LANES) * LANES
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A plan for blocks of a number of rows, and the size of a `state` that can run it."""
-
-    plan: NDArray[np.int64]
-    state_size: int
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network as arrays.
-
-    `initial_state` is what a new stream begins with. Both layouts keep it in the same place, so a
-    state moves between them by a copy of its first floats. `state_names` tells where in it the h
-    and c of each layer are: name -> (offset, size).
-    """
-
-    params: Floats
-    step: Layout
-    block: Layout
-    initial_state: Floats
-    state_names: dict[str, tuple[int, int]]
-
-
-class _Builder:
-    """Collects params, the state's initial values, and operations with their buffers."""
-
-    def __init__(self) -> None:
-        self.params: list[Floats] = []
-        self.params_size = 0
-        self.state: list[Floats] = []
-        self.state_size = 0
-        self.state_names: dict[str, tuple[int, int]] = {}
-        self.buffer_sizes: list[int] = []  # of one row
-        self.operations: list[dict[int, int]] = []
-        self.last_buffer = -1  # holds the output of the operation before
-
-    def param(self, values: Floats) -> int:
-        """Append weights, padded to 16 floats; return where they are."""
-        at = self.params_size
-        padded = np.zeros(_padded(values.size), np.float32)
-        padded[: values.size] = values.ravel()
-        self.params.append(padded)
-        self.params_size += padded.size
-        return at
-
-    def kept(self, values: Floats) -> int:
-        """Append a vector (a multiple of 16) that is kept from step to step."""
-        at = self.state_size
-        self.state.append(values)
-        self.state_size += values.size
-        return at
-
-    def add(self, kind: int, x_size: int, y_size: int, **columns_by_name: int) -> None:
-        """Append an operation that reads the last buffer and writes a new one."""
-        self.buffer_sizes.append(_padded(y_size))
-        self._append(kind, x_size, y_size, len(self.buffer_sizes) - 1, columns_by_name)
-
-    def add_in_place(self, kind: int, x_size: int, y_size: int, **columns_by_name: int) -> None:
-        """Append an operation that changes the last buffer."""
-        self._append(kind, x_size, y_size, self.last_buffer, columns_by_name)
-
-    def _append(
-        self, kind: int, x_size: int, y_size: int, y_buffer: int, columns_by_name: dict[str, int]
-    ) -> None:
-        operation = {
-            columns.KIND: kind,
-            columns.X_SIZE: x_size,
-            columns.Y_SIZE: y_size,
-            columns.X_AT: self.last_buffer,
-            columns.Y_AT: y_buffer,
-        }
-        for name, value in columns_by_name.items():
-            operation[getattr(columns, name)] = value
-        self.operations.append(operation)
-        self.last_buffer = y_buffer
-
-    def layout(self, num_rows: int, max_steps: int) -> Layout:
-        """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
-        starts = 2 * self.state_size + num_rows * np.cumsum([0, *self.buffer_sizes])
-        plan = np.zeros((len(self.operations), columns.NUM_COLUMNS), np.int64)
-        for row, operation in zip(plan, self.operations, strict=True):
-            for column, value in operation.items():
-                row[column] = value
-            for at, stride in ((columns.X_AT, columns.X_STRIDE), (columns.Y_AT, columns.Y_STRIDE)):
-                buffer = operation[at]
-                if buffer >= 0:
-                    row[at] = starts[buffer]
-                    row[stride] = self.buffer_sizes[buffer]
-        plan[0, columns.BLOCK_ROWS] = num_rows
-        plan[0, columns.STATE_SIZE] = self.state_size
-        plan[0, columns.NUM_ROWS] = len(plan)
-        plan[0, columns.MAX_STEPS] = max_steps
-        plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
-        plan[0, columns.FLOAT32_AT] = FLOAT32_AT
-        plan.flags.writeable = False
-        return Layout(plan, int(starts[-1]))
+Own = spec.Tensors  # the tensors of one layer, by their names within it
+Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
 def build(network: spec.Network, tensors: spec.Tensors) -> Program:
-    """Return the program of a network.
+    """Return the program of a causal network.
 
     tensors   canonical names and shapes, float32, as `Network.check_tensors` demands
     """
-    builder = _Builder()
-    if not network.reads_tokens:
-        builder.add(columns.INPUT, network.input_size, network.input_size)
-    for prefix, layer in network.named_layers():
+    builder = Builder()
+    first = _add_input(builder, network, tensors)
+    feedback = [n for n, layer in enumerate(network.layers) if isinstance(layer, spec.Feedback)]
+    with builder.rows() if feedback else nullcontext():
+        places = _add_layers(builder, network, tensors, first)
+        for n in feedback:
+            layer = network.layers[n]
+            assert isinstance(layer, spec.Feedback)
+            builder.copy(places[network.index(layer.source)], places[n])
+    answer = None
+    if network.masks:
+        answer = builder.keep(network.output_size)
+        builder.copy(places[-1], answer)
+    builder.operation(columns.OUTPUT, places[-1], places[-1])
+    return builder.program(BLOCK_ROWS, answer)
+
+
+def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -> Place:
+    """Add the operation that reads the input: numbers, or the row of a token."""
+    layer = network.layers[0]
+    y = builder.buffer(network.size(0 if network.reads_tokens else -1))
+    match layer:
+        case spec.OneHot():
+            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=layer.output_size)
+        case spec.Embedding():
+            table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
+            table[:, : layer.embedding_size] = tensors["embedding.weight"]
+            sizes: dict[str, Any] = {"X_SIZE": 1, "Y_SIZE": table.shape[1]}
+            return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), **sizes)
+    return builder.operation(columns.INPUT, None, y)
+
+
+def _add_layers(
+    builder: Builder, network: spec.Network, tensors: spec.Tensors, first: Place
+) -> list[Place]:
+    """Add every layer; return where each one's output is. `first` is where the input is."""
+    places: list[Place] = []
+    for n, (prefix, layer) in enumerate(network.named_layers()):
         own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
-        first = len(builder.operations)
-        _ADD[type(layer)](builder, layer, own)
-        for operation in builder.operations[first:]:
-            for name, column in (("h", columns.H_AT), ("c", columns.C_AT)):
-                if operation[columns.KIND] in _CELLS and column in operation:
-                    at = operation[column]
-                    builder.state_names[f"{prefix}.{name}"] = (at, layer.output_size)
-    builder.add_in_place(columns.OUTPUT, network.output_size, network.output_size)
-    params = aligned(builder.params_size)
-    if builder.params:
-        np.concatenate(builder.params, out=params)
-    params.flags.writeable = False
-    initial_state = np.concatenate([np.zeros(0, np.float32), *builder.state])
-    initial_state.flags.writeable = False
-    return Program(
-        params,
-        builder.layout(1, max_steps=1),
-        builder.layout(BLOCK_ROWS, max_steps=2**31),
-        initial_state,
-        builder.state_names,
-    )
+        inputs = [first if source < 0 else places[source] for source in network.sources(n)]
+        builder.prefix = prefix
+        if isinstance(layer, spec.Embedding | spec.OneHot):
+            places.append(first)
+        elif isinstance(layer, spec.Feedback):
+            places.append(builder.keep(layer.output_size))
+        elif isinstance(layer, spec.Add | spec.Multiply):
+            combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
+            places.append(reduce(combine, inputs))
+        else:
+            places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
+    return places
 
 
-_CELLS = (columns.RNN, columns.GRU, columns.LSTM)
-
-
-# Layers -------------------------------------------------------------------------------------------
-
-
-def _zeros(size: int) -> Floats:
-    return np.zeros(_padded(size), np.float32)
-
-
-def _pad_rows(weight: Floats) -> Floats:
-    """Return (N, K) or (N,) with N padded to a multiple of 16 by zeros."""
-    missing = _padded(len(weight)) - len(weight)
-    return np.pad(weight, [(0, missing)] + [(0, 0)] * (weight.ndim - 1)) if missing else weight
+# Recurrent layers ---------------------------------------------------------------------------------
 
 
 def _interleave(weight: Floats, num_gates: int) -> Floats:
     """Return (G * H, ...) with the gates of 16 units together: [unit block][gate][16]."""
     hidden_size = len(weight) // num_gates
     rest = weight.shape[1:]
-    gates = np.zeros((num_gates, _padded(hidden_size), *rest), np.float32)
-    gates[:, :hidden_size] = weight.reshape(num_gates, hidden_size, *rest)
+    gates = _planar(weight, num_gates).reshape(num_gates, padded(hidden_size), *rest)
     blocks = gates.reshape(num_gates, -1, LANES, *rest).swapaxes(0, 1)
     return blocks.reshape(-1, *rest)
 
 
-def _add_matrix(builder: _Builder, weight: Floats, bias: Floats) -> None:
-    """Add ``bias + W x``; W (N, K) with N a multiple of 16."""
-    builder.add(
-        columns.LINEAR,
-        weight.shape[1],
-        len(weight),
-        W_AT=builder.param(pack(weight, panel_widths(len(weight) // LANES))),
-        B_AT=builder.param(bias),
-    )
+def _planar(weight: Floats, num_gates: int) -> Floats:
+    """Return (G * H, ...) with the rows of each gate padded to a multiple of 16."""
+    hidden_size = len(weight) // num_gates
+    rest = weight.shape[1:]
+    gates = np.zeros((num_gates, padded(hidden_size), *rest), np.float32)
+    gates[:, :hidden_size] = weight.reshape(num_gates, hidden_size, *rest)
+    return gates.reshape(-1, *rest)
 
 
-def _add_embedding(builder: _Builder, layer: spec.Embedding, own: spec.Tensors) -> None:
-    table = np.zeros((layer.vocab_size, _padded(layer.embedding_size)), np.float32)
-    table[:, : layer.embedding_size] = own["weight"]
-    builder.add(columns.EMBEDDING, 1, table.shape[1], W_AT=builder.param(table))
-
-
-def _biases(layer: spec.RNN | spec.GRU | spec.LSTM, own: spec.Tensors) -> tuple[Floats, Floats]:
+def _biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+    """Return copies of the two biases, zeros where there is none."""
     if layer.bias:
-        return own["bias_ih"], own["bias_hh"]
-    nothing = np.zeros(layer.num_gates * layer.hidden_size, np.float32)
-    return nothing, nothing
+        bias_ih, bias_hh = own["bias_ih"].copy(), own["bias_hh"].copy()
+    else:
+        bias_ih = bias_hh = np.zeros(layer.num_gates * layer.hidden_size, np.float32)
+        bias_hh = bias_hh.copy()
+    if isinstance(layer, spec.LSTM):
+        bias_ih[layer.hidden_size : 2 * layer.hidden_size] += np.float32(layer.forget_bias)
+    return bias_ih, bias_hh
 
 
-def _add_recurrent(
-    builder: _Builder, layer: spec.RNN | spec.GRU | spec.LSTM, own: spec.Tensors
-) -> None:
-    """Add the input half, a LINEAR to the gates, and the recurrent half."""
+def _keep_h(builder: Builder, layer: Recurrent, own: Own) -> Place:
+    return builder.keep(layer.h_size, own["initial_h"] if layer.initial_state else 0.0, "h")
+
+
+def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
+    return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
+
+
+def _is_fused(layer: Recurrent) -> bool:
+    """Whether the layer is one of torch.nn, for which there is one fused operation."""
+    plain = {"direction", "merge", "shared", "outputs", "initial_state", "name", "inputs"}
+    plain |= {"forget_bias", "nonlinearity", "input_size", "hidden_size", "bias"}
+    return all(name in plain for name in layer.options())
+
+
+def _add_recurrent(builder: Builder, layer: Recurrent, own: Own, x: Place) -> Place:
+    """Add the input half, a LINEAR to the pre-activations, and the recurrent half."""
+    if not _is_fused(layer):
+        match layer:
+            case spec.LSTM():
+                return _add_lstm_with_options(builder, layer, own, x)
+            case spec.GRU():
+                return _add_gru_with_options(builder, layer, own, x)
+            case _:
+                return _add_rnn_with_options(builder, layer, own, x)
     gates, hidden_size = layer.num_gates, layer.hidden_size
     bias_ih, bias_hh = _biases(layer, own)
-    at = {}
+    at: dict[str, Any] = {}
     if isinstance(layer, spec.GRU):
         # n keeps its two biases apart: the reset gate multiplies one of them.
         inner = 2 * hidden_size
-        bias = bias_ih.copy()
-        bias[:inner] += bias_hh[:inner]
-        at["B_AT"] = builder.param(_pad_rows(bias_hh[inner:]))
+        bias_ih[:inner] += bias_hh[:inner]
+        at["B_AT"] = builder.param(pad_rows(bias_hh[inner:]))
     else:
-        bias = bias_ih + bias_hh
-    _add_matrix(builder, _interleave(own["weight_ih"], gates), _interleave(bias, gates))
+        bias_ih += bias_hh
+    a = builder.linear(x, _interleave(own["weight_ih"], gates), _interleave(bias_ih, gates))
     recurrent = _interleave(own["weight_hh"], gates)
     num_vectors = len(recurrent) // LANES
     if isinstance(layer, spec.RNN):
         kind, widths = columns.RNN, panel_widths(num_vectors)
-        at["FUNCTION"] = FUNCTIONS[layer.nonlinearity]
+        name, parameters = spec.parse_function(layer.nonlinearity)
+        at["FUNCTION"] = FUNCTIONS[name]
+        at["ALPHA_AT"] = builder.parameters(*parameters, 0.0, 0.0)
     else:
         kind = columns.GRU if isinstance(layer, spec.GRU) else columns.LSTM
         widths = [gates] * (num_vectors // gates)
     at["W_AT"] = builder.param(pack(recurrent, widths))
-    at["H_AT"] = builder.kept(_zeros(hidden_size))
+    at["H_AT"] = _keep_h(builder, layer, own).at
     if isinstance(layer, spec.LSTM):
-        at["C_AT"] = builder.kept(_zeros(hidden_size))
-    builder.add(kind, hidden_size, _padded(hidden_size), **at)
+        at["C_AT"] = _keep_c(builder, layer, own).at
+    y = builder.buffer(hidden_size)
+    return builder.operation(kind, a, y, X_SIZE=hidden_size, Y_SIZE=padded(hidden_size), **at)
 
 
-def _add_linear(builder: _Builder, layer: spec.Linear, own: spec.Tensors) -> None:
+def _add_rnn_with_options(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
+    bias_ih, bias_hh = _biases(layer, own)
+    a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh))
+    h = _keep_h(builder, layer, own)
+    y = builder.buffer(layer.hidden_size)
+    with builder.rows():
+        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y)
+        builder.clip(y, layer.clip)
+        builder.activation(y, layer.nonlinearity, y)
+        builder.copy(y, h)
+    return y
+
+
+def _add_gru_with_options(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
+    """Add a GRU of any activations, the reset gate before or after the product."""
+    size, stride = layer.hidden_size, padded(layer.hidden_size)
+    bias_ih, bias_hh = _biases(layer, own)
+    inner = 2 * size if layer.reset_after else 3 * size
+    bias_ih[:inner] += bias_hh[:inner]
+    w_hh = _planar(own["weight_hh"], 3)
+    w_rz, w_n = w_hh[: 2 * stride], w_hh[2 * stride :]
+    a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3))
+    a_n = a.part(2 * stride, size)
+    h = _keep_h(builder, layer, own)
+    y = builder.buffer(size)
+    with builder.rows():
+        rz = builder.linear_add(h, w_rz, a.part(0, 2 * stride))
+        builder.clip(rz, layer.clip)
+        builder.activation(rz, layer.recurrent_activation, rz)
+        r, z = rz.part(0, size), rz.part(stride, size)
+        if layer.reset_after:
+            from_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]))
+            n = builder.add(a_n, builder.multiply(r, from_h.part(0, size)))
+        else:
+            n = builder.linear_add(builder.multiply(r, h), w_n, a_n).part(0, size)
+        builder.clip(n, layer.clip)
+        builder.activation(n, layer.activation, n)
+        new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
+        builder.add(new, builder.multiply(z, h), y)
+        builder.copy(y, h)
+    return y
+
+
+def _add_lstm_with_options(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
+    """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
+    size, stride = layer.hidden_size, padded(layer.hidden_size)
+    bias_ih, bias_hh = _biases(layer, own)
+    a = builder.linear(x, _planar(own["weight_ih"], 4), _planar(bias_ih + bias_hh, 4))
+    h = _keep_h(builder, layer, own)
+    c = _keep_c(builder, layer, own)
+    y = builder.buffer(layer.h_size)
+    with builder.rows():
+        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a)
+        i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
+
+        def activate_gate(gate: Place, name: str) -> None:
+            if layer.peepholes:
+                w_at = builder.param(own[f"peephole_{name}"])
+                builder.operation(columns.SCALE_ADD, c, gate, gate, W_AT=w_at)
+            builder.clip(gate, layer.clip)
+            builder.activation(gate, layer.recurrent_activation, gate)
+
+        activate_gate(i, "i")
+        if layer.coupled:
+            builder.activation(i, "affine(-1.0, 1.0)", f)
+        else:
+            activate_gate(f, "f")
+        builder.clip(g, layer.clip)
+        builder.activation(g, layer.activation, g)
+        builder.add(builder.multiply(f, c), builder.multiply(i, g), c)
+        builder.clip(c, layer.cell_clip)
+        activate_gate(o, "o")
+        product = builder.multiply(o, builder.activation(c, layer.output_activation))
+        if layer.proj_size:
+            weight = pad_rows(own["weight_hr"])
+            product = builder.linear(product, weight, np.zeros(len(weight), np.float32))
+            product = product.part(0, layer.proj_size)
+            builder.clip(product, layer.proj_clip)
+        builder.copy(product, y)
+        builder.copy(y, h)
+    return y
+
+
+# Other layers -------------------------------------------------------------------------------------
+
+
+def _add_linear(builder: Builder, layer: spec.Linear, own: Own, x: Place) -> Place:
+    return _add_matrix(builder, layer, own["weight"], own, x)
+
+
+def _add_matrix(
+    builder: Builder, layer: spec.Linear | spec.Conv1d, weight: Floats, own: Own, x: Place
+) -> Place:
     bias = own["bias"] if layer.bias else np.zeros(layer.output_size, np.float32)
-    _add_matrix(builder, _pad_rows(own["weight"]), _pad_rows(bias))
-    if layer.activation is not None:
-        _add_elementwise(builder, layer.output_size, layer.activation)
+    y = builder.linear(x, pad_rows(weight), pad_rows(bias)).part(0, layer.output_size)
+    return y if layer.activation is None else builder.activation(y, layer.activation, y)
 
 
-def _add_elementwise(builder: _Builder, size: int, function: str) -> None:
-    function_id = FUNCTIONS[function]
-    builder.add_in_place(columns.ACTIVATION, size, _padded(size), FUNCTION=function_id)
+def _add_conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
+    """Add a window of the steps that the kernel reads, and a matrix of it."""
+    taps, each = layer.kernel_size, layer.input_size // layer.groups
+    weight: Floats = np.zeros((layer.output_size, taps, layer.input_size), np.float32)
+    of_group = layer.output_size // layer.groups
+    for group in range(layer.groups):
+        outs = slice(group * of_group, (group + 1) * of_group)
+        ins = slice(group * each, (group + 1) * each)
+        weight[outs, :, ins] = own["weight"][outs].transpose(0, 2, 1)
+    weight = weight.reshape(layer.output_size, -1)
+    if taps == 1:
+        return _add_matrix(builder, layer, weight, own, x)
+    kept = builder.keep(layer.reach * padded(layer.input_size))
+    window = builder.buffer(taps * layer.input_size, LANES - 1)
+    builder.operation(columns.WINDOW, x, window, H_AT=kept.at, COUNT=taps, SPREAD=layer.dilation)
+    return _add_matrix(builder, layer, weight, own, window)
 
 
-def _add_activation(builder: _Builder, layer: spec.Activation, own: spec.Tensors) -> None:
-    _add_elementwise(builder, layer.input_size, layer.function)
+def _add_activation(builder: Builder, layer: spec.Activation, own: Own, x: Place) -> Place:
+    return builder.activation(x, layer.function)
 
 
-def _add_softmax(builder: _Builder, layer: spec.Softmax, own: spec.Tensors) -> None:
-    builder.add_in_place(columns.SOFTMAX, layer.input_size, _padded(layer.input_size))
+def _add_softmax(builder: Builder, layer: spec.Layer, own: Own, x: Place) -> Place:
+    kind = columns.SOFTMAX if isinstance(layer, spec.Softmax) else columns.LOG_SOFTMAX
+    return builder.operation(kind, x, builder.buffer(x.size))
 
 
-def _add_layer_norm(builder: _Builder, layer: spec.LayerNorm, own: spec.Tensors) -> None:
+def _add_layer_norm(builder: Builder, layer: spec.LayerNorm, own: Own, x: Place) -> Place:
     size = layer.input_size
-    weight = own["weight"] if layer.weight else np.ones(size, np.float32)
-    bias = own["bias"] if layer.bias else np.zeros(size, np.float32)
-    w_at = builder.param(weight)
-    b_at = builder.param(bias)
-    builder.param(np.full(1, layer.eps, np.float32))
-    builder.add(columns.LAYER_NORM, size, _padded(size), W_AT=w_at, B_AT=b_at)
+    at: dict[str, Any] = {
+        "W_AT": builder.param(own.get("weight", np.ones(size, np.float32))),
+        "B_AT": builder.param(own.get("bias", np.zeros(size, np.float32))),
+        "ALPHA_AT": builder.parameters(layer.eps),
+    }
+    return builder.operation(columns.LAYER_NORM, x, builder.buffer(size), **at)
 
 
-def _add_pooling(builder: _Builder, layer: spec.Pooling, own: spec.Tensors) -> None:
+def _add_batch_norm(builder: Builder, layer: spec.BatchNorm, own: Own, x: Place) -> Place:
+    """Add the statistics of training, weight and bias as one factor and one shift."""
+    factor = own.get("weight", np.ones(1)) / np.sqrt(
+        own["running_var"].astype(np.float64) + layer.eps
+    )
+    shift = own.get("bias", np.zeros(1)) - own["running_mean"].astype(np.float64) * factor
+    w_at = builder.param(factor.astype(np.float32))
+    b_at = builder.param(shift.astype(np.float32))
+    return builder.operation(columns.SCALE, x, builder.buffer(x.size), W_AT=w_at, B_AT=b_at)
+
+
+def _add_pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> Place:
     size = layer.input_size
-    if layer.mode == "mean":
-        at = {name: builder.kept(_zeros(size)) for name in ("H_AT", "C_AT")}
-        at["COUNT_AT"] = builder.kept(_zeros(1))
-        builder.add(columns.MEAN, size, _padded(size), **at)
-    elif layer.mode == "max":
-        lowest = np.full(_padded(size), -np.inf, np.float32)
-        builder.add(columns.MAX, size, _padded(size), H_AT=builder.kept(lowest))
-    # The last value of a stream is the output of the layer before.
+    if layer.mode == "last":  # so far
+        return x
+    y = builder.buffer(size)
+    if layer.mode == "max":
+        h_at = builder.keep(size, -np.inf).at
+        return builder.operation(columns.MAX, x, y, H_AT=h_at, Y_SIZE=padded(size))
+    at: dict[str, Any] = {"H_AT": builder.keep(size).at, "C_AT": builder.keep(size).at}
+    at["COUNT_AT"] = builder.keep(1).at
+    kind = columns.MEAN if layer.mode == "mean" else columns.SUM
+    return builder.operation(kind, x, y, Y_SIZE=padded(size), **at)
 
 
-_ADD: dict[type[spec.Layer], Callable[[_Builder, Any, spec.Tensors], None]] = {
-    spec.Embedding: _add_embedding,
+def _add_attention_pooling(
+    builder: Builder, layer: spec.AttentionPooling, own: Own, x: Place
+) -> Place:
+    at: dict[str, Any] = {"H_AT": builder.keep(layer.input_size).at}
+    at["C_AT"] = builder.keep(LANES, -np.inf).at  # the largest score,
+    builder.keep(LANES)  # and the sum behind it
+    at["W_AT"] = builder.param(own["weight"])
+    at["ALPHA_AT"] = builder.parameters(layer.eps)
+    return builder.operation(columns.ATTENTION_POOL, x, builder.buffer(layer.input_size), **at)
+
+
+def _add_attention(builder: Builder, layer: spec.Attention, own: Own, x: Place) -> Place:
+    at: dict[str, Any] = {"ALPHA_AT": builder.parameters(layer.scale)}
+    key = None
+    if layer.score != "dot":
+        weight = own["weight_query"]
+        bias = own.get("bias", np.zeros(len(weight), np.float32))
+        x = builder.linear(x, pad_rows(weight), pad_rows(bias)).part(0, len(weight))
+    if layer.score == "additive":
+        key = own["weight_memory"]
+        at["W_AT"] = builder.param(own["weight_score"])
+        at["FUNCTION"] = 1
+    at["KEY_AT"] = builder.add_keys(layer.memory_size, key)
+    y = builder.buffer(layer.memory_size)
+    return builder.operation(columns.ATTENTION, x, y, MEMORY, **at)
+
+
+def _pass_on(builder: Builder, layer: spec.Layer, own: Own, x: Place) -> Place:
+    return x
+
+
+def _add_slice(builder: Builder, layer: spec.Slice, own: Own, x: Place) -> Place:
+    return x.part(layer.start, layer.output_size)
+
+
+_ADD: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
+    spec.Masking: _pass_on,
     spec.RNN: _add_recurrent,
     spec.GRU: _add_recurrent,
     spec.LSTM: _add_recurrent,
     spec.Linear: _add_linear,
+    spec.Conv1d: _add_conv1d,
+    spec.LayerNorm: _add_layer_norm,
+    spec.BatchNorm: _add_batch_norm,
     spec.Activation: _add_activation,
     spec.Softmax: _add_softmax,
-    spec.LayerNorm: _add_layer_norm,
+    spec.LogSoftmax: _add_softmax,
     spec.Pooling: _add_pooling,
+    spec.AttentionPooling: _add_attention_pooling,
+    spec.Concat: _pass_on,
+    spec.Slice: _add_slice,
+    spec.Attention: _add_attention,
 }

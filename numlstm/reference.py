@@ -12,7 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import spec
 
 Doubles = NDArray[np.float64]
+Own = dict[str, Doubles]
+States = dict[str, Doubles]  # what a layer keeps between calls
 Tensors = Mapping[str, NDArray[Any]]
+
+
+# Functions ----------------------------------------------------------------------------------------
 
 
 def sigmoid(x: Doubles) -> Doubles:
@@ -32,15 +37,63 @@ def softmax(x: Doubles) -> Doubles:
     return np.asarray(e / e.sum(-1, keepdims=True))
 
 
-FUNCTIONS: dict[str, Callable[[Doubles], Doubles]] = {
+def log_softmax(x: Doubles) -> Doubles:
+    """x - log(sum(exp(x))) over the last axis."""
+    x = x - x.max(-1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(-1, keepdims=True)))
+
+
+def elu(x: Doubles, alpha: float) -> Doubles:
+    """x where it is positive, else alpha (exp(x) - 1)."""
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+# What `layers.FUNCTIONS` names, of x and its parameters.
+FUNCTIONS: dict[str, Callable[..., Doubles]] = {
+    "linear": lambda x: x,
     "tanh": np.tanh,
     "sigmoid": sigmoid,
     "relu": relu,
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "leaky_relu": lambda x, alpha: np.where(x >= 0, x, alpha * x),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0 * x),
+    "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
+    "elu": elu,
+    "selu": lambda x, alpha, beta: beta * elu(x, alpha),
+    "softsign": lambda x: x / (1.0 + np.abs(x)),
+    "softplus": lambda x: np.logaddexp(0.0, x),
+    "silu": lambda x: x * sigmoid(x),
+    "clip": np.clip,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "square": np.square,
 }
 
 
+def apply(function: str | None, x: Doubles) -> Doubles:
+    """Apply a function as layers spell it: ``"leaky_relu(0.3)"``."""
+    if function is None:
+        return x
+    name, parameters = spec.parse_function(function)
+    return FUNCTIONS[name](x, *parameters)
+
+
+def clip(x: Doubles, bound: float | None) -> Doubles:
+    """Bound x to [-bound, bound]."""
+    return x if bound is None else np.clip(x, -bound, bound)
+
+
+# The network --------------------------------------------------------------------------------------
+
+
 def run(
-    network: spec.Network, tensors: Tensors, xs: ArrayLike
+    network: spec.Network,
+    tensors: Tensors,
+    xs: ArrayLike,
+    memory: ArrayLike | None = None,
+    states: Mapping[str, ArrayLike] | None = None,
 ) -> tuple[Doubles, dict[str, Doubles]]:
     """Run a sequence from the initial state.
 
@@ -48,70 +101,313 @@ def run(
     ----------
     tensors : canonical names, any float type
     xs : token ids (T,), or numbers (T, input_size)
+    memory : what `Attention` reads, (M, memory_size)
+    states : first states that replace the initial ones, ``layers.{n}.h``
 
     Returns
     -------
-    ys : (T, output_size)
+    ys : (rows, output_size); of a causal network one row per step
     states : the last h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,)
     """
     values: Any = np.asarray(xs)
-    states: dict[str, Doubles] = {}
-    for prefix, layer in network.named_layers():
-        own = {name: tensors[f"{prefix}.{name}"].astype(np.float64) for name in layer.tensors()}
-        if isinstance(layer, spec.Embedding):
-            values = own["weight"][values]
-        elif isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
-            values, last = _recurrent(layer, own, values.astype(np.float64))
-            states |= {f"{prefix}.{name}": value for name, value in last.items()}
-        else:
-            values = _feed_forward(layer, own, values.astype(np.float64))
-    return values, states
+    walk = _Walk(network, tensors, memory, dict(states or {}))
+    masked = network.masked(values)
+    if masked is not None and masked.any():
+        return walk.run_unmasked(values, masked), walk.kept()
+    return walk.run(values), walk.kept()
 
 
-def _feed_forward(layer: spec.Layer, own: dict[str, Doubles], xs: Doubles) -> Doubles:
+class _Walk:
+    """One pass through a network; its states are kept from call to call."""
+
+    def __init__(
+        self,
+        network: spec.Network,
+        tensors: Tensors,
+        memory: ArrayLike | None,
+        states: dict[str, ArrayLike],
+    ) -> None:
+        self.network = network
+        if (memory is None) != (network.memory_size is None):
+            raise ValueError("memory must be given to a network that attends to one, and only then")
+        self.memory = np.zeros((0, 0)) if memory is None else np.asarray(memory, np.float64)
+        self.prefixes = [prefix for prefix, _ in network.named_layers()]
+        self.own: list[Own] = []
+        self.states: list[States] = []
+        for prefix, layer in network.named_layers():
+            own = {name: tensors[f"{prefix}.{name}"].astype(np.float64) for name in layer.tensors()}
+            self.own.append(own)
+            given = {
+                name.removeprefix(f"{prefix}."): np.asarray(value, np.float64)
+                for name, value in states.items()
+                if name.startswith(f"{prefix}.")
+            }
+            self.states.append(given)
+
+    def kept(self) -> dict[str, Doubles]:
+        """Return h and c of the layers whose state is that of a stream."""
+        return {
+            f"{prefix}.{name}": value
+            for prefix, state in zip(self.prefixes, self.states, strict=True)
+            for name, value in state.items()
+            if name in ("h", "c")
+        }
+
+    def run(self, xs: Any) -> Doubles:
+        """Run all rows layer by layer, or each through all layers where there is feedback."""
+        if any(isinstance(layer, spec.Feedback) for layer in self.network.layers):
+            return np.concatenate([self.rows(xs[t : t + 1]) for t in range(len(xs))])
+        return self.rows(xs)
+
+    def run_unmasked(self, xs: Any, masked: NDArray[np.bool_]) -> Doubles:
+        """Run the steps that are not masked; a masked one has the answer of the one before."""
+        rows = self.run(xs[~masked])
+        if self.network.rows[-1] != self.network.rows_of(-1):
+            return rows
+        # Before the first of them, every recurrent layer gives zeros.
+        idle = self.rows(xs[:1], idle=True)
+        return np.concatenate([idle, rows])[np.cumsum(~masked)]
+
+    def rows(self, xs: Any, idle: bool = False) -> Doubles:
+        values: list[Doubles] = []
+        for n, layer in enumerate(self.network.layers):
+            own, state = self.own[n], self.states[n]
+            sources = [xs if s < 0 else values[s] for s in self.network.sources(n)]
+            if self.network.reads_last(n):
+                sources = [rows[-1:] for rows in sources]
+            sources = [np.asarray(s, np.float64) for s in sources] if n else sources
+            match layer:
+                case spec.Embedding():
+                    ys = own["weight"][xs]
+                case spec.OneHot():
+                    ys = np.eye(layer.vocab_size, layer.output_size)[xs]
+                case spec.Feedback():
+                    ys = state.get("value", np.zeros((1, layer.output_size)))
+                case spec.Attention():
+                    memory = self.memory
+                    if layer.memory:
+                        source = self.network.index(layer.memory)
+                        memory = xs if source < 0 else values[source]
+                    ys = attention(layer, own, np.hstack(sources), memory)
+                case spec.RNN() | spec.GRU() | spec.LSTM():
+                    if idle:
+                        ys = np.zeros((1, layer.output_size))
+                    else:
+                        ys = recurrent(layer, own, np.hstack(sources), state)
+                case spec.Add():
+                    ys = np.sum(sources, 0)
+                case spec.Multiply():
+                    ys = np.prod(sources, 0)
+                case _:
+                    x = np.hstack(sources).astype(np.float64)
+                    ys = feed_forward(layer, own, x, {} if idle else state)
+            if layer.pools and not self.network.is_causal:
+                ys = ys[-1:]
+            values.append(ys)
+        for n, layer in enumerate(self.network.layers):
+            if isinstance(layer, spec.Feedback):
+                self.states[n]["value"] = values[self.network.index(layer.source)][-1:]
+        return values[-1]
+
+
+# Layers without a recurrence ----------------------------------------------------------------------
+
+
+def feed_forward(layer: spec.Layer, own: Own, xs: Doubles, state: States) -> Doubles:
+    """Return (rows, output_size); `state` keeps what the next call continues from."""
     match layer:
         case spec.Linear():
-            ys = xs @ own["weight"].T + own.get("bias", 0.0)
-            return ys if layer.activation is None else FUNCTIONS[layer.activation](ys)
+            return apply(layer.activation, xs @ own["weight"].T + own.get("bias", 0.0))
+        case spec.Conv1d():
+            return convolution(layer, own, xs, state)
+        case spec.BatchNorm():
+            scale = own.get("weight", 1.0) / np.sqrt(own["running_var"] + layer.eps)
+            return np.asarray((xs - own["running_mean"]) * scale + own.get("bias", 0.0))
         case spec.LayerNorm():
             centred = xs - xs.mean(-1, keepdims=True)
             normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
             return np.asarray(normed * own.get("weight", 1.0) + own.get("bias", 0.0))
         case spec.Activation():
-            return FUNCTIONS[layer.function](xs)
+            return apply(layer.function, xs)
         case spec.Softmax():
             return softmax(xs)
-        case spec.Pooling(mode="last"):
+        case spec.LogSoftmax():
+            return log_softmax(xs)
+        case spec.Pooling():
+            return pooling(layer, xs, state)
+        case spec.AttentionPooling():
+            return attention_pooling(layer, own, xs, state)
+        case spec.Concat() | spec.Masking():
             return xs
-        case spec.Pooling(mode="mean"):
-            return np.cumsum(xs, 0) / np.arange(1, len(xs) + 1)[:, None]
-        case spec.Pooling(mode="max"):
-            return np.maximum.accumulate(xs, 0)
+        case spec.Slice():
+            return xs[:, layer.start : layer.stop]
+        case spec.Repeat():
+            return np.repeat(xs[-1:], layer.num_steps, 0)
+        case spec.Reverse():
+            return xs[::-1]
+        case spec.CRF():
+            return np.eye(layer.input_size)[viterbi(own, xs)]
     raise TypeError(f"no reference for {layer}")
 
 
-def _recurrent(
-    layer: spec.RNN | spec.GRU | spec.LSTM, own: dict[str, Doubles], xs: Doubles
-) -> tuple[Doubles, dict[str, Doubles]]:
-    """Run one recurrent layer from zero; return (T, H) and the last state."""
+def convolution(layer: spec.Conv1d, own: Own, xs: Doubles, state: States) -> Doubles:
+    """torch.nn.Conv1d: y_t = b + sum_k W[:, :, k] x[stride t + dilation k], x padded with zeros."""
+    before, after = layer.pads
+    if layer.is_causal:
+        start = state.get("x", np.zeros((before, layer.input_size)))
+        xs = np.concatenate([start, xs])
+        state["x"] = xs[len(xs) - before :]
+    else:
+        xs = np.pad(xs, ((before, after), (0, 0)))
+    each, of_each = layer.output_size // layer.groups, layer.input_size // layer.groups
+    rows = []
+    for t in range(0, len(xs) - layer.reach, layer.stride):
+        window = xs[t : t + layer.reach + 1 : layer.dilation]  # (K, I)
+        y = np.zeros(layer.output_size)
+        for g in range(layer.groups):
+            outs = slice(g * each, (g + 1) * each)
+            ins = window[:, g * of_each : (g + 1) * of_each]
+            y[outs] = np.einsum("oik,ki->o", own["weight"][outs], ins)
+        rows.append(y + own.get("bias", 0.0))
+    return apply(layer.activation, np.reshape(rows, (-1, layer.output_size)))
+
+
+def pooling(layer: spec.Pooling, xs: Doubles, state: States) -> Doubles:
+    """Return the last, mean, largest value or the sum over the steps so far."""
+    if layer.mode == "last":
+        return xs
+    if layer.mode == "max":
+        ys = np.maximum.accumulate(np.vstack([state.get("max", xs[:1]), xs]), 0)[1:]
+        state["max"] = ys[-1:]
+        return ys
+    sums = np.cumsum(np.vstack([state.get("sum", 0.0 * xs[:1]), xs]), 0)[1:]
+    counts = state.get("count", np.zeros(1)) + np.arange(1, len(xs) + 1)
+    state["sum"], state["count"] = sums[-1:], counts[-1:]
+    return sums if layer.mode == "sum" else sums / counts[:, None]
+
+
+def attention_pooling(
+    layer: spec.AttentionPooling, own: Own, xs: Doubles, state: States
+) -> Doubles:
+    """Return the mean of the steps so far, weighted by exp(weight . x)."""
+    seen = np.vstack([state.get("seen", xs[:0]), xs])
+    rows = []
+    for t in range(len(seen) - len(xs), len(seen)):
+        scores = seen[: t + 1] @ own["weight"]
+        e = np.exp(scores - scores.max())
+        rows.append(e @ seen[: t + 1] / (e.sum() + layer.eps))
+    state["seen"] = seen
+    return np.array(rows)
+
+
+def attention(layer: spec.Attention, own: Own, queries: Doubles, memory: Doubles) -> Doubles:
+    """Luong et al. 2015 (dot, general), Bahdanau et al. 2015 (additive)."""
+    match layer.score:
+        case "dot":
+            scores = queries @ memory.T
+        case "general":
+            scores = queries @ own["weight_query"].T @ memory.T
+        case _:
+            from_query = queries @ own["weight_query"].T + own["bias"]
+            from_memory = memory @ own["weight_memory"].T
+            together = np.tanh(from_query[:, None] + from_memory[None])
+            scores = together @ own["weight_score"]
+    return np.asarray(softmax(layer.scale * scores) @ memory)
+
+
+def viterbi(own: Own, scores: Doubles) -> NDArray[np.int64]:
+    """Return the tags (T,) of the best path; of equals, the first."""
+    best = own["start_transitions"] + scores[0]
+    back = []
+    for row in scores[1:]:
+        paths = best[:, None] + own["transitions"]
+        back.append(paths.argmax(0))
+        best = paths.max(0) + row
+    tags = [int((best + own["end_transitions"]).argmax())]
+    for row in reversed(back):
+        tags.append(int(row[tags[-1]]))
+    return np.array(tags[::-1])
+
+
+# Recurrent layers ---------------------------------------------------------------------------------
+
+
+def recurrent(
+    layer: spec.RNN | spec.GRU | spec.LSTM, own: Own, xs: Doubles, state: States
+) -> Doubles:
+    """Run one recurrent layer in its directions; return (T, output_size), or one row."""
+    first = {name: t for name, t in own.items() if not name.endswith("_reverse")}
+    if layer.direction == "forward":
+        hs = one_direction(layer, first, xs, state)
+    elif layer.direction == "reverse":
+        hs = one_direction(layer, first, xs[::-1], {})[::-1]
+    else:
+        second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
+        forward = one_direction(layer, first, xs, {})
+        reverse = one_direction(layer, second, xs[::-1], {})[::-1]
+        if layer.outputs == "last":
+            forward, reverse = forward[-1:], reverse[:1]
+        match layer.merge:
+            case "concat":
+                return np.hstack([forward, reverse])
+            case "sum":
+                return forward + reverse
+            case "mul":
+                return forward * reverse
+            case _:
+                return (forward + reverse) / 2
+    if layer.outputs == "last" and layer.direction == "reverse":
+        return hs[:1]
+    return hs
+
+
+def one_direction(
+    layer: spec.RNN | spec.GRU | spec.LSTM, own: Own, xs: Doubles, state: States
+) -> Doubles:
+    """Run the cell over the rows; return (T, h_size), the last state in `state`."""
     w_ih, w_hh = own["weight_ih"], own["weight_hh"]
     b_ih, b_hh = own.get("bias_ih", np.zeros(len(w_ih))), own.get("bias_hh", np.zeros(len(w_hh)))
-    h = c = np.zeros(layer.hidden_size)
-    hs = np.zeros((len(xs), layer.hidden_size))
+    h = state.get("h", own.get("initial_h", np.zeros(layer.h_size)))
+    c = state.get("c", own.get("initial_c", np.zeros(layer.hidden_size)))
+    hs = np.zeros((len(xs), layer.h_size))
     for t, x in enumerate(xs):
-        from_x, from_h = w_ih @ x + b_ih, w_hh @ h + b_hh
         match layer:
             case spec.LSTM():
-                i, f, g, o = np.split(from_x + from_h, 4)
-                c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-                h = sigmoid(o) * np.tanh(c)
+                h, c = lstm_cell(layer, own, w_ih @ x + b_ih + w_hh @ h + b_hh, c)
             case spec.GRU():
-                r_x, z_x, n_x = np.split(from_x, 3)
-                r_h, z_h, n_h = np.split(from_h, 3)
-                n = np.tanh(n_x + sigmoid(r_x + r_h) * n_h)
-                z = sigmoid(z_x + z_h)
-                h = (1 - z) * n + z * h
+                h = gru_cell(layer, own, w_ih @ x + b_ih, h)
             case spec.RNN():
-                h = FUNCTIONS[layer.nonlinearity](from_x + from_h)
+                a = clip(w_ih @ x + b_ih + w_hh @ h + b_hh, layer.clip)
+                h = apply(layer.nonlinearity, a)
         hs[t] = h
-    return hs, {"h": h, "c": c} if isinstance(layer, spec.LSTM) else {"h": h}
+    state |= {"h": h, "c": c} if isinstance(layer, spec.LSTM) else {"h": h}
+    return hs
+
+
+def gru_cell(layer: spec.GRU, own: Own, from_x: Doubles, h: Doubles) -> Doubles:
+    """Return h' of a GRU; from_x = W_ih x + b_ih."""
+    w_r, w_z, w_n = np.split(own["weight_hh"], 3)
+    b_r, b_z, b_n = np.split(own.get("bias_hh", np.zeros(3 * layer.hidden_size)), 3)
+    r, z, n = np.split(from_x, 3)
+    r = apply(layer.recurrent_activation, clip(r + w_r @ h + b_r, layer.clip))
+    z = apply(layer.recurrent_activation, clip(z + w_z @ h + b_z, layer.clip))
+    from_h = r * (w_n @ h + b_n) if layer.reset_after else w_n @ (r * h) + b_n
+    n = apply(layer.activation, clip(n + from_h, layer.clip))
+    return (1 - z) * n + z * h
+
+
+def lstm_cell(layer: spec.LSTM, own: Own, a: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
+    """Return (h', c') of an LSTM from its pre-activations; the equations are those of `LSTM`."""
+    p_i, p_f, p_o = (own.get(f"peephole_{gate}", 0.0) for gate in "ifo")
+    i, f, g, o = np.split(a, 4)
+    i = apply(layer.recurrent_activation, clip(i + p_i * c, layer.clip))
+    f = apply(layer.recurrent_activation, clip(f + layer.forget_bias + p_f * c, layer.clip))
+    g = apply(layer.activation, clip(g, layer.clip))
+    if layer.coupled:
+        f = 1 - i
+    c = clip(f * c + i * g, layer.cell_clip)
+    o = apply(layer.recurrent_activation, clip(o + p_o * c, layer.clip))
+    h = o * apply(layer.output_activation, c)
+    if layer.proj_size:
+        h = clip(own["weight_hr"] @ h, layer.proj_clip)
+    return h, c

@@ -9,20 +9,98 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.errors import WeightsError
+from numlstm.functions import FUNCTIONS, function_text, parse_function
+from numlstm.layers import (
+    CRF,
+    GRU,
+    INPUT,
+    LAYERS,
+    LSTM,
+    MAX_SIZE,
+    POOLINGS,
+    RNN,
+    Activation,
+    Add,
+    Attention,
+    AttentionPooling,
+    BatchNorm,
+    Concat,
+    Conv1d,
+    Embedding,
+    Feedback,
+    Layer,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Masking,
+    Multiply,
+    OneHot,
+    Pooling,
+    Repeat,
+    Reverse,
+    Shape,
+    Slice,
+    Softmax,
+)
+
+# A network is described with the names of this module alone.
+__all__ = [
+    "CRF",
+    "FUNCTIONS",
+    "GRU",
+    "INPUT",
+    "LAYERS",
+    "LSTM",
+    "MAX_NUMBERS",
+    "MAX_SIZE",
+    "MAX_WIDTH",
+    "POOLINGS",
+    "RNN",
+    "TOLERANCE",
+    "Activation",
+    "Add",
+    "Attention",
+    "AttentionPooling",
+    "BatchNorm",
+    "Concat",
+    "Conv1d",
+    "Embedding",
+    "Feedback",
+    "Layer",
+    "LayerNorm",
+    "Linear",
+    "LogSoftmax",
+    "Masking",
+    "Multiply",
+    "Network",
+    "OneHot",
+    "Pooling",
+    "Probe",
+    "Repeat",
+    "Reverse",
+    "Shape",
+    "Slice",
+    "Softmax",
+    "Tensors",
+    "Weights",
+    "WeightsError",
+    "function_text",
+    "parse_function",
+]
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Shape = tuple[int, ...]
 Tensors = Mapping[str, NDArray[np.float32]]
 
-MAX_SIZE = 2**31 - 1  # token ids and sizes are int32
 MAX_NUMBERS = 2**40  # in all tensors of a network, far beyond any CPU's use
 MAX_WIDTH = 2**26  # outputs of all layers together: the buffers of a step are a few times that
 
@@ -30,198 +108,23 @@ MAX_WIDTH = 2**26  # outputs of all layers together: the buffers of a step are a
 # |y - expected| <= TOLERANCE * (1 + |expected|).
 TOLERANCE = 1e-5
 
-_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-
-ACTIVATIONS = ("tanh", "sigmoid", "relu")
-POOLINGS = ("last", "mean", "max")
-NONLINEARITIES = ("tanh", "relu")
-
-
-class WeightsError(ValueError):
-    """A file, a conversion or a set of tensors that cannot become a model."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What every layer has: `input_size`, `output_size`, and tensors."""
-
-    choices: ClassVar[Mapping[str, tuple[str | None, ...]]] = {}
-
-    if TYPE_CHECKING:  # a field in some layers, a property in others
-
-        @property
-        def input_size(self) -> int: ...
-        @property
-        def output_size(self) -> int: ...
-
-    def tensors(self) -> dict[str, Shape]:
-        """Return the shape of each tensor by its name within the layer."""
-        return {}
-
-    def __post_init__(self) -> None:
-        problems = []
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.type is int and (type(value) is not int or not 1 <= value <= MAX_SIZE):
-                problems.append(f"{option.name} is {value!r}, expected 1 to {MAX_SIZE}")
-            elif option.type is bool and type(value) is not bool:
-                problems.append(f"{option.name} is {value!r}, expected true or false")
-            elif option.type is float and not (
-                type(value) in (int, float) and _SMALLEST <= value <= _LARGEST
-            ):
-                problems.append(f"{option.name} is {value!r}, expected a positive float32")
-            elif option.name in self.choices and value not in self.choices[option.name]:
-                known = ", ".join(str(choice) for choice in self.choices[option.name])
-                problems.append(f"{option.name} is {value!r}, expected one of: {known}")
-        if problems:
-            raise WeightsError(f"{type(self).__name__}: " + "; ".join(problems))
-
-
-@dataclass(frozen=True)
-class Embedding(Layer):
-    """A table of one vector per token id. Only the first layer of a network."""
-
-    vocab_size: int
-    embedding_size: int
-
-    @property
-    def input_size(self) -> int:
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        return self.embedding_size
-
-    def tensors(self) -> dict[str, Shape]:
-        return {"weight": (self.vocab_size, self.embedding_size)}
-
-
-@dataclass(frozen=True)
-class _Recurrent(Layer):
-    input_size: int
-    hidden_size: int
-    bias: bool = True
-
-    num_gates: ClassVar[int] = 1
-
-    @property
-    def output_size(self) -> int:
-        return self.hidden_size
-
-    def tensors(self) -> dict[str, Shape]:
-        gates = self.num_gates * self.hidden_size
-        shapes: dict[str, Shape] = {
-            "weight_ih": (gates, self.input_size),
-            "weight_hh": (gates, self.hidden_size),
-        }
-        if self.bias:
-            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
-        return shapes
-
-
-@dataclass(frozen=True)
-class RNN(_Recurrent):
-    """One layer of torch.nn.RNN: ``h' = f(W_ih x + b_ih + W_hh h + b_hh)``."""
-
-    nonlinearity: str = "tanh"
-
-    choices: ClassVar = {"nonlinearity": NONLINEARITIES}
-
-
-@dataclass(frozen=True)
-class GRU(_Recurrent):
-    """One layer of torch.nn.GRU; gates r, z, n, the reset applied after the product."""
-
-    num_gates: ClassVar[int] = 3
-
-
-@dataclass(frozen=True)
-class LSTM(_Recurrent):
-    """One layer of torch.nn.LSTM; gates i, f, g, o."""
-
-    num_gates: ClassVar[int] = 4
-
-
-@dataclass(frozen=True)
-class Linear(Layer):
-    """``activation(W x + b)``, as torch.nn.Linear."""
-
-    input_size: int
-    output_size: int
-    bias: bool = True
-    activation: str | None = None
-
-    choices: ClassVar = {"activation": (None, *ACTIVATIONS)}
-
-    def tensors(self) -> dict[str, Shape]:
-        shapes: dict[str, Shape] = {"weight": (self.output_size, self.input_size)}
-        if self.bias:
-            shapes["bias"] = (self.output_size,)
-        return shapes
-
-
-@dataclass(frozen=True)
-class _SameSize(Layer):
-    input_size: int
-
-    @property
-    def output_size(self) -> int:
-        return self.input_size
-
-
-@dataclass(frozen=True)
-class LayerNorm(_SameSize):
-    """torch.nn.LayerNorm over the features of one step."""
-
-    eps: float = 1e-5
-    weight: bool = True
-    bias: bool = True
-
-    def tensors(self) -> dict[str, Shape]:
-        shape = (self.input_size,)
-        present = {"weight": self.weight, "bias": self.bias}
-        return {name: shape for name, here in present.items() if here}
-
-
-@dataclass(frozen=True)
-class Pooling(_SameSize):
-    """The last, mean or largest value of each feature over all steps so far."""
-
-    mode: str = "mean"
-
-    choices: ClassVar = {"mode": POOLINGS}
-
-
-@dataclass(frozen=True)
-class Activation(_SameSize):
-    """An elementwise function."""
-
-    function: str = "tanh"
-
-    choices: ClassVar = {"function": ACTIVATIONS}
-
-
-@dataclass(frozen=True)
-class Softmax(_SameSize):
-    """``exp(x) / sum(exp(x))`` over the features of one step."""
-
-
-LAYERS: dict[str, type[Layer]] = {
-    kind.__name__: kind
-    for kind in (
-        Embedding, RNN, GRU, LSTM, Linear, LayerNorm, Pooling, Activation, Softmax,
-    )
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Network:
-    """Layers in forward order. The output of each is the input of the next.
+    """Layers in forward order, each reading the one before it, or those it names as its inputs.
+
+        Network((
+            LSTM(40, 128, name="a"),
+            LSTM(128, 128, name="b"),
+            Linear(296, 3, inputs=("input", "a", "b")),
+        ))
+
+    "input" is the input of the network. The last layer's output is the network's.
 
     Raises
     ------
     WeightsError
-        If the sizes of neighbours differ, or an embedding is not first.
+        If names or sizes do not fit, or a layer is where it cannot be.
     """
 
     layers: tuple[Layer, ...]
@@ -233,20 +136,10 @@ class Network:
             raise WeightsError(f"not layers: {', '.join(strangers)}")
         if not self.layers:
             raise WeightsError("the network has no layers")
-        problems = []
-        size: int | None = None
-        for n, layer in enumerate(self.layers):
-            label = f"{n}: {type(layer).__name__}"
-            if isinstance(layer, Embedding):
-                if n > 0:
-                    problems.append(f"{label}: an Embedding must be the first layer")
-            else:
-                found = layer.input_size
-                if size is not None and found != size:
-                    problems.append(
-                        f"{label}: input_size is {found}, the layer before gives {size}"
-                    )
-            size = layer.output_size
+        problems = self._name_problems()
+        if not problems:
+            for n, layer in enumerate(self.layers):
+                problems += [f"{n}: {type(layer).__name__}: {p}" for p in self._problems(n, layer)]
         numbers = sum(math.prod(shape) for shape in self.tensor_shapes().values())
         if numbers > MAX_NUMBERS:
             problems.append(f"the tensors would hold {numbers} numbers, at most {MAX_NUMBERS} fit")
@@ -256,14 +149,125 @@ class Network:
         if problems:
             raise WeightsError("the layers do not form a network:\n  " + "\n  ".join(problems))
 
+    def _name_problems(self) -> list[str]:
+        problems = []
+        known: set[str] = {INPUT}
+        every = {layer.name for layer in self.layers}
+        for n, layer in enumerate(self.layers):
+            label = f"{n}: {type(layer).__name__}"
+            reads = (*layer.inputs, *([layer.memory] if _attends(layer) else []))
+            for name in reads:
+                if name not in known:
+                    problems.append(f"{label}: no layer before it is named {name!r}")
+            if isinstance(layer, Feedback) and layer.source not in every - {""}:
+                problems.append(f"{label}: no layer is named {layer.source!r}")
+            if layer.name in known:
+                problems.append(f"{label}: the name {layer.name!r} is taken")
+            known |= {layer.name} - {""}
+        if isinstance(self.layers[0], Feedback) or self.layers[0].inputs not in ((), (INPUT,)):
+            problems.append(f"0: {type(self.layers[0]).__name__}: the first layer reads the input")
+        return problems
+
+    def _problems(self, n: int, layer: Layer) -> list[str]:
+        """Return what is wrong with a layer at its place."""
+        problems = []
+        if isinstance(layer, Embedding | OneHot | Masking):
+            if n > 0:
+                problems.append(f"it must be the first layer: {type(layer).__name__}")
+            return problems
+        if isinstance(layer, Feedback):
+            size = self.layers[self.index(layer.source)].output_size
+            if size != layer.output_size:
+                problems.append(f"output_size is {layer.output_size}, {layer.source} gives {size}")
+            if not self.is_causal:
+                problems.append("a network with feedback must be causal")
+            return problems
+        sizes = [self.size(source) for source in self.sources(n)]
+        if self.reads_tokens and -1 in self.sources(n):
+            problems.append("the input is a token id, which only the first layer reads")
+        elif isinstance(layer, Add | Multiply):
+            if set(sizes) != {layer.input_size}:
+                problems.append(f"input_size is {layer.input_size}, the inputs give {sizes}")
+        elif sum(sizes) != layer.input_size and n > 0:
+            before = "the layer before gives" if not layer.inputs else "the inputs give"
+            problems.append(f"input_size is {layer.input_size}, {before} {sum(sizes)}")
+        found = {self.rows_of(source) for source in self.sources(n)}
+        if len(found) > 1 and _ONE not in found:
+            problems.append("joins sequences of different lengths")
+        if isinstance(layer, Attention) and layer.memory == INPUT and self.reads_tokens:
+            problems.append("the input is a token id, which is no memory")
+        elif isinstance(layer, Attention) and layer.memory:
+            size = self.size(self.index(layer.memory))
+            if size != layer.memory_size:
+                problems.append(f"memory_size is {layer.memory_size}, {layer.memory} gives {size}")
+        sizes = [other.memory_size for other in self.layers if _reads_memory(other)]
+        if _reads_memory(layer) and len(set(sizes)) > 1:
+            problems.append(f"the sizes of the stream's memory differ: {sizes}")
+        if _reads_memory(layer) and not self.is_causal:
+            problems.append("a network that reads the memory of a stream must be causal")
+        return problems
+
+    def index(self, name: str) -> int:
+        """Return the number of the layer with a name, or -1 for "input"."""
+        return next((n for n, layer in enumerate(self.layers) if layer.name == name), -1)
+
+    def sources(self, n: int) -> tuple[int, ...]:
+        """Return the numbers of the layers that layer n reads, -1 for the input of the network."""
+        layer = self.layers[n]
+        if isinstance(layer, Feedback):
+            return ()
+        return tuple(self.index(name) for name in layer.inputs) if layer.inputs else (n - 1,)
+
+    def size(self, n: int) -> int:
+        """Return the size of what layer n gives, or of the input for -1."""
+        return self.layers[n].output_size if n >= 0 else self.input_size
+
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether every answer needs nothing but the steps up to it."""
+        return all(layer.is_causal for layer in self.layers)
+
+    @cached_property
+    def rows(self) -> tuple[tuple[Any, ...], ...]:
+        """What is equal for layers that give as many rows: ("steps",), ("one",) and so on.
+
+        In a network that is not causal a pooling gives one row.
+        """
+        result: list[tuple[Any, ...]] = []
+        for n, layer in enumerate(self.layers):
+            of_sources = {result[s] if s >= 0 else _STEPS for s in self.sources(n)}
+            rows = _ONE if _ONE in of_sources else next(iter(of_sources), _STEPS)
+            if isinstance(layer, Repeat):
+                rows = ("repeat", layer.num_steps) if layer.num_steps > 1 else _ONE
+            elif isinstance(layer, Conv1d) and not layer.keeps_rows:
+                rows = ("conv", n)
+            elif layer.pools and not self.is_causal:
+                rows = _ONE
+            result.append(rows)
+        return tuple(result)
+
+    def rows_of(self, n: int) -> tuple[Any, ...]:
+        """Return the `rows` of layer n, or of the input for -1."""
+        return self.rows[n] if n >= 0 else _STEPS
+
+    def reads_last(self, n: int) -> bool:
+        """Whether layer n joins a single row with sequences, of which it reads the last row."""
+        return len({self.rows_of(s) for s in self.sources(n)}) > 1
+
+    @property
+    def memory_size(self) -> int | None:
+        """Numbers per row of the memory that a stream must be given, or None."""
+        sizes = [layer.memory_size for layer in self.layers if _reads_memory(layer)]
+        return sizes[0] if sizes else None
+
     @property
     def reads_tokens(self) -> bool:
-        return isinstance(self.layers[0], Embedding)
+        return isinstance(self.layers[0], Embedding | OneHot)
 
     @property
     def vocab_size(self) -> int | None:
         first = self.layers[0]
-        return first.vocab_size if isinstance(first, Embedding) else None
+        return first.vocab_size if isinstance(first, Embedding | OneHot) else None
 
     @property
     def input_size(self) -> int:
@@ -273,6 +277,21 @@ class Network:
     @property
     def output_size(self) -> int:
         return self.layers[-1].output_size
+
+    @property
+    def masks(self) -> bool:
+        """Whether it skips some steps."""
+        first = self.layers[0]
+        return isinstance(first, Masking) or (isinstance(first, Embedding) and first.mask_zero)
+
+    def masked(self, xs: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Return which steps are skipped, (T,), or None for a network that skips none."""
+        first = self.layers[0]
+        if isinstance(first, Embedding) and first.mask_zero:
+            return np.asarray(xs == 0)
+        if isinstance(first, Masking):
+            return np.asarray((xs == np.float32(first.value)).all(1))
+        return None
 
     def accepts(self, xs: NDArray[Any]) -> bool:
         """Tell whether xs, not empty, can be run: int32 ids (T,) or finite float32 (T, I)."""
@@ -313,6 +332,8 @@ class Network:
             elif not np.isfinite(tensor).all():
                 bad = int(np.count_nonzero(~np.isfinite(tensor)))
                 problems.append(f"{name}  {bad} of {tensor.size} numbers are not finite")
+            elif name.endswith("running_var") and (tensor < 0).any():
+                problems.append(f"{name}  a variance is negative")
         problems += [f"{name}  not in the spec" for name in tensors if name not in expected]
         if problems:
             count = f"{len(problems)} tensor{'s do' if len(problems) > 1 else ' does'}"
@@ -320,11 +341,7 @@ class Network:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the layers as plain data: ``{"layer": "LSTM", "input_size": 64, ...}``."""
-        return [
-            {"layer": type(layer).__name__}
-            | {option.name: getattr(layer, option.name) for option in fields(layer)}
-            for layer in self.layers
-        ]
+        return [{"layer": type(layer).__name__} | layer.options() for layer in self.layers]
 
     @classmethod
     def from_json(cls, data: Any) -> "Network":
@@ -347,6 +364,19 @@ class Network:
         if problems:
             raise WeightsError("the spec cannot be read:\n  " + "\n  ".join(problems))
         return cls(tuple(layers))
+
+
+_STEPS, _ONE = ("steps",), ("one",)
+
+
+def _attends(layer: Layer) -> TypeGuard[Attention]:
+    """Whether a layer reads all rows of another one."""
+    return isinstance(layer, Attention) and bool(layer.memory)
+
+
+def _reads_memory(layer: Layer) -> TypeGuard[Attention]:
+    """Whether a layer reads the memory of its stream."""
+    return isinstance(layer, Attention) and not layer.memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,7 +428,10 @@ class Weights:
         for n, probe in enumerate(self.probes):
             if not self.network.accepts(probe.xs):
                 problems.append(f"probe {n}: xs {probe.xs.dtype}{probe.xs.shape} is not an input")
-            elif probe.ys.shape != (len(probe.xs), size) or probe.ys.dtype != np.float32:
+            elif probe.ys.dtype != np.float32 or not (
+                probe.ys.shape == (len(probe.xs), size)
+                or (not self.network.is_causal and probe.ys.shape[1:] == (size,))
+            ):
                 problems.append(
                     f"probe {n}: ys {probe.ys.dtype}{probe.ys.shape}, "
                     f"expected float32{(len(probe.xs), size)}"

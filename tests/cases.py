@@ -80,6 +80,187 @@ NETWORKS: dict[str, Network] = {
         )
     ),
     "pooled_input": Network((spec.Activation(7, "tanh"), spec.Pooling(7, "mean"))),
+    "lstm_options": Network(
+        (
+            spec.LSTM(
+                5,
+                17,
+                peepholes=True,
+                proj_size=7,
+                proj_clip=0.1,
+                cell_clip=0.2,
+                clip=0.8,
+                forget_bias=1.0,
+                initial_state=True,
+                recurrent_activation="hard_sigmoid",
+                activation="softsign",
+                output_activation="leaky_relu(0.3)",
+            ),
+            spec.LSTM(7, 16, coupled=True, initial_state=True),
+            spec.LSTM(16, 20, forget_bias=1.0, proj_size=3),
+        )
+    ),
+    "gru_options": Network(
+        (
+            spec.GRU(5, 17, reset_after=False, activation="relu", initial_state=True),
+            spec.GRU(17, 8, recurrent_activation="hard_sigmoid", clip=0.5, activation="linear"),
+            spec.RNN(8, 33, nonlinearity="elu", initial_state=True),
+            spec.RNN(33, 9, nonlinearity="softplus", clip=0.5),
+        )
+    ),
+    "graph": Network(
+        (
+            spec.Conv1d(5, 12, 4, dilation=3, activation="silu", name="conv"),
+            spec.BatchNorm(12),
+            spec.Conv1d(12, 6, 2, groups=3, bias=False),
+            spec.LSTM(6, 7, name="a"),
+            spec.LSTM(7, 7, name="b"),
+            spec.Add(7, inputs=("a", "b"), name="sum"),
+            spec.Multiply(7, inputs=("a", "b", "sum"), name="product"),
+            spec.Slice(7, 2, 7, name="slice"),
+            spec.AttentionPooling(7, eps=1e-3, inputs=("b",), name="attended"),
+            spec.Pooling(7, "sum", inputs=("a",), name="total"),
+            spec.Linear(36, 20, inputs=("input", "slice", "product", "conv", "attended")),
+            spec.LogSoftmax(20, name="log"),
+            spec.Concat(27, inputs=("log", "total")),
+        )
+    ),
+    "feedback": Network(
+        (
+            spec.Linear(5, 7, name="read"),
+            spec.Feedback(6, "write", name="fed"),
+            spec.LSTM(13, 7, inputs=("read", "fed")),
+            spec.Pooling(7, "max"),
+            spec.GRU(7, 6, reset_after=False, name="write"),
+            spec.Conv1d(6, 6, 3),
+        )
+    ),
+    "one_hot": Network((spec.OneHot(9, 6), spec.GRU(6, 17), spec.Linear(17, 2))),
+    "masked": Network((spec.Embedding(5, 4, mask_zero=True), spec.LSTM(4, 7), spec.Linear(7, 3))),
+    "functions": Network(
+        (
+            spec.Linear(5, 20, name="x"),
+            spec.Activation(20, "exp", name="positive"),
+            *(
+                spec.Activation(
+                    20,
+                    function,
+                    name=function,
+                    inputs=("positive" if function in ("log", "sqrt") else "x",),
+                )
+                for function in spec.FUNCTIONS
+            ),
+            spec.Concat(20 * len(spec.FUNCTIONS), inputs=tuple(spec.FUNCTIONS)),
+        )
+    ),
+}
+
+# Networks that read later steps, or all of them.
+NOT_CAUSAL: dict[str, Network] = {
+    "lstm": Network((spec.LSTM(5, 7, direction="bidirectional"),)),
+    "stacked": Network(
+        (
+            spec.Embedding(9, 5),
+            spec.LSTM(5, 17, direction="bidirectional"),
+            spec.GRU(34, 6, direction="bidirectional", merge="mul"),
+            spec.Linear(6, 3),
+            spec.Softmax(3),
+        )
+    ),
+    "shared": Network((spec.GRU(5, 7, direction="bidirectional", merge="sum", shared=True),)),
+    "last": Network(
+        (
+            spec.RNN(5, 7, direction="bidirectional", merge="ave", outputs="last"),
+            spec.Linear(7, 2),
+        )
+    ),
+    "pooled": Network(
+        (
+            spec.LSTM(5, 7, direction="bidirectional", name="both"),
+            spec.Pooling(14, "mean", name="mean"),
+            spec.Pooling(14, "max", inputs=("both",), name="max"),
+            spec.Linear(33, 2, inputs=("mean", "max", "input")),
+        )
+    ),
+    "reverse": Network(
+        (spec.LSTM(5, 7, direction="reverse", peepholes=True, proj_size=3), spec.Reverse(3))
+    ),
+    "reverse_last": Network((spec.RNN(5, 7, direction="reverse", outputs="last"),)),
+    "skip": Network(
+        (
+            spec.Linear(5, 6, name="e"),
+            spec.LSTM(6, 7, direction="bidirectional", name="b"),
+            spec.LSTM(20, 4, direction="bidirectional", inputs=("e", "b"), name="c"),
+            spec.Linear(19, 3, inputs=("c", "e", "input")),
+        )
+    ),
+    "repeat": Network(
+        (spec.LSTM(5, 7, outputs="last"), spec.Repeat(7, 4), spec.GRU(7, 3), spec.Linear(3, 2))
+    ),
+    "conv_same": Network(
+        (spec.Conv1d(5, 6, 3, padding=(1, 1), activation="relu"), spec.LSTM(6, 4))
+    ),
+    "conv_valid": Network((spec.Conv1d(5, 6, 4, padding=(0, 0)),)),
+    "conv_stride": Network(
+        (
+            spec.Conv1d(5, 6, 3, padding=(1, 1), stride=2),
+            spec.Conv1d(6, 6, 3, padding=(1, 1), stride=3),
+            spec.GRU(6, 4, direction="bidirectional"),
+        )
+    ),
+    "crf": Network((spec.LSTM(5, 7, direction="bidirectional"), spec.Linear(14, 4), spec.CRF(4))),
+    "attention": Network(
+        (
+            spec.LSTM(5, 7, direction="bidirectional", name="memory"),
+            spec.Pooling(14, "last"),
+            spec.Linear(14, 14),
+            spec.Attention(14, 14, memory="memory"),
+        )
+    ),
+    "attention_to_the_input": Network(
+        (
+            spec.GRU(5, 7, name="a"),
+            spec.GRU(7, 6, direction="reverse", name="b"),
+            spec.AttentionPooling(7, inputs=("a",), name="p"),
+            spec.Attention(20, 5, "general", inputs=("p", "b", "a"), memory="input"),
+        )
+    ),
+    "repeat_in_both_directions": Network(
+        (
+            spec.LSTM(5, 7, outputs="last"),
+            spec.Repeat(7, 30),
+            spec.GRU(7, 3, direction="bidirectional"),
+        )
+    ),
+    "attention_of_every_step": Network(
+        (
+            spec.LSTM(5, 7, direction="bidirectional", name="memory"),
+            spec.Attention(14, 14, "additive", size=5, memory="memory"),
+        )
+    ),
+}
+
+# Decoders: they attend to a memory, and one reads its own attention of the step before.
+DECODERS: dict[str, Network] = {
+    "dot": Network((spec.LSTM(5, 7), spec.Attention(7, 7, scale=0.5))),
+    "input_feeding": Network(
+        (
+            spec.Embedding(9, 5, name="token"),
+            spec.Feedback(6, "attended", name="fed"),
+            spec.GRU(11, 17, inputs=("token", "fed"), name="query"),
+            spec.Attention(17, 20, "general", name="context"),
+            spec.Linear(37, 6, activation="tanh", inputs=("context", "query"), name="attended"),
+            spec.Linear(6, 9),
+        )
+    ),
+    "two": Network(
+        (
+            spec.GRU(5, 7, name="query"),
+            spec.Attention(7, 4, "additive", size=6, name="a"),
+            spec.Attention(7, 4, "additive", size=17, inputs=("query",), name="b"),
+            spec.Linear(15, 3, inputs=("query", "a", "b")),
+        )
+    ),
 }
 
 
@@ -149,6 +330,9 @@ def random_weights(network: Network, seed: int = 0, scale: float = 1.0) -> Weigh
         ).astype(np.float32)
         for name, shape in network.tensor_shapes().items()
     }
+    for name in tensors:
+        if name.endswith("running_var"):
+            tensors[name] = np.abs(tensors[name]) + np.float32(0.5)
     return Weights(network, tensors, origin="tests")
 
 

@@ -4,10 +4,12 @@ import numba
 import numpy as np
 import pytest
 
+from numlstm import functions, reference
 from numlstm.kernels import activations, simd
 from numlstm.kernels.simd import LANES, load, pointer, store
 
 SIGNS = (1.0, -1.0)
+ZERO = np.float32(0.0)
 SOFTMAX_SIZES = (1, 2, 15, 16, 17, 1000)
 
 
@@ -172,7 +174,7 @@ def test_activate_rounds_up_to_16_and_touches_nothing_else(name):
 
     @numba.njit(error_model="numpy")
     def activate(a, at, size):
-        activations.activate(function_id, pointer(a, np.float32), at, size)
+        activations.activate(function_id, ZERO, ZERO, pointer(a, np.float32), at, size)
 
     xs = np.linspace(-2, 2, 80, dtype=np.float32)
     found = xs.copy()
@@ -180,6 +182,69 @@ def test_activate_rounds_up_to_16_and_touches_nothing_else(name):
     np.testing.assert_array_equal(found[:16], xs[:16])
     np.testing.assert_array_equal(found[16:48], EDGES[name][0](xs[16:48]))
     np.testing.assert_array_equal(found[48:], xs[48:])
+
+
+# The others ---------------------------------------------------------------------------------------
+
+
+LOG = compiled(activations.log)
+
+
+def test_log_is_close_everywhere():
+    xs = NUMBERS[np.finfo(np.float32).tiny <= NUMBERS]
+    xs = np.concatenate([xs, np.linspace(0.5, 2, 1_000_001, dtype=np.float32)])
+    expected = np.log(xs.astype(np.float64))
+    found = LOG(xs)
+    assert ulps(found, expected).max() <= 1
+    edges = np.array([0.0, -0.0, 1e-45, -1.0, -np.inf, np.nan, np.inf, 1.0], np.float32)
+    expected = np.array([-np.inf, -np.inf, -np.inf, *[np.nan] * 3, np.inf, 0.0], np.float32)
+    np.testing.assert_array_equal(LOG(edges), expected)
+
+
+# |found - expected| <= this (1 + |expected|), on numbers of every exponent within the bounds.
+# What a function of the others adds up to: an exp is relative, expm1 and log1p are absolute.
+BOUNDS = {
+    "linear": (0, 1e38), "tanh": (3e-7, 1e38), "sigmoid": (1e-7, 1e38), "relu": (0, 1e38),
+    "affine": (1e-7, 1e37), "leaky_relu": (1e-7, 1e38), "thresholded_relu": (0, 1e38),
+    "scaled_tanh": (6e-7, 1e37), "hard_sigmoid": (1e-7, 1e38), "elu": (2e-7, 1e38),
+    "selu": (4e-7, 1e38), "softsign": (1e-7, 1e38), "softplus": (2e-7, 1e38),
+    "silu": (2e-7, 1e38), "clip": (0, 1e38), "exp": (2e-7, 80), "log": (2e-7, 1e38),
+    "sqrt": (1e-7, 1e38), "square": (1e-7, 1e18),
+}  # fmt: skip
+PARAMETERS = {
+    "affine": (-0.75, 0.5), "leaky_relu": (0.3,), "thresholded_relu": (0.5,),
+    "scaled_tanh": (1.7159, 0.6667), "hard_sigmoid": (1 / 6, 0.5), "elu": (0.7,),
+    "clip": (-0.25, 6.0),
+}  # fmt: skip
+
+
+@numba.njit(error_model="numpy")
+def _activate(function, alpha, beta, a):
+    activations.activate(function, alpha, beta, pointer(a, np.float32), 0, a.size)
+
+
+@pytest.mark.parametrize("name", functions.FUNCTIONS)
+def test_every_function_is_that_of_the_reference(name):
+    bound, largest = BOUNDS[name]
+    xs = XS[np.abs(XS) <= largest]
+    if name in ("log", "sqrt"):
+        xs = xs[xs >= np.finfo(np.float32).tiny]
+    xs = xs[: xs.size // LANES * LANES]
+    parameters = [np.float32(p) for p in PARAMETERS.get(name, functions.FUNCTIONS[name])]
+    text = functions.function_text(name, *(float(p) for p in parameters))
+    with np.errstate(under="ignore", over="ignore"):
+        expected = reference.apply(text, xs.astype(np.float64))
+    found = xs.copy()
+    _activate(activations.FUNCTIONS[name], *[*parameters, ZERO, ZERO][:2], found)
+    assert (np.abs(found - expected) <= bound * (1 + np.abs(expected))).all()
+    nans = np.full(LANES, np.nan, np.float32)
+    _activate(activations.FUNCTIONS[name], *[*parameters, ZERO, ZERO][:2], nans)
+    assert np.isnan(nans).all()
+
+
+def test_every_function_has_a_number():
+    assert list(activations.FUNCTIONS) == list(functions.FUNCTIONS)
+    assert sorted(activations.FUNCTIONS.values()) == list(range(len(functions.FUNCTIONS)))
 
 
 # Softmax ------------------------------------------------------------------------------------------
@@ -236,6 +301,22 @@ def test_softmax_is_close(kind, size):
     assert abs(found.astype(np.float64).sum() - 1) <= 1e-6
     assert (found[x == x.max()] == found.max()).all()
     assert (found[np.isneginf(x)] == 0).all()
+
+
+@numba.njit(error_model="numpy")
+def _log_softmax(a, size):
+    activations.log_softmax(pointer(a, np.float32), 0, size)
+
+
+@pytest.mark.parametrize("size", SOFTMAX_SIZES)
+@pytest.mark.parametrize("kind", ["normal", "spread", "equal", "negative", "two_largest"])
+def test_log_softmax_is_close(kind, size):
+    x = _logits(kind, size)
+    a = np.full(size + LANES, np.nan, np.float32)
+    a[:size] = x
+    _log_softmax(a, size)
+    expected = reference.log_softmax(x.astype(np.float64))
+    np.testing.assert_allclose(a[:size], expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SOFTMAX_SIZES)

@@ -1,13 +1,16 @@
 """`reference.py` against PyTorch in float64: the first link of the chain."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from numlstm import reference, spec
 from numlstm.spec import Network
-from tests.cases import CASES, TOLERANCES
+from tests.cases import CASES, TOLERANCES, random_weights
 from tests.test_torch import torch_of
 
 FLOAT64 = TOLERANCES["float64"]
@@ -33,12 +36,75 @@ def test_cells_are_those_of_torch(case):
     assert states == {}
 
 
-def _mean(xs):
-    return torch.stack([xs[: t + 1].mean(0) for t in range(len(xs))])
+# Layers of torch ----------------------------------------------------------------------------------
+
+# What `layers.FUNCTIONS` names, with its defaults and with other parameters, in torch.
+FUNCTIONS: dict[str, Any] = {
+    "linear": lambda x: x,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "affine": lambda x: x,
+    "affine(2.0, -0.5)": lambda x: 2 * x - 0.5,
+    "leaky_relu": functional.leaky_relu,
+    "leaky_relu(0.3)": lambda x: functional.leaky_relu(x, 0.3),
+    "thresholded_relu": lambda x: functional.threshold(x, 1.0, 0.0),
+    "thresholded_relu(0.5)": lambda x: functional.threshold(x, 0.5, 0.0),
+    "scaled_tanh": torch.tanh,
+    "scaled_tanh(1.7, 0.6)": lambda x: 1.7 * torch.tanh(0.6 * x),
+    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+    f"hard_sigmoid({1 / 6!r}, 0.5)": functional.hardsigmoid,
+    "elu": functional.elu,
+    "elu(0.5)": lambda x: functional.elu(x, 0.5),
+    "selu": functional.selu,
+    "selu(1.5, 0.8)": lambda x: 0.8 * functional.elu(x, 1.5),
+    "softsign": functional.softsign,
+    "softplus": lambda x: functional.softplus(x, threshold=1000.0),
+    "silu": functional.silu,
+    "clip": lambda x: x.clamp(-1, 1),
+    "clip(0.0, 6.0)": functional.relu6,
+    "exp": torch.exp,
+    "log": lambda x: torch.log(x),
+    "sqrt": lambda x: torch.sqrt(x),
+    "square": torch.square,
+}
 
 
-def _max(xs):
-    return torch.stack([xs[: t + 1].amax(0) for t in range(len(xs))])
+def test_every_function_is_held_against_torch():
+    assert {spec.parse_function(text)[0] for text in FUNCTIONS} == set(spec.FUNCTIONS)
+
+
+@pytest.mark.parametrize("text", FUNCTIONS)
+def test_functions_are_those_of_torch(text):
+    xs = torch.cat([torch.linspace(-40, 40, 1601), torch.randn(400)]).double()
+    if text in ("log", "sqrt"):
+        xs = xs.abs() + 1e-3
+    expected = FUNCTIONS[text](xs).numpy()
+    FLOAT64.check(reference.apply(text, xs.numpy()), expected)
+
+
+def _prefixes(pool):
+    return lambda xs: torch.stack([pool(xs[: t + 1]) for t in range(len(xs))])
+
+
+def _batch_norm(module: nn.BatchNorm1d) -> nn.BatchNorm1d:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for tensor in module.buffers():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 2.0)
+    return module.eval()
+
+
+class _Conv(nn.Conv1d):
+    """nn.Conv1d of (T, I), with as many zeros before and after."""
+
+    def __init__(self, *args, pads=(0, 0), **options):
+        super().__init__(*args, **options)
+        self.pads = pads
+
+    def forward(self, xs):
+        return super().forward(functional.pad(xs.T, self.pads)).T
 
 
 LAYERS = {
@@ -53,13 +119,41 @@ LAYERS = {
     "layer_norm_bare": (
         spec.LayerNorm(7, 1e-5, False, False), nn.LayerNorm(7, elementwise_affine=False),
     ),
+    "batch_norm": (spec.BatchNorm(7), _batch_norm(nn.BatchNorm1d(7))),
+    "batch_norm_eps": (spec.BatchNorm(7, 0.25), _batch_norm(nn.BatchNorm1d(7, 0.25))),
+    "batch_norm_bare": (
+        spec.BatchNorm(7, 1e-5, False, False), _batch_norm(nn.BatchNorm1d(7, affine=False)),
+    ),
+    "conv_causal": (spec.Conv1d(7, 5, 3), _Conv(7, 5, 3, pads=(2, 0))),
+    "conv_dilated": (
+        spec.Conv1d(7, 5, 3, dilation=4), _Conv(7, 5, 3, dilation=4, pads=(8, 0)),
+    ),
+    "conv_kernel_1": (spec.Conv1d(7, 5, 1, bias=False), _Conv(7, 5, 1, bias=False)),
+    "conv_valid": (spec.Conv1d(7, 5, 4, padding=(0, 0)), _Conv(7, 5, 4)),
+    "conv_padded": (spec.Conv1d(7, 5, 4, padding=(1, 2)), _Conv(7, 5, 4, pads=(1, 2))),
+    "conv_stride": (
+        spec.Conv1d(7, 5, 4, stride=3, padding=(2, 1)), _Conv(7, 5, 4, stride=3, pads=(2, 1)),
+    ),
+    "conv_causal_stride": (spec.Conv1d(7, 5, 4, stride=2), _Conv(7, 5, 4, stride=2, pads=(3, 0))),
+    "conv_depthwise": (
+        spec.Conv1d(7, 14, 3, groups=7), _Conv(7, 14, 3, groups=7, pads=(2, 0)),
+    ),
+    "conv_relu": (
+        spec.Conv1d(7, 5, 2, activation="relu"),
+        nn.Sequential(_Conv(7, 5, 2, pads=(1, 0)), nn.ReLU()),
+    ),
     "tanh": (spec.Activation(7, "tanh"), torch.tanh),
-    "relu": (spec.Activation(7, "relu"), torch.relu),
-    "sigmoid": (spec.Activation(7, "sigmoid"), torch.sigmoid),
+    "leaky": (spec.Activation(7, "leaky_relu(0.3)"), nn.LeakyReLU(0.3)),
     "softmax": (spec.Softmax(7), nn.Softmax(dim=-1)),
+    "log_softmax": (spec.LogSoftmax(7), nn.LogSoftmax(dim=-1)),
     "last": (spec.Pooling(7, "last"), lambda xs: xs),
-    "mean": (spec.Pooling(7, "mean"), _mean),
-    "max": (spec.Pooling(7, "max"), _max),
+    "mean": (spec.Pooling(7, "mean"), _prefixes(lambda xs: xs.mean(0))),
+    "max": (spec.Pooling(7, "max"), _prefixes(lambda xs: xs.amax(0))),
+    "sum": (spec.Pooling(7, "sum"), _prefixes(lambda xs: xs.sum(0))),
+    "reverse": (spec.Reverse(7), lambda xs: xs.flip(0)),
+    "repeat": (spec.Repeat(7, 5), lambda xs: xs[-1:].expand(5, 7)),
+    "concat": (spec.Concat(7), lambda xs: xs),
+    "slice": (spec.Slice(7, 2, 5), lambda xs: xs[:, 2:5]),
 }  # fmt: skip
 
 
@@ -72,14 +166,19 @@ def test_layers_are_those_of_torch(name, scale):
     tensors = {}
     if isinstance(module, nn.Module):
         module = module.double()
-        names = [name.removeprefix("0.") for name in module.state_dict()]
-        arrays = [tensor.numpy() for tensor in module.state_dict().values()]
-        tensors = {f"layers.0.{name}": a for name, a in zip(names, arrays, strict=True)}
+        state = {n.removeprefix("0."): tensor.numpy() for n, tensor in module.state_dict().items()}
+        tensors = {f"layers.0.{n}": a for n, a in state.items() if n != "num_batches_tracked"}
     with torch.no_grad():
         expected = module(xs).numpy()
     ys, states = reference.run(Network((layer,)), tensors, xs.numpy())
     FLOAT64.check(ys, expected)
     assert states == {}
+
+
+def test_a_convolution_longer_than_its_input_gives_no_row():
+    network = Network((spec.Conv1d(3, 5, 4, padding=(0, 0)),))
+    ys, _ = reference.run(network, random_weights(network).tensors, np.zeros((3, 3)))
+    assert ys.shape == (0, 5)
 
 
 def test_embedding_is_a_row_of_its_table():
@@ -90,7 +189,102 @@ def test_embedding_is_a_row_of_its_table():
     np.testing.assert_array_equal(ys, table[[3, 0, 3]])
 
 
+def test_one_hot_of_an_id_beyond_the_size_is_zeros():
+    ys, _ = reference.run(Network((spec.OneHot(4, 3),)), {}, np.array([2, 0, 3]))
+    np.testing.assert_array_equal(ys, [[0, 0, 1], [1, 0, 0], [0, 0, 0]])
+
+
 def test_sigmoid_and_relu_at_the_edges():
     xs = np.array([-np.inf, -800.0, -0.0, 0.0, 800.0, np.inf, np.nan])
     np.testing.assert_array_equal(reference.sigmoid(xs), [0, 0, 0.5, 0.5, 1, 1, np.nan])
     np.testing.assert_array_equal(reference.relu(xs), [0, 0, 0, 0, 800, np.inf, np.nan])
+
+
+# Cells with any function, directions, states ------------------------------------------------------
+
+
+def own_tensors(weights: spec.Weights) -> dict[str, Any]:
+    """Return the tensors of the first layer by their names within it, in float64."""
+    return {
+        name.removeprefix("layers.0."): tensor.astype(np.float64)
+        for name, tensor in weights.tensors.items()
+    }
+
+
+@pytest.mark.parametrize("nonlinearity", ["sigmoid", "elu", "softsign", "elu(0.5)"])
+def test_an_rnn_has_any_function(nonlinearity):
+    weights = random_weights(Network((spec.RNN(3, 4, nonlinearity=nonlinearity, clip=0.7),)))
+    own = {name: torch.from_numpy(a) for name, a in own_tensors(weights).items()}
+    xs = torch.randn(12, 3, dtype=torch.float64)
+    h, rows = torch.zeros(4, dtype=torch.float64), []
+    for x in xs:
+        pre = own["weight_ih"] @ x + own["bias_ih"] + own["weight_hh"] @ h + own["bias_hh"]
+        h = FUNCTIONS[nonlinearity](pre.clamp(-0.7, 0.7))
+        rows.append(h)
+    ys, _ = reference.run(weights.network, weights.tensors, xs.numpy())
+    FLOAT64.check(ys, torch.stack(rows).numpy())
+
+
+MERGES = {
+    "concat": lambda a, b: np.hstack([a, b]),
+    "sum": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "ave": lambda a, b: (a + b) / 2,
+}
+
+
+def _alone(weights: spec.Weights, xs: np.ndarray, suffix: str = "") -> np.ndarray:
+    """Run one direction as a forward layer of its own, over what it reads first to last."""
+    layer = weights.network.layers[0]
+    own = own_tensors(weights)
+    forward = Network((spec.GRU(layer.input_size, layer.hidden_size),))
+    tensors = {f"layers.0.{n}": own[n + suffix] for n in forward.layers[0].tensors()}
+    return reference.run(forward, tensors, xs)[0]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("merge", MERGES)
+def test_two_directions_are_two_layers(merge, shared):
+    layer = spec.GRU(3, 4, direction="bidirectional", merge=merge, shared=shared)
+    weights = random_weights(Network((layer,)))
+    xs = np.random.default_rng(1).standard_normal((12, 3))
+    forward = _alone(weights, xs)
+    back = _alone(weights, xs[::-1], "" if shared else "_reverse")
+    ys, states = reference.run(weights.network, weights.tensors, xs)
+    FLOAT64.check(ys, MERGES[merge](forward, back[::-1]))
+    assert states == {}
+    last = spec.GRU(3, 4, direction="bidirectional", merge=merge, shared=shared, outputs="last")
+    ys, _ = reference.run(Network((last,)), weights.tensors, xs)
+    FLOAT64.check(ys, MERGES[merge](forward[-1:], back[-1:]))
+
+
+def test_a_reverse_layer_answers_in_the_order_of_its_input():
+    weights = random_weights(Network((spec.GRU(3, 4, direction="reverse"),)))
+    xs = np.random.default_rng(1).standard_normal((12, 3))
+    back = _alone(weights, xs[::-1])
+    FLOAT64.check(reference.run(weights.network, weights.tensors, xs)[0], back[::-1])
+    last = Network((spec.GRU(3, 4, direction="reverse", outputs="last"),))
+    FLOAT64.check(reference.run(last, weights.tensors, xs)[0], back[-1:])
+
+
+def test_initial_states_are_tensors_and_given_states_replace_them():
+    network = Network((spec.LSTM(3, 4, initial_state=True), spec.GRU(4, 2)))
+    weights = random_weights(network)
+    xs = np.random.default_rng(1).standard_normal((12, 3))
+    module = nn.LSTM(3, 4).double()
+    own = own_tensors(weights)
+    module.load_state_dict({f"{n}_l0": torch.from_numpy(own[n]) for n in spec.LSTM(3, 4).tensors()})
+    state = tuple(torch.from_numpy(own[f"initial_{n}"])[None] for n in "hc")
+    with torch.no_grad():
+        expected = module(torch.from_numpy(xs), state)[0].numpy()
+    first = Network(network.layers[:1])
+    tensors = {n: weights.tensors[n] for n in first.tensor_shapes()}
+    FLOAT64.check(reference.run(first, tensors, xs)[0], expected)
+
+    whole, end = reference.run(network, weights.tensors, xs)
+    half, states = reference.run(network, weights.tensors, xs[:5])
+    assert set(states) == {"layers.0.h", "layers.0.c", "layers.1.h"}
+    rest, last = reference.run(network, weights.tensors, xs[5:], states=states)
+    FLOAT64.check(np.vstack([half, rest]), whole)
+    for name in states:
+        FLOAT64.check(last[name], end[name], name)

@@ -11,6 +11,7 @@ from numlstm.kernels.simd import (
     LANES,
     at_least,
     at_most,
+    exponent,
     first_lanes,
     fma,
     load,
@@ -20,9 +21,11 @@ from numlstm.kernels.simd import (
     power_of_two,
     reinterpret,
     splat,
+    square_root,
     store,
     sum_lanes,
     times_power_of_two,
+    where_greater,
 )
 from tests.cases import assert_same_bits
 
@@ -106,6 +109,7 @@ EXACT = {
     "truediv": (operator.truediv, 2, False),
     "at_least": (at_least, 2, False),
     "at_most": (at_most, 2, False),
+    "square_root": (square_root, 1, False),
     "sum_lanes": (sum_lanes, 1, True),
 }  # fmt: skip
 
@@ -147,6 +151,28 @@ def test_fma_rounds_once_and_its_twin_differs_by_one_unit_at_most():
     a = np.full((1, LANES), 1 + 2.0**-12, F)
     c = np.full((1, LANES), -(1 + 2.0**-11), F)
     np.testing.assert_array_equal(compiled(fma, 3)(a, a, c), np.full_like(a, 2.0**-24))
+
+
+def test_where_greater_is_a_choice_that_a_nan_does_not_pass():
+    def ramp(x, low, no):
+        return where_greater(x, low, x + x, no)
+
+    found = compiled(numba.njit(ramp), 3)(VECTORS, TWINS, THIRDS)
+    same_but_for_nan_bits(found, plain(ramp, VECTORS, TWINS, THIRDS))
+    with np.errstate(all="ignore"):
+        expected = np.where(VECTORS > TWINS, VECTORS + VECTORS, THIRDS)
+    same_but_for_nan_bits(found, expected)
+
+
+def test_exponent_of_normal_numbers():
+    values = np.abs(VECTORS[np.isfinite(VECTORS).all(1)])
+    values = np.where(values < np.finfo(F).tiny, F(1), values)
+    found = compiled(exponent, 1)(values, values, values)
+    assert_same_bits(found, plain(exponent, values))
+    scaled = values.astype(np.float64) / np.exp2(found.astype(np.float64))
+    root = np.float64(np.uint32(0x3F3504F3).view(F))
+    assert scaled.min() >= root
+    assert scaled.max() < 2 * root
 
 
 def test_power_of_two():
@@ -257,8 +283,8 @@ def test_nothing_here_is_left_untested():
         and not isinstance(value, type)
     }
     tested = {
-        "at_least", "at_most", "first_lanes", "fma", "load", "max_lanes", "offset", "pointer",
-        "power_of_two", "reinterpret", "splat", "store", "sum_lanes",
-        "times_power_of_two",
+        "at_least", "at_most", "exponent", "first_lanes", "fma", "load", "max_lanes", "offset",
+        "pointer", "power_of_two", "reinterpret", "splat", "square_root", "store", "sum_lanes",
+        "times_power_of_two", "where_greater",
     }  # fmt: skip
     assert functions - {"lowered", "f32x16"} == tested

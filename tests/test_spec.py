@@ -1,7 +1,7 @@
 """What a network may be, and how the reasons why something is none are told."""
 
 import json
-import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from numlstm import spec
 from numlstm.spec import (
+    CRF,
     GRU,
     LAYERS,
     LSTM,
@@ -17,99 +18,30 @@ from numlstm.spec import (
     MAX_SIZE,
     RNN,
     Activation,
+    Add,
+    Attention,
+    Conv1d,
     Embedding,
-    LayerNorm,
+    Feedback,
     Linear,
+    Masking,
     Network,
+    OneHot,
     Pooling,
     Probe,
+    Repeat,
+    Reverse,
+    Slice,
     Softmax,
     Weights,
     WeightsError,
 )
-from tests.cases import NETWORKS, random_weights
+from tests.cases import DECODERS, NETWORKS, NOT_CAUSAL, random_weights
+from tests.strategies import networks
+from tests.test_layers import TENSORS, assert_lists
 
-
-def assert_lists(message: str, *patterns: str) -> None:
-    missing = [pattern for pattern in patterns if not re.search(pattern, message)]
-    assert missing == [], message
-
-
-# Layers -------------------------------------------------------------------------------------------
-
-TENSORS = {
-    "embedding": (Embedding(9, 5), 1, 5, {"weight": (9, 5)}),
-    "rnn": (
-        RNN(3, 5), 3, 5,
-        {"weight_ih": (5, 3), "weight_hh": (5, 5), "bias_ih": (5,), "bias_hh": (5,)},
-    ),
-    "gru": (
-        GRU(3, 5), 3, 5,
-        {"weight_ih": (15, 3), "weight_hh": (15, 5), "bias_ih": (15,), "bias_hh": (15,)},
-    ),
-    "lstm": (
-        LSTM(3, 5), 3, 5,
-        {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias_ih": (20,), "bias_hh": (20,)},
-    ),
-    "lstm_no_bias": (
-        LSTM(3, 5, False), 3, 5, {"weight_ih": (20, 3), "weight_hh": (20, 5)},
-    ),
-    "linear": (Linear(3, 5), 3, 5, {"weight": (5, 3), "bias": (5,)}),
-    "linear_no_bias": (Linear(3, 5, False), 3, 5, {"weight": (5, 3)}),
-    "layer_norm": (LayerNorm(3), 3, 3, {"weight": (3,), "bias": (3,)}),
-    "layer_norm_bare": (LayerNorm(3, 1e-5, False, False), 3, 3, {}),
-    "pooling": (Pooling(3), 3, 3, {}),
-    "activation": (Activation(3), 3, 3, {}),
-    "softmax": (Softmax(3), 3, 3, {}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", TENSORS)
-def test_layers_have_torch_shapes(name):
-    layer, input_size, output_size, tensors = TENSORS[name]
-    assert layer.input_size == input_size
-    assert layer.output_size == output_size
-    assert layer.tensors() == tensors
-
-
-BAD_LAYERS = {
-    "zero": (lambda: LSTM(0, 5), "LSTM: input_size is 0, expected 1 to"),
-    "negative": (lambda: Linear(3, -1), "Linear: output_size is -1"),
-    "large": (lambda: Softmax(MAX_SIZE + 1), f"input_size is {MAX_SIZE + 1}"),
-    "float": (lambda: GRU(3.0, 5), "input_size is 3.0"),
-    "bool as a size": (lambda: RNN(True, 5), "input_size is True"),
-    "text": (lambda: RNN("3", 5), "input_size is '3'"),
-    "none": (lambda: Embedding(None, 5), "vocab_size is None"),
-    "bias": (lambda: LSTM(3, 5, 1), "bias is 1, expected true or false"),
-    "nonlinearity": (
-        lambda: RNN(3, 5, True, "sin"),
-        "nonlinearity is 'sin', expected one of: tanh, relu",
-    ),
-    "activation": (lambda: Linear(3, 5, True, "gelu"), "activation is 'gelu'"),
-    "activation list": (lambda: Linear(3, 5, True, ["tanh"]), r"activation is \['tanh'\]"),
-    "function": (lambda: Activation(3, None), "function is None"),
-    "mode": (lambda: Pooling(3, "median"), "mode is 'median', expected one of: last, mean, max"),
-    "eps zero": (lambda: LayerNorm(3, 0.0), "eps is 0.0, expected a positive float32"),
-    "eps nan": (lambda: LayerNorm(3, float("nan")), "eps is nan"),
-    "eps inf": (lambda: LayerNorm(3, float("inf")), "eps is inf"),
-    "eps bool": (lambda: LayerNorm(3, True), "eps is True"),
-    "eps no float32": (lambda: LayerNorm(3, 1e300), "eps is 1e"),
-    "eps no float": (lambda: LayerNorm(3, 10**400), "eps is 10"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_LAYERS)
-def test_a_layer_with_a_bad_option_is_refused(name):
-    make, message = BAD_LAYERS[name]
-    with pytest.raises(WeightsError, match=message):
-        make()
-
-
-def test_all_bad_options_of_a_layer_are_told_at_once():
-    with pytest.raises(WeightsError) as caught:
-        RNN(0, -1, None, "sin")
-    assert_lists(str(caught.value), "input_size", "hidden_size", "bias", "nonlinearity")
-
+EVERY = NETWORKS | {f"not causal {name}": network for name, network in NOT_CAUSAL.items()}
+EVERY |= {f"decoder {name}": network for name, network in DECODERS.items()}
 
 # Networks -----------------------------------------------------------------------------------------
 
@@ -120,11 +52,94 @@ def test_neighbours_must_fit_and_every_problem_is_listed():
     assert_lists(
         str(caught.value),
         "1: LSTM: input_size is 4, the layer before gives 5",
-        "2: Embedding: an Embedding must be the first layer",
+        "2: Embedding: it must be the first layer: Embedding",
         "3: GRU: input_size is 7, the layer before gives 6",
         "5: Softmax: input_size is 3, the layer before gives 2",
     )
     assert "4: Softmax" not in str(caught.value)
+
+
+LINEAR = Linear(3, 5, name="a")
+BAD_GRAPHS = {
+    "unknown input": ((LINEAR, Linear(5, 2, inputs=("b",))), "1: Linear: no layer before .* 'b'"),
+    "later input": (
+        (LINEAR, Linear(5, 2, inputs=("c",)), Linear(5, 2, inputs=("a",), name="c")),
+        "1: Linear: no layer before it is named 'c'",
+    ),
+    "own input": ((LINEAR, Linear(5, 2, inputs=("b",), name="b")), "no layer before it .* 'b'"),
+    "name taken": ((LINEAR, Linear(5, 2, name="a")), "1: Linear: the name 'a' is taken"),
+    "name input": ((LINEAR, Linear(5, 2, name="input")), "the name 'input' is taken"),
+    "joined size": (
+        (LINEAR, Linear(5, 2, name="b"), Linear(5, 2, inputs=("a", "b", "input"))),
+        "2: Linear: input_size is 5, the inputs give 10",
+    ),
+    "added sizes": (
+        (LINEAR, Linear(5, 2, name="b"), Add(5, inputs=("a", "b"))),
+        r"2: Add: input_size is 5, the inputs give \[5, 2\]",
+    ),
+    "tokens joined": (
+        (Embedding(9, 3), Linear(4, 2, inputs=("input",))), "token id, which only the first layer",
+    ),
+    "masking inside": ((LINEAR, Masking(5)), "1: Masking: it must be the first layer"),
+    "one-hot inside": ((LINEAR, OneHot(9, 5)), "1: OneHot: it must be the first layer"),
+    "feedback first": ((Feedback(3, "a"), LINEAR), "the first layer reads the input"),
+    "feedback of nothing": ((LINEAR, Feedback(3, "b")), "1: Feedback: no layer is named 'b'"),
+    "feedback of a size": (
+        (LINEAR, Feedback(3, "a"), Linear(3, 1)), "output_size is 3, a gives 5",
+    ),
+    "feedback not causal": (
+        (LINEAR, Feedback(5, "a"), Reverse(5)), "a network with feedback must be causal",
+    ),
+    "unknown memory": ((LINEAR, Attention(5, 5, memory="b")), "no layer before it is named 'b'"),
+    "size of the memory": (
+        (LINEAR, Linear(5, 4), Attention(4, 4, memory="a")), "memory_size is 4, a gives 5",
+    ),
+    "two memories": (
+        (Attention(3, 4, "general"), Attention(4, 3, "general")), "memory differ: .4, 3.",
+    ),
+    "memory not causal": (
+        (LSTM(3, 4, direction="bidirectional"), Attention(8, 8)),
+        "reads the memory of a stream must be causal",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_GRAPHS)
+def test_layers_that_form_no_graph_are_refused(name):
+    layers, message = BAD_GRAPHS[name]
+    with pytest.raises(WeightsError, match=message):
+        Network(layers)
+
+
+def test_what_is_no_layer_is_refused():
+    with pytest.raises(WeightsError, match="not layers: 'tanh'"):
+        Network((LINEAR, "tanh"))
+
+
+CAUSAL = {
+    "lstm": (LSTM(3, 4), True),
+    "lstm_last": (LSTM(3, 4, outputs="last"), True),
+    "reverse_lstm": (LSTM(3, 4, direction="reverse"), False),
+    "bidirectional": (LSTM(3, 4, direction="bidirectional"), False),
+    "conv": (Conv1d(3, 4, 5, dilation=2), True),
+    "conv_written_out": (Conv1d(3, 4, 5, dilation=2, padding=(8, 0)), True),
+    "conv_of_1": (Conv1d(3, 4, 1, padding=(0, 0)), True),
+    "conv_valid": (Conv1d(3, 4, 5, padding=(0, 0)), False),
+    "conv_same": (Conv1d(3, 4, 5, padding=(2, 2)), False),
+    "conv_stride": (Conv1d(3, 4, 5, stride=2), False),
+    "pooling": (Pooling(3), True),
+    "repeat": (Repeat(3, 2), False),
+    "reverse": (Reverse(3), False),
+    "crf": (CRF(3), False),
+    "attention": (Attention(3, 4, "general"), True),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_which_layers_are_causal(name):
+    layer, causal = CAUSAL[name]
+    assert layer.is_causal is causal
+    assert Network((layer,)).is_causal is causal
 
 
 def test_a_network_has_layers():
@@ -163,11 +178,24 @@ def test_names_count_the_layers_after_the_embedding():
 # JSON ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_json_round_trip(name):
-    network = NETWORKS[name]
+    network = EVERY[name]
     text = json.dumps(network.to_json())
     assert Network.from_json(json.loads(text)) == network
+
+
+@given(networks())
+def test_json_round_trip_of_any_network(network):
+    assert Network.from_json(json.loads(json.dumps(network.to_json()))) == network
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_json_round_trip_of_a_layer(name):
+    layer = TENSORS[name][0]
+    options = json.loads(json.dumps(layer.options()))
+    assert type(layer)(**options) == layer
+    assert set(options) <= {field.name for field in fields(layer)}
 
 
 def test_every_layer_and_option_is_in_the_json():
@@ -176,6 +204,14 @@ def test_every_layer_and_option_is_in_the_json():
     assert Network((RNN(3, 5, False, "relu"),)).to_json() == [
         {"layer": "RNN", "input_size": 3, "hidden_size": 5, "bias": False, "nonlinearity": "relu"}
     ]
+    options = Network((GRU(3, 5, clip=1.0, name="a"), Slice(5, 1, 2, inputs=("a",)))).to_json()
+    assert options == [
+        {
+            "layer": "GRU", "input_size": 3, "hidden_size": 5, "bias": True, "clip": 1.0,
+            "name": "a",
+        },
+        {"layer": "Slice", "input_size": 5, "start": 1, "stop": 2, "inputs": ("a",)},
+    ]  # fmt: skip
 
 
 BAD_JSON = {
@@ -184,12 +220,12 @@ BAD_JSON = {
     "text": ("LSTM", "not a list of layers"),
     "list of text": (["LSTM"], "not a list of layers"),
     "empty": ([], "no layers"),
-    "unknown layer": ([{"layer": "Conv1d"}], "0: layer 'Conv1d' is not known; known: Embedding"),
+    "unknown layer": ([{"layer": "Conv2d"}], "0: layer 'Conv2d' is not known; known: Embedding"),
     "no layer": ([{"input_size": 3}], "0: layer None is not known"),
     "layer list": ([{"layer": ["LSTM"]}], "0: layer .* is not known"),
     "private": ([{"layer": "_Recurrent", "input_size": 3}], "is not known"),
     "unknown option": (
-        [{"layer": "LSTM", "input_size": 3, "hidden_size": 5, "proj_size": 2}], "0: .*proj_size",
+        [{"layer": "LSTM", "input_size": 3, "hidden_size": 5, "dropout": 2}], "0: .*dropout",
     ),
     "missing option": ([{"layer": "LSTM", "input_size": 3}], "0: .*hidden_size"),
     "bad option": ([{"layer": "Softmax", "input_size": 2.5}], "0: Softmax: input_size is 2.5"),
@@ -217,7 +253,10 @@ JSON = st.recursive(
     max_leaves=8,
 )
 OPTIONS = st.sampled_from(
-    ["layer", "input_size", "hidden_size", "output_size", "bias", "eps", "mode", "vocab_size"]
+    [
+        *("layer", "input_size", "hidden_size", "output_size", "bias", "eps", "mode", "vocab_size"),
+        *("name", "inputs", "source", "padding", "kernel_size", "direction", "memory", "function"),
+    ]
 )
 
 
@@ -267,9 +306,9 @@ def test_one_problem_is_told_in_the_singular():
         Network((Softmax(3),)).check_tensors({"x": np.zeros(3, np.float32)})
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVERY)
 def test_tensors_that_fit_are_accepted(name):
-    network = NETWORKS[name]
+    network = EVERY[name]
     network.check_tensors(random_weights(network).tensors)
 
 

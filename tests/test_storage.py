@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 import numlstm
 from numlstm import WeightsError, spec, storage
 from numlstm.spec import Network, Probe, Weights
-from tests.cases import CELLS, NETWORKS, assert_same_bits, random_input, random_weights
+from tests.cases import (
+    DECODERS,
+    NETWORKS,
+    NOT_CAUSAL,
+    assert_same_bits,
+    random_input,
+    random_weights,
+)
+from tests.strategies import networks
 
 
 def full_weights() -> Weights:
@@ -74,36 +82,6 @@ def test_everything_in_a_file_comes_back(tmp_path):
     assert model.tokenizer == '{"version": "1.0"}'
 
 
-SIZE = st.integers(1, 5)
-
-
-@st.composite
-def networks(draw: Any) -> Network:
-    size = draw(SIZE)
-    layers: list[spec.Layer] = []
-    if draw(st.booleans()):
-        layers.append(spec.Embedding(draw(SIZE), size))
-    kinds = ["linear", "norm", "pooling", "activation", "softmax", *CELLS]
-    for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4)):
-        bias, output_size = draw(st.booleans()), draw(SIZE)
-        if kind == "linear":
-            activation = draw(st.sampled_from([None, *spec.ACTIVATIONS]))
-            layers.append(spec.Linear(size, output_size, bias, activation))
-        elif kind == "norm":
-            eps = draw(st.floats(1e-12, 1))
-            layers.append(spec.LayerNorm(size, eps, draw(st.booleans()), bias))
-        elif kind == "pooling":
-            layers.append(spec.Pooling(size, draw(st.sampled_from(spec.POOLINGS))))
-        elif kind == "activation":
-            layers.append(spec.Activation(size, draw(st.sampled_from(spec.ACTIVATIONS))))
-        elif kind == "softmax":
-            layers.append(spec.Softmax(size))
-        else:
-            layers.append(CELLS[kind](size, output_size, bias))
-        size = layers[-1].output_size
-    return Network(tuple(layers))
-
-
 @given(network=networks(), seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_save_then_load_is_the_identity(network, seed, data, tmp_path_factory):
     labels = data.draw(
@@ -121,6 +99,14 @@ def test_save_then_load_is_the_identity(network, seed, data, tmp_path_factory):
     loaded = storage.load(path)
     assert_same(loaded, weights)
     assert loaded.fingerprint == weights.fingerprint
+
+
+@pytest.mark.parametrize("name", [*NOT_CAUSAL, *DECODERS])
+def test_other_networks_come_back(name, tmp_path):
+    """Those with names and inputs, directions, a memory, feedback."""
+    weights = random_weights((NOT_CAUSAL | DECODERS)[name])
+    storage.save(weights, tmp_path / "model")
+    assert_same(storage.load(tmp_path / "model"), weights)
 
 
 def test_the_plain_library_opens_the_file(tmp_path):

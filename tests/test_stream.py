@@ -553,10 +553,10 @@ def test_no_step_is_not_a_step(float_model):
 
 def test_a_state_that_holds_a_nan_is_refused(float_model):
     stream = float_model.stream()
-    header = numlstm.model._STATE_HEADER
+    header = numlstm.stream._STATE_HEADER
     kept = np.full(stream._num_kept, np.nan, np.float32).tobytes()
     fingerprint = float_model._weights.fingerprint
-    magic = numlstm.model._STATE_MAGIC
+    magic = numlstm.stream._STATE_MAGIC
     blob = header.pack(magic, fingerprint, len(kept), zlib.crc32(kept)) + kept
     before = stream.save_state()
     with pytest.raises(ValueError, match="holds a NaN"):

@@ -1,7 +1,9 @@
 """``numlstm list``, ``info``, ``convert``, ``verify``: model files."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -41,19 +43,33 @@ def info(model: ModelArgument) -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A .pt file with a state dict.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .pt (PyTorch), .keras or .h5 (Keras), or .onnx file.")
+    ],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     layers: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--layers",
             "-l",
-            help='What its tensors are, in forward order: "embed:Embedding lstm:LSTM mean '
-            'head:Linear softmax". Before the colon is the name in the state dict.',
+            help='What the tensors of a .pt file are, in forward order: "embed:Embedding '
+            'lstm:LSTM mean head:Linear softmax". Before the colon is the name in the state dict.',
         ),
-    ],
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            "--network",
+            help="A JSON file with the layers of a .pt or .h5 file, for networks that are no "
+            "chain; their names are those in the file.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The model's JSON, of an .h5 file with weights only."),
+    ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="Where in the file the state dict is.")
+        str | None, typer.Option("--key", help="Where in a .pt file the state dict is.")
     ] = None,
     labels: Annotated[
         str, typer.Option("--labels", help="Names of the outputs, separated by commas.")
@@ -71,6 +87,12 @@ def convert(
 
         numlstm convert model.pt model.safetensors --layers "embed:Embedding lstm:LSTM max
         head:Linear softmax" --labels negative,positive --tokenizer tokenizer.json
+
+        numlstm convert model.keras model.safetensors
+
+        numlstm convert weights.h5 model.safetensors --config model.json
+
+        numlstm convert model.onnx model.safetensors
     """
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists; --force replaces it")
@@ -78,16 +100,44 @@ def convert(
         raise typer.BadParameter(f"{target.parent} is not a folder")
     if not source.is_file():
         raise FileNotFoundError(f"{source} is not a file")
+    given = {"layers": layers, "network": network, "config": config, "key": key}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if source.suffix.lower() not in _SOURCES:
+        raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
+    from_source, known = _SOURCES[source.suffix.lower()]
+    for name in options.keys() - known:
+        raise typer.BadParameter(f"--{name} is not for {source.suffix} files")
+    if network is not None:
+        options["network"] = numlstm.Network.from_json(_read_json(network))
+    if config is not None:
+        options["config"] = _read_json(config)
     with terminal.waiting(f"converting {source}"):
-        model = numlstm.from_torch(
+        model = from_source(
             source,
-            layers=layers,
-            key=key,
             labels=[label.strip() for label in labels.split(",")] if labels else [],
             tokenizer=None if tokenizer is None else _read_text(tokenizer),
+            **options,
         )
         model.save(target)
     terminal.console.print(model.info(), markup=False)
+
+
+_Source = tuple[Callable[..., numlstm.Model], set[str]]
+_TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key"})
+_KERAS: _Source = (numlstm.from_keras, {"network", "config"})
+_ONNX: _Source = (numlstm.from_onnx, set())
+_SOURCES: dict[str, _Source] = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
+    ".onnx": _ONNX,
+}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise numlstm.WeightsError(f"{path}: is not JSON: {error}") from error
 
 
 def _read_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""tanh, sigmoid, relu and exp on vectors of 16, and softmax over a run of floats.
+"""Elementwise functions on vectors of 16, and softmax over a run of floats.
 
 A NaN stays a NaN. Errors are tested over every exponent of float32 (`tests/test_activations.py`).
 """
@@ -9,6 +9,7 @@ from numlstm.kernels.simd import (
     LANES,
     at_least,
     at_most,
+    exponent,
     first_lanes,
     fma,
     jit,
@@ -16,9 +17,11 @@ from numlstm.kernels.simd import (
     max_lanes,
     power_of_two,
     splat,
+    square_root,
     store,
     sum_lanes,
     times_power_of_two,
+    where_greater,
 )
 
 _F = np.float32
@@ -77,8 +80,56 @@ _ZERO = _F(0.0)
 _MINUS_INF = _F(-np.inf)
 _1_6, _1_24, _1_120, _1_720, _1_5040 = (_F(1 / n) for n in (6, 24, 120, 720, 5040))
 
-TANH, SIGMOID, RELU = range(3)
-FUNCTIONS = {"tanh": TANH, "sigmoid": SIGMOID, "relu": RELU}
+# log(1 + f) = f - f^2 / 2 + f^3 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1]: a fit as above, of least
+# largest error relative to log(1 + f), 7.5e-10.
+_LOGS = tuple(
+    _F(c)
+    for c in (
+        0.33333312603254,
+        -0.2500000959863226,
+        0.2000211871925067,
+        -0.16667995952257159,
+        0.14219551111963066,
+        -0.12405586151094636,
+        0.11888169267090097,
+        -0.11675673057404083,
+        0.06746650966801995,
+    )
+)
+_LOG_LN2_HIGH = _F(0.693359375)
+_LOG_LN2_LOW = _F(-2.12194440054690583e-4)
+_LARGEST = _F(np.finfo(np.float32).max)
+_LARGEST_DENORMAL = np.nextafter(np.finfo(np.float32).tiny, _F(0.0))
+_TWO = _F(2.0)
+_INF = _F(np.inf)
+_NAN = _F(np.nan)
+
+# The numbers of the functions in a plan, and their names in a spec.
+(
+    LINEAR, TANH, SIGMOID, RELU, AFFINE, LEAKY_RELU, THRESHOLDED_RELU, SCALED_TANH, HARD_SIGMOID,
+    ELU, SELU, SOFTSIGN, SOFTPLUS, SILU, CLIP, EXP, LOG, SQRT, SQUARE,
+) = range(19)  # fmt: skip
+FUNCTIONS = {
+    "linear": LINEAR,
+    "tanh": TANH,
+    "sigmoid": SIGMOID,
+    "relu": RELU,
+    "affine": AFFINE,
+    "leaky_relu": LEAKY_RELU,
+    "thresholded_relu": THRESHOLDED_RELU,
+    "scaled_tanh": SCALED_TANH,
+    "hard_sigmoid": HARD_SIGMOID,
+    "elu": ELU,
+    "selu": SELU,
+    "softsign": SOFTSIGN,
+    "softplus": SOFTPLUS,
+    "silu": SILU,
+    "clip": CLIP,
+    "exp": EXP,
+    "log": LOG,
+    "sqrt": SQRT,
+    "square": SQUARE,
+}
 
 
 @jit
@@ -145,20 +196,185 @@ def sigmoid(x):
 
 
 @jit
-def activate(function, a, at, size):
+def log(x):
+    """Return log(x), within 1 unit in the last place; -inf of 0 and denormals, NaN below."""
+    n = exponent(x)
+    f = times_power_of_two(x, splat(_ROUNDER) - n) - splat(_ONE)
+    square = f * f
+    p = splat(_LOGS[8])
+    p = fma(p, f, splat(_LOGS[7]))
+    p = fma(p, f, splat(_LOGS[6]))
+    p = fma(p, f, splat(_LOGS[5]))
+    p = fma(p, f, splat(_LOGS[4]))
+    p = fma(p, f, splat(_LOGS[3]))
+    p = fma(p, f, splat(_LOGS[2]))
+    p = fma(p, f, splat(_LOGS[1]))
+    p = fma(p, f, splat(_LOGS[0]))
+    y = fma(f * square, p, n * splat(_LOG_LN2_LOW))
+    y = fma(square, splat(-_HALF), y)
+    y = fma(n, splat(_LOG_LN2_HIGH), f + y)
+    y = where_greater(x, splat(_LARGEST), x, y)
+    below = where_greater(splat(_ZERO), x, splat(_NAN), splat(_MINUS_INF) + (x - x))
+    return where_greater(x, splat(_LARGEST_DENORMAL), y, below)
+
+
+@jit
+def affine(x, alpha, beta):
+    """Return alpha * x + beta."""
+    return fma(x, splat(alpha), splat(beta))
+
+
+@jit
+def leaky_relu(x, alpha):
+    """Return x where it is positive, else alpha * x."""
+    zero = splat(_ZERO)
+    return at_least(x, zero) + splat(alpha) * at_most(x, zero)
+
+
+@jit
+def thresholded_relu(x, alpha):
+    """Return x where it is larger than alpha, else 0."""
+    return where_greater(x, splat(alpha), x, x * splat(_ZERO))
+
+
+@jit
+def scaled_tanh(x, alpha, beta):
+    """Return alpha * tanh(beta * x)."""
+    return splat(alpha) * tanh(splat(beta) * x)
+
+
+@jit
+def clip(x, low, high):
+    """Return min(max(x, low), high)."""
+    return at_most(at_least(x, splat(low)), splat(high))
+
+
+@jit
+def hard_sigmoid(x, alpha, beta):
+    """Return alpha * x + beta, bounded to [0, 1]."""
+    return clip(affine(x, alpha, beta), _ZERO, _ONE)
+
+
+@jit
+def elu(x, alpha):
+    """Return x where it is positive, else alpha * (exp(x) - 1)."""
+    zero = splat(_ZERO)
+    return at_least(x, zero) + splat(alpha) * (exp(at_most(x, zero)) - splat(_ONE))
+
+
+@jit
+def selu(x, alpha, beta):
+    """Return beta * elu(x, alpha); Klambauer et al. 2017."""
+    return splat(beta) * elu(x, alpha)
+
+
+@jit
+def softsign(x):
+    """Return x / (1 + |x|)."""
+    return x / (splat(_ONE) + at_least(x, splat(_ZERO) - x))
+
+
+@jit
+def softplus(x):
+    """Return log(1 + exp(x)), within 2e-7 absolute."""
+    magnitude = at_least(x, splat(_ZERO) - x)
+    return at_least(x, splat(_ZERO)) + log(splat(_ONE) + exp(splat(_ZERO) - magnitude))
+
+
+@jit
+def silu(x):
+    """Return x * sigmoid(x); as at -87 below, where it is -1e-36."""
+    return at_least(x, splat(-_SIGMOID_LIMIT)) * sigmoid(x)
+
+
+def _make_loop(function, num_parameters):
+    """Return ``loop(alpha, beta, a, at, size)`` that applies a function in place."""
+    if num_parameters == 0:
+
+        @jit
+        def loop(alpha, beta, a, at, size):
+            for j in range(at, at + size, LANES):
+                store(a, j, function(load(a, j)))
+
+    elif num_parameters == 1:
+
+        @jit
+        def loop(alpha, beta, a, at, size):
+            for j in range(at, at + size, LANES):
+                store(a, j, function(load(a, j), alpha))
+
+    else:
+
+        @jit
+        def loop(alpha, beta, a, at, size):
+            for j in range(at, at + size, LANES):
+                store(a, j, function(load(a, j), alpha, beta))
+
+    return loop
+
+
+@jit
+def square(x):
+    """Return x * x."""
+    return x * x
+
+
+_tanh, _sigmoid, _relu, _softsign, _softplus, _silu, _exp, _log, _sqrt, _square = (
+    _make_loop(function, 0)
+    for function in (tanh, sigmoid, relu, softsign, softplus, silu, exp, log, square_root, square)
+)
+_leaky_relu, _thresholded_relu, _elu = (
+    _make_loop(function, 1) for function in (leaky_relu, thresholded_relu, elu)
+)
+_affine, _scaled_tanh, _hard_sigmoid, _selu, _clip = (
+    _make_loop(function, 2) for function in (affine, scaled_tanh, hard_sigmoid, selu, clip)
+)
+
+
+@jit
+def activate(function, alpha, beta, a, at, size):
     """Apply an elementwise function in place.
 
-    a   [at, at + size), float32; rounded up to 16 lanes
+    function      its number in a plan
+    alpha, beta   its parameters, float32, where it has any
+    a             [at, at + size), float32; rounded up to 16 lanes
     """
     if function == TANH:
-        for j in range(at, at + size, LANES):
-            store(a, j, tanh(load(a, j)))
+        _tanh(alpha, beta, a, at, size)
     elif function == SIGMOID:
-        for j in range(at, at + size, LANES):
-            store(a, j, sigmoid(load(a, j)))
+        _sigmoid(alpha, beta, a, at, size)
     elif function == RELU:
-        for j in range(at, at + size, LANES):
-            store(a, j, relu(load(a, j)))
+        _relu(alpha, beta, a, at, size)
+    elif function == AFFINE:
+        _affine(alpha, beta, a, at, size)
+    elif function == LEAKY_RELU:
+        _leaky_relu(alpha, beta, a, at, size)
+    elif function == THRESHOLDED_RELU:
+        _thresholded_relu(alpha, beta, a, at, size)
+    elif function == SCALED_TANH:
+        _scaled_tanh(alpha, beta, a, at, size)
+    elif function == HARD_SIGMOID:
+        _hard_sigmoid(alpha, beta, a, at, size)
+    elif function == ELU:
+        _elu(alpha, beta, a, at, size)
+    elif function == SELU:
+        _selu(alpha, beta, a, at, size)
+    elif function == SOFTSIGN:
+        _softsign(alpha, beta, a, at, size)
+    elif function == SOFTPLUS:
+        _softplus(alpha, beta, a, at, size)
+    elif function == SILU:
+        _silu(alpha, beta, a, at, size)
+    elif function == CLIP:
+        _clip(alpha, beta, a, at, size)
+    elif function == EXP:
+        _exp(alpha, beta, a, at, size)
+    elif function == LOG:
+        _log(alpha, beta, a, at, size)
+    elif function == SQRT:
+        _sqrt(alpha, beta, a, at, size)
+    elif function == SQUARE:
+        _square(alpha, beta, a, at, size)
 
 
 @jit
@@ -180,3 +396,21 @@ def softmax(a, at, size):
     total = splat(sum_lanes(total))
     for j in range(0, size, LANES):
         store(a, at + j, load(a, at + j) / total)
+
+
+@jit
+def log_softmax(a, at, size):
+    """Replace a run of floats by ``x - max x - log(sum(exp(x - max x)))``, as `softmax` does."""
+    lowest = splat(_MINUS_INF)
+    top = lowest
+    for j in range(0, size, LANES):
+        top = at_least(first_lanes(load(a, at + j), size - j, lowest), top)
+    top = splat(max_lanes(top))
+    total = splat(_ZERO)
+    for j in range(0, size, LANES):
+        x = load(a, at + j) - top
+        store(a, at + j, x)
+        total = total + first_lanes(exp(x), size - j, splat(_ZERO))
+    shift = log(splat(sum_lanes(total)))
+    for j in range(0, size, LANES):
+        store(a, at + j, load(a, at + j) - shift)

@@ -1,18 +1,20 @@
 """The operations of a plan. Each reads its row `op`, its `params`, and rows of the work buffers.
 
-A row is one time step. Feed-forward operations take the rows of a block together. A recurrent
-layer is two operations: a LINEAR that turns the rows of `x` into pre-activations, and the one here
-that walks them in order, adding ``w_hh @ h`` and applying the cell.
+A row is one time step; an operation takes rows `first` to `stop` of a block. A recurrent layer of
+PyTorch is two operations: a LINEAR that turns the rows of `x` into pre-activations, and the one
+here that walks them in order, adding ``w_hh @ h`` and applying the cell. Any other cell is a ROWS
+of elementwise operations (`elementwise.py`), taken row by row.
 """
 
 import numpy as np
 
-from numlstm.kernels.activations import activate, softmax
+from numlstm.kernels.activations import activate
 from numlstm.kernels.cells import gru_cell, lstm_cell
+from numlstm.kernels.elementwise import copy
 from numlstm.kernels.plan import (
+    ALPHA_AT,
     B_AT,
     C_AT,
-    COUNT_AT,
     FUNCTION,
     H_AT,
     W_AT,
@@ -22,10 +24,11 @@ from numlstm.kernels.plan import (
     Y_AT,
     Y_SIZE,
     Y_STRIDE,
+    Z_AT,
+    Z_STRIDE,
 )
 from numlstm.kernels.simd import (
     LANES,
-    at_least,
     first_lanes,
     fma,
     jit,
@@ -39,13 +42,7 @@ from numlstm.kernels.tiles import dot, linear_rows
 
 _F = np.float32
 _ZERO = _F(0.0)
-
-
-@jit
-def copy(source, source_at, target, target_at, size):
-    """Copy ``size`` floats, rounded up to a multiple of 16."""
-    for j in range(0, size, LANES):
-        store(target, target_at + j, load(source, source_at + j))
+_ONE = _F(1.0)
 
 
 @jit
@@ -89,6 +86,21 @@ def read_embedding(op, params, xs, t, state, num_rows):
 
 
 @jit
+def read_one_hot(op, xs, t, state, num_rows):
+    """Set the lane of each token's id to 1, those of Y_SIZE floats else to 0.
+
+    xs   (T,), int32 token ids in the bits of float32; ids from X_STRIDE on have no lane
+    """
+    ids = reinterpret(xs, np.int32)
+    for row in range(num_rows):
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[Y_SIZE], LANES):
+            store(state, y_at + j, splat(_ZERO))
+        if ids[t + row] < op[X_STRIDE]:
+            state[y_at + ids[t + row]] = _ONE
+
+
+@jit
 def write_output(op, state, ys, t, num_rows):
     """Copy rows of the last buffer to rows t, t + 1, ... of ys; return whether all are finite.
 
@@ -112,26 +124,38 @@ def write_output(op, state, ys, t, num_rows):
 
 
 @jit
-def linear(op, params, state, num_rows):
+def linear(op, params, state, first, stop):
     """ys[row] <- bias + W @ xs[row]"""
     linear_rows(
         params, op[W_AT], op[X_SIZE], op[Y_SIZE],
         params, op[B_AT], 0,
-        state, op[X_AT], op[X_STRIDE],
-        state, op[Y_AT], op[Y_STRIDE], num_rows,
+        state, op[X_AT] + first * op[X_STRIDE], op[X_STRIDE],
+        state, op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE], stop - first,
     )  # fmt: skip
 
 
 @jit
-def rnn(op, params, state, num_rows):
-    """h' <- f(a + w_hh @ h), f = tanh or relu.
+def linear_add(op, params, state, first, stop):
+    """ys[row] <- zs[row] + W @ xs[row]"""
+    linear_rows(
+        params, op[W_AT], op[X_SIZE], op[Y_SIZE],
+        state, op[Z_AT] + first * op[Z_STRIDE], op[Z_STRIDE],
+        state, op[X_AT] + first * op[X_STRIDE], op[X_STRIDE],
+        state, op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE], stop - first,
+    )  # fmt: skip
+
+
+@jit
+def rnn(op, params, state, first, stop):
+    """h' <- f(a + w_hh @ h), f any of `activations.FUNCTIONS`.
 
     xs   pre-activations a = w_ih @ x + b_ih + b_hh, (H,) per row
     ys   h' of each step, (H,) per row
     torch.nn.RNN; Elman 1990.
     """
+    alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
     h_at = op[H_AT]
-    for row in range(num_rows):
+    for row in range(first, stop):
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         linear_rows(
             params, op[W_AT], op[X_SIZE], op[Y_SIZE],
@@ -139,13 +163,13 @@ def rnn(op, params, state, num_rows):
             state, h_at, 0,
             state, y_at, 0, 1,
         )  # fmt: skip
-        activate(op[FUNCTION], state, y_at, op[Y_SIZE])
+        activate(op[FUNCTION], alpha, beta, state, y_at, op[Y_SIZE])
         h_at = y_at
     copy(state, h_at, state, op[H_AT], op[Y_SIZE])
 
 
 @jit
-def gru(op, params, state, num_rows):
+def gru(op, params, state, first, stop):
     """One `gru_cell` per 16 units and step.
 
     xs       pre-activations r, z, n_x of 16 units after another, (3 * H,) per row
@@ -154,7 +178,7 @@ def gru(op, params, state, num_rows):
     """
     k_size = op[X_SIZE]
     h_at = op[H_AT]
-    for row in range(num_rows):
+    for row in range(first, stop):
         a = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         w_at = op[W_AT]
@@ -172,7 +196,7 @@ def gru(op, params, state, num_rows):
 
 
 @jit
-def lstm(op, params, state, num_rows):
+def lstm(op, params, state, first, stop):
     """One `lstm_cell` per 16 units and step.
 
     xs       pre-activations i, f, g, o of 16 units after another, (4 * H,) per row
@@ -181,7 +205,7 @@ def lstm(op, params, state, num_rows):
     """
     k_size = op[X_SIZE]
     h_at = op[H_AT]
-    for row in range(num_rows):
+    for row in range(first, stop):
         a = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         w_at = op[W_AT]
@@ -206,16 +230,16 @@ def lstm(op, params, state, num_rows):
 
 
 @jit
-def layer_norm(op, params, state, num_rows):
+def layer_norm(op, params, state, first, stop):
     """ys[row] <- (x - mean) / sqrt(variance + eps) * weight + bias, x = xs[row]
 
-    params   weight (X_SIZE,) at W_AT; bias (X_SIZE,) at B_AT, followed by eps
+    params   weight (X_SIZE,) at W_AT; bias (X_SIZE,) at B_AT; eps at ALPHA_AT
     torch.nn.LayerNorm over the last axis, the variance divided by X_SIZE; Ba et al. 2016.
     """
     size = op[X_SIZE]
     zero = splat(_ZERO)
-    eps = params[op[B_AT] + op[Y_SIZE]]
-    for row in range(num_rows):
+    eps = params[op[ALPHA_AT]]
+    for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         total = zero
@@ -231,52 +255,3 @@ def layer_norm(op, params, state, num_rows):
             d = (load(state, x_at + j) - mean) / deviation
             weight, bias = load(params, op[W_AT] + j), load(params, op[B_AT] + j)
             store(state, y_at + j, fma(d, weight, bias))
-
-
-@jit
-def elementwise(op, state, num_rows):
-    """Apply one of `activations.FUNCTIONS` to the rows in place."""
-    for row in range(num_rows):
-        activate(op[FUNCTION], state, op[Y_AT] + row * op[Y_STRIDE], op[Y_SIZE])
-
-
-@jit
-def softmax_rows(op, state, num_rows):
-    """Apply softmax to X_SIZE floats of each row in place."""
-    for row in range(num_rows):
-        softmax(state, op[Y_AT] + row * op[Y_STRIDE], op[X_SIZE])
-
-
-@jit
-def mean_pool(op, state, num_rows):
-    """ys[row] <- the mean of all rows since the stream began.
-
-    state   at H_AT the sum, at C_AT what rounding has added to it too much (Kahan 1965), so that
-            a long stream keeps its accuracy; at COUNT_AT the number of rows, int64
-    """
-    counts = reinterpret(state, np.int64)
-    count_at = op[COUNT_AT] // 2
-    for row in range(num_rows):
-        x_at = op[X_AT] + row * op[X_STRIDE]
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        counts[count_at] += 1
-        count = splat(_F(counts[count_at]))
-        for j in range(0, op[Y_SIZE], LANES):
-            total, excess = load(state, op[H_AT] + j), load(state, op[C_AT] + j)
-            x = load(state, x_at + j) - excess
-            larger = total + x
-            store(state, op[C_AT] + j, (larger - total) - x)
-            store(state, op[H_AT] + j, larger)
-            store(state, y_at + j, larger / count)
-
-
-@jit
-def max_pool(op, state, num_rows):
-    """ys[row] <- the largest of each feature since the stream began, kept at H_AT."""
-    for row in range(num_rows):
-        x_at = op[X_AT] + row * op[X_STRIDE]
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        for j in range(0, op[Y_SIZE], LANES):
-            largest = at_least(load(state, x_at + j), load(state, op[H_AT] + j))
-            store(state, op[H_AT] + j, largest)
-            store(state, y_at + j, largest)

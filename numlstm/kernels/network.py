@@ -13,6 +13,7 @@ from numba import njit, types
 from numba.core import event
 from numpy.typing import NDArray
 
+from numlstm.kernels import plan as columns
 from numlstm.kernels.arrays import (
     READABLE,
     WRITEABLE,
@@ -20,43 +21,47 @@ from numlstm.kernels.arrays import (
     array_size,
     object_pointer,
 )
-from numlstm.kernels.layers import (
+from numlstm.kernels.elementwise import (
+    activate_rows,
+    add,
     copy,
-    elementwise,
+    copy_rows,
+    log_softmax_rows,
+    multiply,
+    scale,
+    scale_add,
+    softmax_rows,
+    window,
+)
+from numlstm.kernels.layers import (
     gru,
     layer_norm,
     linear,
+    linear_add,
     lstm,
-    max_pool,
-    mean_pool,
     read_embedding,
     read_input,
+    read_one_hot,
     rnn,
-    softmax_rows,
     write_output,
 )
 from numlstm.kernels.plan import (
-    ACTIVATION,
     ARRAY_TYPE_AT,
     BLOCK_ROWS,
+    COUNT,
     EMBEDDING,
     FLOAT32_AT,
-    GRU,
     KIND,
-    LAYER_NORM,
-    LINEAR,
-    LSTM,
-    MAX,
     MAX_STEPS,
-    MEAN,
     NUM_COLUMNS,
     NUM_ROWS,
-    RNN,
-    SOFTMAX,
+    ONE_HOT,
+    ROWS,
     STATE_SIZE,
     X_SIZE,
     Y_SIZE,
 )
+from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
 from numlstm.kernels.simd import jit, offset, pointer
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
@@ -72,26 +77,67 @@ def argument(array: NDArray[Any]) -> Any:
 
 
 @jit
-def _run_layer(op, params, state, num_rows):
+def _run_operation(op, params, state, first, stop):
+    """Run one operation, not ROWS, on rows `first` to `stop` of the block."""
     kind = op[KIND]
-    if kind == LINEAR:
-        linear(op, params, state, num_rows)
-    elif kind == LSTM:
-        lstm(op, params, state, num_rows)
-    elif kind == GRU:
-        gru(op, params, state, num_rows)
-    elif kind == RNN:
-        rnn(op, params, state, num_rows)
-    elif kind == MEAN:
-        mean_pool(op, state, num_rows)
-    elif kind == MAX:
-        max_pool(op, state, num_rows)
-    elif kind == LAYER_NORM:
-        layer_norm(op, params, state, num_rows)
-    elif kind == ACTIVATION:
-        elementwise(op, state, num_rows)
-    elif kind == SOFTMAX:
-        softmax_rows(op, state, num_rows)
+    if kind == columns.LINEAR:
+        linear(op, params, state, first, stop)
+    elif kind == columns.LSTM:
+        lstm(op, params, state, first, stop)
+    elif kind == columns.GRU:
+        gru(op, params, state, first, stop)
+    elif kind == columns.RNN:
+        rnn(op, params, state, first, stop)
+    elif kind == columns.LINEAR_ADD:
+        linear_add(op, params, state, first, stop)
+    elif kind == columns.ACTIVATION:
+        activate_rows(op, params, state, first, stop)
+    elif kind == columns.MULTIPLY:
+        multiply(op, state, first, stop)
+    elif kind == columns.ADD:
+        add(op, state, first, stop)
+    elif kind == columns.COPY:
+        copy_rows(op, state, first, stop)
+    elif kind == columns.SCALE_ADD:
+        scale_add(op, params, state, first, stop)
+    elif kind == columns.SCALE:
+        scale(op, params, state, first, stop)
+    elif kind == columns.MEAN or kind == columns.SUM:
+        sum_pool(op, state, first, stop)
+    elif kind == columns.MAX:
+        max_pool(op, state, first, stop)
+    elif kind == columns.LAYER_NORM:
+        layer_norm(op, params, state, first, stop)
+    elif kind == columns.SOFTMAX:
+        softmax_rows(op, state, first, stop)
+    elif kind == columns.LOG_SOFTMAX:
+        log_softmax_rows(op, state, first, stop)
+    elif kind == columns.WINDOW:
+        window(op, state, first, stop)
+    elif kind == columns.ATTENTION_POOL:
+        attention_pool(op, params, state, first, stop)
+    elif kind == columns.ATTENTION:
+        attention(op, params, state, first, stop)
+
+
+@jit
+def _run_operations(plan, last, params, state, num_rows):
+    """Run operations 1 to `last` on the rows of a block.
+
+    ROWS takes the COUNT operations behind it row by row: what they keep from one row is what they
+    read of the next.
+    """
+    at = 1
+    while at < last:
+        count, passes, height = 1, 1, num_rows
+        if plan[at * NUM_COLUMNS + KIND] == ROWS:
+            count, passes, height = plan[at * NUM_COLUMNS + COUNT], num_rows, 1
+            at += 1
+        for row in range(passes):
+            for n in range(at, at + count):
+                op = offset(plan, n * NUM_COLUMNS)
+                _run_operation(op, params, state, row, row + height)
+        at += count
 
 
 def _make_run(sources):
@@ -131,11 +177,12 @@ def _make_run(sources):
             num_rows = min(block_rows, num_steps - t)
             if first[KIND] == EMBEDDING:
                 read_embedding(first, params, xs, t, state, num_rows)
+            elif first[KIND] == ONE_HOT:
+                read_one_hot(first, xs, t, state, num_rows)
             elif not read_input(first, xs, t, state, num_rows):
                 status = INPUT_NOT_FINITE
                 break
-            for layer in range(1, last):
-                _run_layer(offset(first, layer * NUM_COLUMNS), params, state, num_rows)
+            _run_operations(first, last, params, state, num_rows)
             if not write_output(offset(first, last * NUM_COLUMNS), state, ys, t, num_rows):
                 status = OUTPUT_NOT_FINITE
                 break

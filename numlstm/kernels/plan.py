@@ -1,13 +1,18 @@
 """The table that tells the walker what to run: one int64 row per operation.
 
-A column holds a kind, a size, or an offset into `params` or `state`. `build.py` fills the table,
+A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
 `layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
 """
 
-# Kinds. The first row of a plan is INPUT or EMBEDDING, the last is OUTPUT.
-INPUT, EMBEDDING, LINEAR, RNN, GRU, LSTM, LAYER_NORM, ACTIVATION, SOFTMAX, MEAN, MAX, OUTPUT = (
-    range(12)
-)
+# Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
+(
+    INPUT, EMBEDDING, ONE_HOT,
+    LINEAR, LINEAR_ADD, RNN, GRU, LSTM, ROWS,
+    COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
+    SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
+    SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
+    OUTPUT,
+) = range(25)  # fmt: skip
 
 # Columns.
 KIND = 0
@@ -17,17 +22,24 @@ X_AT = 3  # state: the first row of input
 X_STRIDE = 4  # from one row of input to the next
 Y_AT = 5  # state: the first row of output
 Y_STRIDE = 6
-W_AT = 7  # params: packed weights, or the rows of an embedding
-B_AT = 8  # params: bias
-H_AT = 9  # state: what is kept from step to step (h; a pool's sum or maximum)
-C_AT = 10  # state: the second such vector (c; a pool's rounding errors)
-COUNT_AT = 11  # state: an int64 counter
-FUNCTION = 12  # one of activations.FUNCTIONS
+Z_AT = 7  # state: the first row of a second input
+Z_STRIDE = 8
+W_AT = 9  # params: packed weights, or the rows of an embedding
+B_AT = 10  # params: bias
+H_AT = 11  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
+C_AT = 12  # state: the second such vector (c; a pool's rounding errors)
+COUNT_AT = 13  # state: an int64 counter
+FUNCTION = 14  # one of activations.FUNCTIONS
+ALPHA_AT = 15  # params: up to two parameters (of the function; what a layer adds or scales by)
+COUNT = 16  # operations that ROWS repeats; taps of a WINDOW
+SPREAD = 17  # rows from one tap of a WINDOW to the next
+MEMORY_STRIDE = 18  # floats of a row of the memory
+KEY_AT = 19  # where in such a row an attention's keys are, behind them a place for its score
 # Only in the first row:
-BLOCK_ROWS = 13  # steps that fit in the buffers
-STATE_SIZE = 14  # what is kept from step to step is state[:STATE_SIZE]
-NUM_ROWS = 15  # rows of the plan
-ARRAY_TYPE_AT = 16  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 17
-MAX_STEPS = 18  # of one call
-NUM_COLUMNS = 19
+BLOCK_ROWS = 20  # steps that fit in the buffers
+STATE_SIZE = 21  # what is kept from step to step is state[:STATE_SIZE]
+NUM_ROWS = 22  # rows of the plan
+ARRAY_TYPE_AT = 23  # addresses by which `arrays.py` knows an array
+FLOAT32_AT = 24
+MAX_STEPS = 25  # of one call
+NUM_COLUMNS = 26

@@ -250,6 +250,45 @@ def _(context, builder, sig, x, high):
     return builder.select(builder.fcmp_ordered(">", x, high), high, x)
 
 
+def where_greater(x, low, yes, no):
+    """Return ``yes`` where ``x > low``, else (also where x is a NaN) ``no``."""
+    return np.where(x > low, yes, no)
+
+
+@lowered(where_greater, lambda x, low, yes, no: signature(f32x16, f32x16, f32x16, f32x16, f32x16))
+def _(context, builder, sig, x, low, yes, no):
+    return builder.select(builder.fcmp_ordered(">", x, low), yes, no)
+
+
+def square_root(x):
+    """Return the square root, NaN of negative numbers."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(x)
+
+
+@lowered(square_root, lambda x: signature(f32x16, f32x16))
+def _(context, builder, sig, x):
+    function_type = ir.FunctionType(_VECTOR, [_VECTOR])
+    root = cgutils.get_or_insert_function(builder.module, function_type, "llvm.sqrt.v16f32")
+    return builder.call(root, [x])
+
+
+_ROOT_HALF_BITS = 0x3F3504F3  # of sqrt(1/2)
+
+
+def exponent(x):
+    """Return the whole n with ``x / 2 ** n`` in [sqrt(1/2), sqrt(2)), for normal ``x > 0``."""
+    return ((x.view(np.int32) - _ROOT_HALF_BITS) >> 23).astype(np.float32)
+
+
+@lowered(exponent, lambda x: signature(f32x16, f32x16))
+def _(context, builder, sig, x):
+    bits = builder.bitcast(x, _INT_VECTOR)
+    above = builder.sub(bits, ir.Constant(_INT_VECTOR, [_ROOT_HALF_BITS] * LANES))
+    whole = builder.ashr(above, ir.Constant(_INT_VECTOR, [23] * LANES))
+    return builder.sitofp(whole, _VECTOR)
+
+
 def power_of_two(n):
     """Return ``2 ** n`` for whole ``n`` in [-126, 127]; a NaN gives some number."""
     with np.errstate(invalid="ignore"):

@@ -1,0 +1,267 @@
+"""A model in ONNX -> `Weights`, held to what ONNX Runtime or the onnx package says it answers.
+
+The graph must read one sequence; the batch is one. An axis of any size is that of time rather than
+one of a fixed size. An input that is an initial state, or that an
+output of the same shape continues, is the state of the stream and starts at zero; of several such
+inputs and outputs of one shape the first belongs to the first. Outputs that are but a state are
+left out, if there are others.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from numlstm import reference
+from numlstm.convert.onnx_inputs import Input, Roles, all_roles
+from numlstm.convert.onnx_network import Assembly
+from numlstm.convert.onnx_nodes import HANDLERS
+from numlstm.convert.onnx_source import Found, Source
+from numlstm.convert.onnx_trace import Array, Trace, Value
+from numlstm.convert.probes import make_probes, random_input
+from numlstm.spec import TOLERANCE, Network, Probe, Tensors, Weights, WeightsError
+
+# Two lengths of time: what depends on the length differs between them, and is refused.
+_LENGTHS = (11, 17)
+_OLDEST_OPSET = 7
+
+
+def convert(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> Weights:
+    """Convert a file, bytes, or an onnx.ModelProto; see `numlstm.from_onnx`.
+
+    Raises
+    ------
+    WeightsError
+        Lists everything that cannot be converted.
+    """
+    model = read(source)
+    found = find(model)
+    source = Source(model, found)
+    source.check_batch()
+    probes = _probe(source)
+    weights = Weights(
+        network=found.network,
+        tensors=found.tensors,
+        labels=tuple(labels),
+        tokenizer=tokenizer,
+        probes=probes,
+        origin=f"onnx {onnx.__version__}, answered by {source.name}",
+    )
+    if tokenizer is not None:
+        weights.load_tokenizer()  # or the file would be refused where it is used
+    return weights
+
+
+def find(model: onnx.ModelProto) -> Found:
+    """Return the network of a graph that `read` has read, not yet held to its answers."""
+    return _choose(model, _opset(model))
+
+
+def read(source: Any) -> onnx.ModelProto:
+    """Read a model from a path (with the data beside it) or bytes; check it, and inline functions.
+
+    Raises
+    ------
+    WeightsError
+        If it is not a model in ONNX.
+    """
+    what = "the model"
+    try:
+        if isinstance(source, onnx.ModelProto):
+            model = onnx.ModelProto()
+            model.CopyFrom(source)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            model = onnx.load_model_from_string(bytes(source))
+        elif isinstance(source, str | os.PathLike):
+            what = os.fspath(source)
+            model = onnx.load(what)
+        else:
+            kind = type(source).__name__
+            raise WeightsError(f"source is {kind}, expected a path, bytes or an onnx.ModelProto")
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        first_line = str(error).strip().split("\n")[0]
+        raise WeightsError(f"{what}: is not a model in ONNX ({first_line})") from error
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", versions.get("ai.onnx", 0))
+    newest = onnx.defs.onnx_opset_version()
+    if not _OLDEST_OPSET <= opset <= newest:
+        raise WeightsError(f"opset {opset}, expected {_OLDEST_OPSET} to {newest}")
+    return int(opset)
+
+
+# The walk -----------------------------------------------------------------------------------------
+
+
+def _choose(model: onnx.ModelProto, opset: int) -> Found:
+    """Return the one network that the graph can be."""
+    found: list[Found] = []
+    failures: list[_Failure] = []
+    for roles in all_roles(model):
+        if any(f.roles.data == roles.data and f.roles.rank < roles.rank for f in found):
+            continue  # a graph that reads any number of steps reads one, too
+        try:
+            network = _of_any_length(model, opset, roles)
+        except _Failure as failure:
+            failures.append(failure)
+            continue
+        if not any(network.same(other) for other in found):
+            found.append(network)
+    if not found:
+        inputs = ", ".join(f"{i.name} {i.shape}" for i in map(Input.of, model.graph.input))
+        nothing = _Failure(0, [f"no input is a sequence of one batch: {inputs}"])
+        best = max(failures, key=lambda failure: failure.progress, default=nothing)
+        problems = "\n  ".join(dict.fromkeys(best.problems))
+        raise WeightsError(f"the graph cannot be converted:\n  {problems}")
+    if len(found) > 1:
+        ways = ", ".join(f"{f.roles.data.name} (time is axis {f.roles.time})" for f in found)
+        raise WeightsError(f"the graph can be read in {len(found)} ways: the data is {ways}")
+    return found[0]
+
+
+class _Failure(Exception):  # noqa: N818  # one of several readings, seen if it is the best
+    def __init__(self, progress: int, problems: list[str]) -> None:
+        super().__init__(problems)
+        self.progress = progress
+        self.problems = problems
+
+
+def _of_any_length(model: onnx.ModelProto, opset: int, roles: Roles) -> Found:
+    if roles.length is not None:
+        return _walk(model, opset, roles, roles.length, roles.length)
+    try:
+        first, second = (_walk(model, opset, roles, length, None) for length in _LENGTHS)
+        if not first.same(second):
+            raise _Failure(
+                len(model.graph.node), ["the network depends on the length of the sequence"]
+            )
+    except _Failure as failure:
+        # An exporter may call a length free, and yet fix it: the shapes of the outputs say so.
+        for length in sorted({n for o in model.graph.output for n in Input.of(o).shape if n}):
+            try:
+                return _walk(model, opset, roles, length, length)
+            except _Failure:
+                continue
+        raise failure from None
+    return first
+
+
+def _walk(
+    model: onnx.ModelProto, opset: int, roles: Roles, length: int, fixed: int | None
+) -> Found:
+    """Return the network of a graph for one length of time."""
+    trace = Trace(HANDLERS, opset, length)
+    scope = _inputs(trace, roles, length)
+    after = trace.run(model.graph, scope)
+    outputs = {o.name: after.get(o.name) for o in model.graph.output}
+    if trace.problems:
+        raise _Failure(trace.progress, trace.problems)
+    for state, output in roles.pairs:
+        value = outputs[output.name]
+        if not isinstance(value, Value) or value.ids.size != scope[state.name].ids.size:
+            raise _Failure(
+                trace.progress, [f"output {output.name!r} does not continue input {state.name!r}"]
+            )
+        trace.carried.append((scope[state.name].ids.ravel(), value.ids.ravel()))
+    name, value = _answer(trace, roles, outputs)
+    try:
+        network, tensors = Assembly(trace).network(value.ids)
+    except WeightsError as error:
+        raise _Failure(trace.progress, [str(error)]) from error
+    rows = {n: v.ids for n, v in outputs.items() if isinstance(v, Value) and v.time is None}
+    moves = _moves(trace, roles, list(rows.values()), scope)
+    return Found(
+        roles, network, tensors, name, value.time, value.ids.shape, fixed, moves, tuple(rows)
+    )
+
+
+def _inputs(trace: Trace, roles: Roles, length: int) -> dict[str, Value]:
+    data = roles.data
+    size = 1 if roles.features is None else data.shape[roles.features]
+    node = trace.add("input", size or 1, f"input {data.name!r}")
+    shape = [n for axis, n in enumerate(data.ones) if axis != roles.time]
+    time = roles.time if length > 1 else None
+    if roles.time is not None and time is None:
+        shape.insert(roles.time, 1)
+    scope = {data.name: Value(node.ids.reshape(shape), time, length)}
+    for kind, others in (("state", roles.states), ("length", roles.lengths)):
+        for other in others:
+            size = int(np.prod(other.ones))
+            of_other = trace.add(kind, size, f"input {other.name!r}")
+            scope[other.name] = Value(of_other.ids.reshape(other.ones), None)
+    return scope
+
+
+def _answer(trace: Trace, roles: Roles, outputs: dict[str, Any]) -> tuple[str, Value]:
+    """Return the output that is not a state; if all are, the first that is an h."""
+    paired = {output.name for _, output in roles.pairs}
+    values = {n: v for n, v in outputs.items() if isinstance(v, Value) and n not in paired}
+    states = {name for name, value in values.items() if _is_state(trace, value)}
+    answers = [name for name in values if name not in states]
+    if not answers:
+        answers = [n for n in values if trace.kinds(values[n].ids) == {"layer"}][:1]
+    if len(answers) != 1:
+        what = ", ".join(repr(name) for name in answers) or "none"
+        raise _Failure(trace.progress, [f"outputs that are no states: {what}; expected one"])
+    return answers[0], values[answers[0]]
+
+
+def _is_state(trace: Trace, value: Value) -> bool:
+    owners = {trace.index(int(number)) for number in value.ids.ravel()}
+    return all(trace.nodes[n].is_state for n in owners)
+
+
+def _moves(
+    trace: Trace, roles: Roles, rows: Sequence[Array], scope: dict[str, Value]
+) -> tuple[tuple[Input, Array], ...]:
+    """Return for each state where its next values are in these outputs, end to end, or -1."""
+    after: dict[int, int] = {}
+    for states, following in trace.carried:
+        after |= dict(zip(states.tolist(), following.tolist(), strict=True))
+    every = [number for ids in rows for number in ids.ravel().tolist()]
+    places = {number: n for n, number in enumerate(every)}
+    moves = []
+    for state in roles.states:
+        numbers = scope[state.name].ids.ravel().tolist()
+        moves.append((state, np.array([places.get(after.get(n, -1), -1) for n in numbers])))
+    return tuple(moves)
+
+
+# Probes -------------------------------------------------------------------------------------------
+
+
+def _probe(source: Source) -> tuple[Probe, ...]:
+    """Return probes, after checking that the network answers them as the model does."""
+    found = source.found
+    network, tensors = found.network, found.tensors
+    if source.num_steps == found.length:
+        generator = np.random.default_rng(0)
+        inputs = [random_input(network, source.num_steps, generator) for _ in range(3)]
+        probes = tuple(Probe(xs, source.run(xs)) for xs in inputs)
+    else:
+        probes = make_probes(network, tensors, source.run, num_steps=source.num_steps)
+    largest = max(float(_excess(network, tensors, probe)) for probe in probes)
+    if not largest <= 1:
+        raise WeightsError(
+            f"the network that was found does not answer as {source.name} does: the largest "
+            f"difference is {largest:.1g} times what rounding explains"
+        )
+    return probes
+
+
+def _excess(network: Network, tensors: Tensors, probe: Probe) -> Any:
+    """Return the largest difference in units of what rounding explains."""
+    ys, _ = reference.run(network, tensors, probe.xs)
+    return (np.abs(probe.ys - ys) / (TOLERANCE * (1 + np.abs(ys)))).max()

@@ -1,0 +1,319 @@
+"""The operators of ONNX that move numbers, and those over the axis of time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from numlstm.convert.onnx_trace import Handler, Ids, Op, Refused, Trace, Value
+from numlstm.spec import Conv1d, Embedding, OneHot, Pooling, Reverse
+
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
+_INTEGERS = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
+
+
+def axis_of(value: Value, axis: int) -> int:
+    """Return an axis counted from the front."""
+    rank = len(value.shape)
+    if not -rank <= axis < rank:
+        raise Refused(f"axis {axis} of a tensor {value.shape}")
+    return axis % rank
+
+
+def reshaped(value: Value, shape: Sequence[int]) -> Value:
+    """Return the numbers in another shape, in which time is an axis again."""
+    shape = tuple(shape)
+    if np.prod(shape, dtype=float) != np.prod(value.shape, dtype=float):
+        raise Refused(f"a tensor {value.shape} does not fit {shape}")
+    if value.time is None:
+        return Value(value.ids.reshape(shape), None)
+    before = int(np.prod(value.shape[: value.time]))
+    for k, size in enumerate(shape):
+        if size == value.length and int(np.prod(shape[:k])) == before:
+            ids = value.ids.reshape((*shape[:k], *shape[k + 1 :]))
+            return Value(ids, k, value.length)
+    raise Refused(f"a tensor {value.shape} to {shape} joins steps with numbers of a step")
+
+
+def pooled(trace: Trace, op: Op, value: Value, mode: str, keep: bool = False) -> Value:
+    """Return the last, mean or largest value, or the sum, over time."""
+    node = trace.layer(op, Pooling(value.ids.size, mode), [value.ids], row=True)
+    if mode == "last":
+        node.label = "last step"
+    return Value(node.ids.reshape(value.restored((1,) if keep else ())), None)
+
+
+def backwards(trace: Trace, op: Op, value: Value) -> Value:
+    """Return the steps from the last to the first."""
+    node = trace.layer(op, Reverse(value.ids.size), [value.ids])
+    return replace(value, ids=node.ids.reshape(value.ids.shape))
+
+
+def steps_of(trace: Trace, op: Op, value: Value, steps: Sequence[int], keep: bool) -> Value:
+    """Return some of the steps, by their numbers."""
+    total = value.length + sum(value.pads)
+    every = list(range(total))
+    steps = [step % total if -total <= step < total else total for step in steps]
+    if steps == every:
+        return value
+    if not any(value.pads):
+        if steps == every[::-1]:
+            return backwards(trace, op, value)
+        if steps == every[-1:]:
+            return pooled(trace, op, value, "last", keep)
+        if steps == every[:1]:
+            return pooled(trace, op, backwards(trace, op, value), "last", keep)
+        if steps and steps == list(range(steps[0], steps[-1] + 1)) and steps[-1] < total:
+            return _trimmed(trace, op, value, steps[0], total - 1 - steps[-1])
+    raise Refused(f"it takes {len(steps)} of {total} steps; known: all, the first, the last")
+
+
+def _trimmed(trace: Trace, op: Op, value: Value, first: int, last: int) -> Value:
+    """Return what a convolution gives with fewer steps of padding."""
+    node = trace.node_of(value.ids)
+    layer = node.layer if node else None
+    if node is None or not isinstance(layer, Conv1d) or layer.stride != 1:
+        total = value.length
+        raise Refused(f"it takes steps {first} to {total - last} of {total}, which no layer does")
+    before, after = layer.pads
+    if first > before or last > after:
+        raise Refused(f"it drops {(first, last)} steps, more than the padding {layer.pads}")
+    trimmed = replace(layer, padding=(before - first, after - last))
+    other = trace.layer(op, trimmed, node.sources, dict(node.tensors))
+    return Value(other.ids.reshape(value.ids.shape), value.time, value.length - first - last)
+
+
+# Shapes -------------------------------------------------------------------------------------------
+
+
+def _same(trace: Trace, op: Op) -> Value:
+    return op.value()
+
+
+def _dropout(trace: Trace, op: Op) -> Value:
+    if op.has(2) and bool(op.constant(2)):
+        raise Refused("training_mode is on")
+    return op.value()
+
+
+def _cast(trace: Trace, op: Op) -> Value:
+    value, to = op.value(), op.attribute("to")
+    if to in _FLOATS or (to in _INTEGERS and trace.kinds(value.ids) <= {"input", "length"}):
+        return value
+    raise Refused(f"a cast to {onnx.TensorProto.DataType.Name(to)}")
+
+
+def _shape(trace: Trace, op: Op) -> Any:
+    shape = np.array(_value_with_pads(op).shape, np.int64)
+    return shape[slice(op.attribute("start", 0), op.attribute("end", len(shape)))]
+
+
+def _size(trace: Trace, op: Op) -> Any:
+    return np.array(np.prod(op.value().shape), np.int64)
+
+
+def _value_with_pads(op: Op) -> Value:
+    value = op.inputs[0]
+    return value if isinstance(value, Value) else op.value()
+
+
+def _transpose(trace: Trace, op: Op) -> Value:
+    value = _value_with_pads(op)
+    perm = op.attribute("perm") or list(range(len(value.shape)))[::-1]
+    time = None if value.time is None else list(perm).index(value.time)
+    return value.moved(value.whole().transpose(perm), time)
+
+
+def _squeeze(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    axes = op.ints(1, "axes")
+    if axes is None:
+        axes = [n for n, size in enumerate(value.shape) if size == 1]
+    dropped = {axis_of(value, axis) for axis in axes}
+    if any(value.shape[axis] != 1 for axis in dropped):
+        raise Refused(f"axes {axes} of a tensor {value.shape}, expected axes of one")
+    return reshaped(value, [s for n, s in enumerate(value.shape) if n not in dropped])
+
+
+def _unsqueeze(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    axes = op.ints(1, "axes") or []
+    rank = len(value.shape) + len(axes)
+    new = {axis % rank for axis in axes}
+    rest = iter(value.shape)
+    return reshaped(value, [1 if n in new else next(rest) for n in range(rank)])
+
+
+def _reshape(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    given = op.ints(1, "shape") or []
+    if not op.attribute("allowzero", 0):
+        given = [value.shape[n] if size == 0 else size for n, size in enumerate(given)]
+    if -1 in given:
+        rest = int(np.prod([size for size in given if size != -1]))
+        given = [int(np.prod(value.shape)) // max(rest, 1) if s == -1 else s for s in given]
+    return reshaped(value, given)
+
+
+def _flatten(trace: Trace, op: Op) -> Value:
+    value, axis = op.value(), op.attribute("axis", 1)
+    axis = axis + len(value.shape) if axis < 0 else axis
+    return reshaped(value, [int(np.prod(value.shape[:axis])), int(np.prod(value.shape[axis:]))])
+
+
+def _expand(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    shape = np.broadcast_shapes(value.shape, tuple(op.ints(1, "shape") or ()))
+    if value.time is None:
+        if trace.length in shape and trace.length > 1:
+            raise Refused("it repeats one row for all steps")
+        return Value(np.broadcast_to(value.ids, shape), None)
+    time = len(shape) - len(value.shape) + value.time
+    whole = (*shape[:time], 1, *shape[time + 1 :])
+    return value.moved(np.broadcast_to(value.whole(), whole), time)
+
+
+def _tile(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    repeats = op.ints(1, "repeats") or []
+    at_time = value.time is not None and repeats[value.time] != 1
+    if at_time or (trace.is_row(value) and trace.length in repeats):
+        raise Refused("it repeats steps")
+    return value.moved(np.tile(value.whole(), repeats), value.time)
+
+
+def _pad(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    pads = op.ints(1, "pads") or []
+    axes = op.ints(3, "") or list(range(len(value.shape)))
+    before, after = pads[: len(axes)], pads[len(axes) :]
+    by_axis = {axis_of(value, a): (b, c) for a, b, c in zip(axes, before, after, strict=True)}
+    at_time = by_axis.pop(-1 if value.time is None else value.time, (0, 0))
+    if any(any(pad) for pad in by_axis.values()) or min(at_time) < 0:
+        raise Refused(f"pads {pads}: only steps are padded")
+    constant = float(op.constant(2)) if op.has(2) else float(op.attribute("value", 0.0))
+    if any(at_time) and (op.attribute("mode", "constant") != "constant" or constant != 0.0):
+        raise Refused("it pads with other than zeros")
+    return replace(value, pads=at_time)
+
+
+# Parts --------------------------------------------------------------------------------------------
+
+
+def _slice(trace: Trace, op: Op) -> Value:
+    value = _value_with_pads(op)
+    starts, ends = op.ints(1, "starts") or [], op.ints(2, "ends") or []
+    axes = op.ints(3, "axes") or list(range(len(starts)))
+    strides = op.ints(4, "steps") or [1] * len(starts)
+    for start, end, axis, stride in zip(starts, ends, axes, strides, strict=True):
+        axis = axis_of(value, axis)
+        numbers = range(*slice(start, end, stride).indices(value.shape[axis]))
+        if axis == value.time:
+            value = steps_of(trace, op, value, numbers, keep=True)
+        else:
+            value = value.moved(value.whole().take(list(numbers), axis), value.time)
+    return value
+
+
+def _gather(trace: Trace, op: Op) -> Value:
+    if isinstance(op.inputs[0], np.ndarray):
+        return _embedding(trace, op)
+    value, where = op.value(), op.constant(1)
+    axis = axis_of(value, op.attribute("axis", 0))
+    if axis == value.time:
+        if where.size == 1 and where.ndim > 1:
+            raise Refused(f"indices {where.shape} of steps")
+        return steps_of(trace, op, value, [int(i) for i in where.ravel()], keep=where.ndim > 0)
+    size = value.shape[axis]
+    if where.size and not -size <= where.min() <= where.max() < size:
+        raise Refused(f"indices {where.min()} to {where.max()} of {size}")
+    time = value.time
+    time = time if time is None or time < axis else time - 1 + where.ndim
+    return value.moved(value.whole().take(where % size, axis), time)
+
+
+def _is_token(trace: Trace, value: Value) -> bool:
+    """Tell whether these are all the numbers of a step of the input, which is one."""
+    node = trace.node_of(value.ids)
+    return node is not None and node.kind == "input" and node.size == 1
+
+
+def _embedding(trace: Trace, op: Op) -> Value:
+    table, token = op.floats(0), op.value(1)
+    if not _is_token(trace, token):
+        raise Refused("its indices are not the input of the network")
+    if op.attribute("axis", 0) != 0 or table.ndim != 2:
+        raise Refused(f"a table {table.shape} over axis {op.attribute('axis', 0)}")
+    node = trace.layer(op, Embedding(*table.shape), [token.ids], {"weight": table})
+    return _with_axis(token, len(token.shape), node.ids)
+
+
+def _one_hot(trace: Trace, op: Op) -> Value:
+    token, depth, values = op.value(0), int(op.constant(1).ravel()[0]), op.floats(2)
+    axis = op.attribute("axis", -1) % (len(token.shape) + 1)
+    if not _is_token(trace, token) or list(values) != [0.0, 1.0]:
+        raise Refused("not 0 and 1 of the input of the network")
+    node = trace.layer(op, OneHot(depth, depth), [token.ids])
+    return _with_axis(token, axis, node.ids)
+
+
+def _with_axis(token: Value, axis: int, ids: Ids) -> Value:
+    """Return a tensor with one more axis, of the numbers of a step."""
+    shape = (*token.whole().shape[:axis], ids.size, *token.whole().shape[axis:])
+    time = token.time
+    return token.moved(ids.reshape(shape), time if time is None or time < axis else time + 1)
+
+
+def _concat(trace: Trace, op: Op) -> Value:
+    values = [op.value(n) for n in range(len(op.inputs))]
+    first = values[0]
+    if any((v.time, v.length) != (first.time, first.length) for v in values):
+        raise Refused("it joins tensors whose steps do not fit each other")
+    axis = axis_of(first, op.attribute("axis", 1))
+    if axis == first.time and len(values) > 1:
+        raise Refused("it joins sequences one after the other")
+    return first.moved(np.concatenate([v.whole() for v in values], axis), first.time)
+
+
+def _split(trace: Trace, op: Op) -> tuple[Value, ...]:
+    value = op.value()
+    axis = axis_of(value, op.attribute("axis", 0))
+    count = len(op.proto.output)
+    if axis == value.time:
+        raise Refused("it splits steps")
+    sizes = op.ints(1, "split")
+    each = -(-value.shape[axis] // count)
+    at = np.cumsum(sizes)[:-1] if sizes else np.arange(1, count) * each
+    return tuple(value.moved(part, value.time) for part in np.split(value.whole(), at, axis))
+
+
+def _where(trace: Trace, op: Op) -> Any:
+    condition = op.constant(0)
+    if condition.all() or not condition.any():
+        return op.inputs[1 if condition.all() else 2]
+    raise Refused("it takes a part of each of two tensors")
+
+
+SHAPES: dict[str, Handler] = {
+    "Identity": _same,
+    "Dropout": _dropout,
+    "Cast": _cast,
+    "Shape": _shape,
+    "Size": _size,
+    "Transpose": _transpose,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Expand": _expand,
+    "Tile": _tile,
+    "Pad": _pad,
+    "Slice": _slice,
+    "Gather": _gather,
+    "OneHot": _one_hot,
+    "Concat": _concat,
+    "Split": _split,
+    "Where": _where,
+}

@@ -1,0 +1,299 @@
+"""An ONNX graph run on symbols: which number of which layer each element of each tensor is.
+
+The graph is walked with a batch of one and a length of time that is a number, so that all shapes
+are numbers, and what does not depend on the input is computed by the reference of the onnx package.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from numlstm.spec import Layer
+
+Ids: TypeAlias = NDArray[np.int64]
+Array: TypeAlias = NDArray[Any]
+
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"}
+_RANDOM |= {"RandomNormalLike", "RandomUniformLike"}
+MAX_FOLDED = 2**28  # numbers in a constant that a graph computes
+
+
+class Refused(Exception):  # noqa: N818  # it is collected, never seen
+    """Why one node cannot be converted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that depends on the input.
+
+    ids      of one step: the numbers of layers, in the shape of the tensor without its time axis
+    time     where in the shape of the tensor its time axis is; None for one row
+    length   of the time axis
+    pads     steps of zeros before and after, which only a convolution reads
+    """
+
+    ids: Ids
+    time: int | None
+    length: int = 1
+    pads: tuple[int, int] = (0, 0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.restored((self.length + sum(self.pads),))
+
+    def restored(self, steps: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape with ``steps`` as its time axis."""
+        shape = self.ids.shape
+        return shape if self.time is None else (*shape[: self.time], *steps, *shape[self.time :])
+
+    def whole(self) -> Ids:
+        """Return the ids with a time axis of one step."""
+        return self.ids.reshape(self.restored((1,)))
+
+    def moved(self, whole: Ids, time: int | None) -> "Value":
+        """Return this tensor with other ids, which still have a time axis of one step, there."""
+        ids = whole if time is None else whole.reshape(np.delete(whole.shape, time))
+        return Value(ids, time, self.length, self.pads)
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer before it has a name, or the input, a state, or what no layer gives.
+
+    sources   the ids that it reads; several for a sum or a product
+    row       it gives one row for all steps
+    note      what other nodes must know of it: ("mean", ...), ("affine", scale, shift)
+    kind      "layer", "input", "state", "length", "cell" (c of an LSTM) or "part" (of a layer norm)
+    """
+
+    kind: str
+    start: int
+    size: int
+    label: str
+    layer: Layer | None = None
+    tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    sources: tuple[Ids, ...] = ()
+    row: bool = False
+    note: tuple[Any, ...] = ()
+    is_state: bool = False  # what a stream keeps anyway: the last h or c
+
+    @property
+    def ids(self) -> Ids:
+        return np.arange(self.start, self.start + self.size)
+
+
+class Op:
+    """One node of the graph with the values of its inputs."""
+
+    def __init__(self, proto: Any, inputs: Sequence["Value | Array | None"], opset: int) -> None:
+        self.proto = proto
+        self.inputs = inputs
+        self.opset = opset
+        self.kind = proto.op_type
+        self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+
+    @property
+    def label(self) -> str:
+        name = self.proto.name or next((o for o in self.proto.output if o), "")
+        return f"{self.kind} {name!r}"
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def has(self, n: int) -> bool:
+        """Tell whether input n is given."""
+        return n < len(self.inputs) and self.inputs[n] is not None
+
+    def value(self, n: int = 0) -> Value:
+        """Return an input that depends on the input of the network."""
+        value = self.inputs[n] if self.has(n) else None
+        if not isinstance(value, Value):
+            raise Refused(f"its input {n} does not depend on the input of the network")
+        if any(value.pads):
+            raise Refused("it reads steps of padding, which only Conv may")
+        return value
+
+    def constant(self, n: int) -> Array:
+        """Return an input that must not depend on the input of the network."""
+        value = self.inputs[n] if self.has(n) else None
+        if not isinstance(value, np.ndarray):
+            what = "is missing" if value is None else "depends on the input of the network"
+            raise Refused(f"its input {n} {what}, expected a constant")
+        return value
+
+    def floats(self, n: int) -> NDArray[np.float64]:
+        return self.constant(n).astype(np.float64)
+
+    def ints(self, n: int, name: str) -> list[int] | None:
+        """Return whole numbers that are an input, or an attribute as in older opsets."""
+        if self.has(n):
+            return [int(i) for i in self.constant(n).ravel()]
+        given = self.attribute(name)
+        return None if given is None else [int(i) for i in given]
+
+
+Handler: TypeAlias = Callable[["Trace", Op], Any]
+
+
+class Trace:
+    """One walk through a graph.
+
+    length     of the time axis, or 1 for a graph of one step
+    problems   of the nodes that cannot be converted, with their names
+    carried    pairs of the ids of states and the ids of what they are one step later
+    progress   how many nodes that depend on the input were converted
+    """
+
+    def __init__(self, handlers: dict[str, Handler], opset: int, length: int) -> None:
+        self.handlers = handlers
+        self.opset = opset
+        self.length = length
+        self.nodes: list[Node] = []
+        self.problems: list[str] = []
+        self.carried: list[tuple[Ids, Ids]] = []
+        self.consumed: set[str] = set()
+        self.progress = 0
+        self._size = 0
+        self._known: dict[tuple[Any, ...], Node] = {}
+
+    # Nodes ----------------------------------------------------------------------------------------
+
+    def add(self, kind: str, size: int, label: str, **options: Any) -> Node:
+        node = Node(kind, self._size, size, label, **options)
+        self._size += size
+        self.nodes.append(node)
+        return node
+
+    def layer(
+        self,
+        op: Op,
+        layer: Layer,
+        sources: Iterable[Ids],
+        tensors: dict[str, Array] | None = None,
+        row: bool = False,
+        note: tuple[Any, ...] = (),
+    ) -> Node:
+        """Return a layer that reads these numbers; the same one, if it has no tensors."""
+        sources = tuple(np.ravel(ids) for ids in sources)
+        key = (layer, row, *(ids.tobytes() for ids in sources))
+        if not tensors and key in self._known:
+            return self._known[key]
+        floats = {n: np.ascontiguousarray(t, np.float32) for n, t in (tensors or {}).items()}
+        node = self.add("layer", layer.output_size, op.label)
+        node.layer, node.tensors, node.sources = layer, floats, sources
+        node.row, node.note = row, note
+        if not tensors:
+            self._known[key] = node
+        return node
+
+    def part(self, op: Op, note: tuple[Any, ...], size: int) -> Node:
+        """Return what no layer gives, for the node that will know what to do with it."""
+        return self.add("part", size, op.label, note=note)
+
+    def is_row(self, value: Value) -> bool:
+        """Tell whether a tensor is one row for all steps."""
+        return value.time is None and self.length > 1
+
+    def node_of(self, ids: Ids) -> Node | None:
+        """Return the node whose whole output these are, in order, or None."""
+        ids = ids.ravel()
+        if not ids.size:
+            return None
+        node = self.nodes[self.index(int(ids[0]))]
+        return node if np.array_equal(node.ids, ids) else None
+
+    def index(self, number: int) -> int:
+        starts = [node.start for node in self.nodes]
+        return int(np.searchsorted(starts, number, side="right")) - 1
+
+    def kinds(self, ids: Ids) -> set[str]:
+        starts = np.array([node.start for node in self.nodes])
+        found = np.unique(np.searchsorted(starts, ids.ravel(), side="right") - 1)
+        return {self.nodes[n].kind for n in found}
+
+    # The walk -------------------------------------------------------------------------------------
+
+    def run(self, graph: Any, scope: dict[str, Any]) -> dict[str, Any]:
+        """Walk a graph; return all its values by name. None is what a refused node gives."""
+        scope = dict(scope)
+        for tensor in graph.initializer:
+            scope[tensor.name] = numpy_helper.to_array(tensor)
+        self.consumed |= {name for node in graph.node for name in node.input}
+        self.consumed |= {output.name for output in graph.output}
+        for proto in graph.node:
+            names = [name for name in proto.input if name]
+            missing = [name for name in names if name not in scope]
+            if missing:
+                self.problems.append(f"{proto.op_type} {proto.name!r}: nothing gives {missing[0]}")
+            known = all(scope.get(name) is not None for name in names)
+            inputs = [scope.get(name) if name else None for name in proto.input]
+            outputs = self._one(Op(proto, inputs, self.opset), scope) if known else ()
+            outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+            for n, name in enumerate(proto.output):
+                if name:
+                    scope[name] = outputs[n] if n < len(outputs) else None
+        return scope
+
+    def _one(self, op: Op, scope: dict[str, Any]) -> Any:
+        try:
+            if op.proto.domain not in ("", "ai.onnx"):
+                raise Refused(f"operators of {op.proto.domain!r} are not known")
+            if op.kind == "If" and isinstance(op.inputs[0], np.ndarray):
+                taken = "then_branch" if op.inputs[0].ravel()[0] else "else_branch"
+                branch = op.attribute(taken)
+                inner = self.run(branch, scope)
+                return tuple(inner[output.name] for output in branch.output)
+            if not any(isinstance(value, Value) for value in op.inputs):
+                return _fold(op)
+            handler = self.handlers.get(op.kind)
+            if handler is None:
+                raise Refused("this operator is not known of what depends on the input")
+            found = handler(self, op)
+            self.progress += 1
+            return found
+        except Refused as refused:
+            self.problems.append(f"{op.label}: {refused}")
+        except (ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
+            # The reader of a graph that is wrong in a way the checker does not see, or of an
+            # option that no layer has.
+            self.problems.append(f"{op.label}: {error}")
+        return ()
+
+
+def _fold(op: Op) -> tuple[Any, ...]:
+    """Compute a node whose inputs are constants."""
+    if op.kind in _RANDOM:
+        raise Refused("it gives random numbers")
+    if any(
+        a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        for a in op.proto.attribute
+    ):
+        raise Refused("a graph within a node is not known")
+    if op.kind in ("ConstantOfShape", "Expand", "Tile", "Range"):
+        shape = op.inputs[0] if op.kind == "ConstantOfShape" else op.inputs[-1]
+        if np.prod(np.abs(np.asarray(shape, np.float64))) > MAX_FOLDED:
+            raise Refused("the constant would be too large")
+    names = [name for name in op.proto.input if name]
+    feeds = dict(zip(op.proto.input, op.inputs, strict=True))
+    none = onnx.TypeProto()
+    graph = onnx.helper.make_graph(
+        [op.proto],
+        "constant",
+        [onnx.helper.make_value_info(name, none) for name in dict.fromkeys(names)],
+        [onnx.helper.make_value_info(name, none) for name in op.proto.output if name],
+    )
+    opsets = [onnx.helper.make_opsetid("", op.opset)]
+    try:
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
+        found = ReferenceEvaluator(model).run(None, {name: feeds[name] for name in names})
+    except Exception as error:  # the evaluator raises almost anything
+        raise Refused(f"its constants cannot be computed: {error}") from error
+    given = iter(found)
+    return tuple(np.asarray(next(given)) if name else None for name in op.proto.output)

@@ -1,0 +1,468 @@
+"""PyTorch modules in forward order -> a network with its tensors, and what the modules answer."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from numlstm import spec
+from numlstm.spec import POOLINGS, Layer, Network, WeightsError
+
+Arrays: TypeAlias = dict[str, NDArray[np.float32]]
+Step: TypeAlias = nn.Module | str  # a module, or what it makes of all steps: `POOLINGS`, "final"
+
+FINAL = "final"  # h_n of the recurrent layer before it
+
+_DROPPED = (nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
+_RECURRENT: dict[type[nn.Module], Any] = {
+    nn.RNN: spec.RNN,
+    nn.GRU: spec.GRU,
+    nn.LSTM: spec.LSTM,
+    nn.RNNCell: spec.RNN,
+    nn.GRUCell: spec.GRU,
+    nn.LSTMCell: spec.LSTM,
+}
+
+# What the functions of a network are in PyTorch, of x and their parameters.
+_FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": lambda x: x,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "leaky_relu": functional.leaky_relu,
+    "thresholded_relu": lambda x, alpha: functional.threshold(x, alpha, 0.0),
+    "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
+    "hard_sigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0.0, 1.0),
+    "elu": functional.elu,
+    "selu": lambda x, alpha, beta: beta * functional.elu(x, alpha),
+    "softsign": functional.softsign,
+    "softplus": functional.softplus,
+    "silu": functional.silu,
+    "clip": torch.clamp,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "square": torch.square,
+}
+
+
+class Function(nn.Module):  # type: ignore[misc]
+    """A function as layers spell it: ``"leaky_relu(0.3)"``."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.name, self.options = spec.parse_function(text)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _FUNCTIONS[self.name](x, *self.options)
+
+    def __str__(self) -> str:
+        return spec.function_text(self.name, *self.options)
+
+
+class CRF(nn.Module):  # type: ignore[misc]
+    """The tensors of a linear-chain CRF under the names of pytorch-crf."""
+
+    def __init__(self, num_tags: int) -> None:
+        super().__init__()
+        self.start_transitions = nn.Parameter(torch.zeros(num_tags))
+        self.end_transitions = nn.Parameter(torch.zeros(num_tags))
+        self.transitions = nn.Parameter(torch.zeros(num_tags, num_tags))
+
+    def decode(self, scores: torch.Tensor) -> list[list[int]]:
+        """Return the best path of each sequence of scores (T, 1, num_tags)."""
+        best = self.start_transitions + scores[0, 0]
+        back = []
+        for row in scores[1:, 0]:
+            best, came_from = (best[:, None] + self.transitions).max(0)
+            best = best + row
+            back.append(came_from)
+        tags = [int((best + self.end_transitions).argmax())]
+        for came_from in reversed(back):
+            tags.append(int(came_from[tags[-1]]))
+        return [tags[::-1]]
+
+
+def step_of_word(word: str) -> Step | None:
+    """Return what a word without tensors means, or None."""
+    if word in (*POOLINGS, FINAL):
+        return word
+    if word in ("softmax", "log_softmax"):
+        return nn.Softmax(-1) if word == "softmax" else nn.LogSoftmax(-1)
+    try:
+        return Function(word)
+    except WeightsError:
+        return None
+
+
+def flatten(modules: Sequence[Any]) -> list[Step]:
+    """Return the modules with those inside nn.Sequential in their place, as copies in eval mode.
+
+    Raises
+    ------
+    WeightsError
+        Lists everything that is no module, or of which the answers are not those of its tensors.
+    """
+    problems = []
+    steps: list[Step] = []
+    for module in modules:
+        if isinstance(module, str):
+            step = step_of_word(module)
+            if step is None:
+                problems.append(
+                    f"{module!r} is neither a torch module nor one of "
+                    f"{', '.join((*POOLINGS, FINAL))}, softmax, log_softmax, a function"
+                )
+            else:
+                steps.append(step)
+        elif not isinstance(module, nn.Module):
+            problems.append(f"{type(module).__name__} is neither a torch module nor a word")
+        elif module._forward_hooks or module._forward_pre_hooks:
+            problems.append(f"{type(module).__name__} has hooks, which cannot be converted")
+        elif type(module) is nn.Sequential:
+            steps += flatten(list(module))
+        else:
+            strange = _strange_parameters(module)
+            if strange:
+                problems.append(f"{type(module).__name__} has weights of {strange}")
+                continue
+            steps.append(copy.deepcopy(module).cpu().float().eval())
+    raise_if(problems)
+    return steps
+
+
+def _strange_parameters(module: nn.Module) -> str:
+    return ", ".join(
+        sorted(
+            {
+                str(p.dtype) if not p.is_meta else "no data"
+                for p in module.parameters()
+                if p.is_meta or not p.is_floating_point()
+            }
+        )
+    )
+
+
+def raise_if(problems: list[str]) -> None:
+    """Raise a `WeightsError` that lists the problems, if there are any."""
+    if problems:
+        raise WeightsError("cannot be converted:\n  " + "\n  ".join(problems))
+
+
+# Modules -> network and tensors -------------------------------------------------------------------
+
+
+def translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
+    """Return the network that the steps are, and its tensors.
+
+    Raises
+    ------
+    WeightsError
+        Lists everything that cannot be converted.
+    """
+    chain = _Chain()
+    for n, step in enumerate(steps):
+        name = str(step) if isinstance(step, str | Function) else type(step).__name__
+        try:
+            problems = chain.append(step)
+        except WeightsError as error:
+            problems = [str(error)]
+        chain.problems += [f"{n}: {name}: {problem}" for problem in problems]
+    if chain.pads is not None:
+        chain.problems.append("ZeroPad1d has no Conv1d behind it")
+    raise_if(chain.problems)
+    network = Network(tuple(chain.layers))
+    tensors = {
+        f"{prefix}.{name}": tensor
+        for (prefix, _), own in zip(network.named_layers(), chain.contents, strict=True)
+        for name, tensor in own.items()
+    }
+    return network, tensors
+
+
+class _Chain:
+    """The layers so far, each with its tensors by their names within it."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.layers: list[Layer] = []
+        self.contents: list[Arrays] = []
+        self.pads: tuple[int, int] | None = None  # of the next Conv1d
+
+    def append(self, step: Step) -> list[str]:
+        """Add a step, or return why it cannot be converted."""
+        if isinstance(step, _DROPPED):  # what they do ends with training
+            return []
+        if isinstance(step, nn.ConstantPad1d) and step.value == 0:
+            before, after = self.pads or (0, 0)
+            self.pads = (before + step.padding[0], after + step.padding[1])
+            return []
+        if self.pads is not None and not isinstance(step, nn.Conv1d):
+            self.pads = None
+            return ["comes after a ZeroPad1d, which only a Conv1d may"]
+        if not isinstance(step, str) and not _is_elementwise(step):
+            pads, self.pads = self.pads, None
+            problems = _refusals(step)
+            found = [] if problems else _layers_of(step, pads)
+            self.layers += [layer for layer, _ in found]
+            self.contents += [tensors for _, tensors in found]
+            return problems
+        if not self.layers:
+            # After a refused module nothing more is known of the sizes.
+            return [] if self.problems else ["has nothing before it"]
+        if isinstance(step, str):
+            return self._append_pooling(step)
+        return self._append_elementwise(step)
+
+    def _append_pooling(self, word: str) -> list[str]:
+        before = self.layers[-1]
+        if word != FINAL:
+            self._append(spec.Pooling(before.output_size, word))
+        elif isinstance(before, spec.RNN | spec.GRU | spec.LSTM):
+            self.layers[-1] = replace(before, outputs="last")
+        else:
+            return [f"is of a recurrent layer, before it is {type(before).__name__}"]
+        return []
+
+    def _append_elementwise(self, module: nn.Module) -> list[str]:
+        before = self.layers[-1]
+        if isinstance(module, nn.Softmax | nn.LogSoftmax):
+            if module.dim != -1:
+                return [f"dim={module.dim}: only dim=-1, the features"]
+            kind = spec.Softmax if isinstance(module, nn.Softmax) else spec.LogSoftmax
+            self._append(kind(before.output_size))
+            return []
+        function = _function_of(module)
+        if function is None:
+            return [f"is not a function numlstm knows with these options: {module}"]
+        if isinstance(before, spec.Linear | spec.Conv1d) and before.activation is None:
+            self.layers[-1] = replace(before, activation=function)
+        else:
+            self._append(spec.Activation(before.output_size, function))
+        return []
+
+    def _append(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self.contents.append({})
+
+
+# Functions by the options of their modules; None where no function is equal in float32.
+_ELEMENTWISE: dict[type[nn.Module], Callable[[Any], str | None]] = {
+    Function: str,
+    nn.Tanh: lambda m: "tanh",
+    nn.Sigmoid: lambda m: "sigmoid",
+    nn.ReLU: lambda m: "relu",
+    nn.ReLU6: lambda m: spec.function_text("clip", 0.0, 6.0),
+    nn.Hardtanh: lambda m: spec.function_text("clip", m.min_val, m.max_val),
+    nn.Hardsigmoid: lambda m: spec.function_text("hard_sigmoid", 1 / 6, 0.5),
+    nn.LeakyReLU: lambda m: spec.function_text("leaky_relu", m.negative_slope),
+    nn.ELU: lambda m: spec.function_text("elu", m.alpha),
+    nn.SELU: lambda m: "selu",
+    nn.SiLU: lambda m: "silu",
+    nn.Softsign: lambda m: "softsign",
+    # Beyond its threshold it is x, from which log(1 + exp(x)) there differs by exp(-x).
+    nn.Softplus: lambda m: (
+        "softplus" if m.beta == 1 and math.exp(-m.threshold) < 2**-24 * m.threshold else None
+    ),
+    nn.Threshold: lambda m: (
+        spec.function_text("thresholded_relu", m.threshold) if m.value == 0 else None
+    ),
+}
+
+
+def _is_elementwise(module: nn.Module) -> bool:
+    return type(module) in _ELEMENTWISE or isinstance(module, nn.Softmax | nn.LogSoftmax)
+
+
+def _function_of(module: nn.Module) -> str | None:
+    return _ELEMENTWISE[type(module)](module)
+
+
+def _refusals(module: nn.Module) -> list[str]:
+    """Return what of a module cannot be converted."""
+    if hasattr(module, "parametrizations"):
+        return ["is parametrized; torch.nn.utils.parametrize.remove_parametrizations first"]
+    match module:
+        case nn.RNNBase() | nn.RNNCellBase() if type(module) in _RECURRENT:
+            return []
+        case nn.Embedding() if module.max_norm is not None:
+            return ["max_norm, which changes the weights at run time, is not supported"]
+        case nn.LayerNorm() if len(module.normalized_shape) != 1:
+            return [f"normalized_shape={module.normalized_shape}: only the features"]
+        case nn.BatchNorm1d() if module.running_mean is None:
+            return ["track_running_stats=False: what it answers depends on the batch"]
+        case nn.Conv1d() if module.padding_mode != "zeros":
+            return [f"padding_mode={module.padding_mode!r}: only 'zeros'"]
+        case nn.Embedding() | nn.LayerNorm() | nn.BatchNorm1d() | nn.Conv1d() | nn.Linear():
+            return []
+        case nn.Flatten():
+            return ["would join the steps of a sequence; a network answers step by step"]
+        case _ if _is_crf(module):
+            return []
+    return ["is not a layer numlstm knows; pass the layers it is made of, in forward order"]
+
+
+def _is_crf(module: nn.Module) -> TypeGuard[CRF]:
+    """Whether it is a CRF of pytorch-crf, by its tensors: the package need not be there."""
+    names = {"start_transitions", "end_transitions", "transitions"}
+    return type(module).__name__ == "CRF" and set(module.state_dict()) == names
+
+
+def _layers_of(module: nn.Module, pads: tuple[int, int] | None) -> list[tuple[Layer, Arrays]]:
+    """Return the layers of one module, each with its tensors; pads are those of a ZeroPad1d."""
+    own = {
+        name: np.array(tensor.detach().to("cpu", torch.float32).numpy())
+        for name, tensor in module.state_dict().items()
+        if name != "num_batches_tracked"
+    }
+    match module:
+        case nn.Embedding():
+            return [(spec.Embedding(module.num_embeddings, module.embedding_dim), own)]
+        case nn.Linear():
+            bias = module.bias is not None
+            return [(spec.Linear(module.in_features, module.out_features, bias), own)]
+        case nn.LayerNorm():
+            size = module.normalized_shape[0]
+            return [(spec.LayerNorm(size, module.eps, "weight" in own, "bias" in own), own)]
+        case nn.BatchNorm1d():
+            size = module.num_features
+            return [(spec.BatchNorm(size, module.eps, "weight" in own, "bias" in own), own)]
+        case nn.Conv1d():
+            return [(_convolution(module, pads or (0, 0)), own)]
+        case nn.RNNBase():
+            return _recurrent_layers(module, own)
+        case nn.RNNCellBase():
+            return [(_recurrent_layer(module, module.input_size), own)]
+    return [(spec.CRF(len(own["transitions"])), own)]
+
+
+def _convolution(module: nn.Conv1d, pads: tuple[int, int]) -> spec.Conv1d:
+    kernel_size, dilation = module.kernel_size[0], module.dilation[0]
+    reach = (kernel_size - 1) * dilation
+    before, after = pads
+    if module.padding == "same":
+        before, after = before + reach // 2, after + reach - reach // 2
+    elif module.padding != "valid":
+        before, after = before + int(module.padding[0]), after + int(module.padding[0])
+    return spec.Conv1d(
+        module.in_channels,
+        module.out_channels,
+        kernel_size,
+        module.bias is not None,
+        dilation=dilation,
+        stride=module.stride[0],
+        groups=module.groups,
+        padding=None if (before, after) == (reach, 0) else (before, after),
+    )
+
+
+def _recurrent_layer(module: Any, input_size: int) -> Any:
+    """Return one layer of an RNN, GRU or LSTM, or a cell."""
+    options: dict[str, Any] = {}
+    if isinstance(module, nn.RNN | nn.RNNCell):
+        options["nonlinearity"] = module.nonlinearity
+    if getattr(module, "bidirectional", False):
+        options["direction"] = "bidirectional"
+    if getattr(module, "proj_size", 0):
+        options["proj_size"] = module.proj_size
+    return _RECURRENT[type(module)](input_size, module.hidden_size, module.bias, **options)
+
+
+def _recurrent_layers(module: nn.RNNBase, own: Arrays) -> list[tuple[Layer, Arrays]]:
+    found: list[tuple[Layer, Arrays]] = []
+    size = module.input_size
+    for n in range(module.num_layers):
+        suffixes = {f"_l{n}": "", f"_l{n}_reverse": "_reverse"}
+        of_layer = {
+            name.removesuffix(suffix) + canonical: tensor
+            for suffix, canonical in suffixes.items()
+            for name, tensor in own.items()
+            if name.endswith(suffix)
+        }
+        layer = _recurrent_layer(module, size)
+        found.append((layer, of_layer))
+        size = layer.output_size
+    return found
+
+
+# What the modules answer --------------------------------------------------------------------------
+
+
+def runner(steps: Iterable[Step], is_causal: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return a ``run`` for `make_probes`: what the modules themselves answer, in their dtype.
+
+    Parameters
+    ----------
+    is_causal : bool
+        Whether poolings give the value of every step, or one for the sequence.
+    """
+    steps = list(steps)
+
+    def run(xs: NDArray[Any]) -> NDArray[Any]:
+        values = torch.from_numpy(xs.copy())  # some modules write to what they read
+        h_n = values
+        # PyTorch warns where another of its paths would be faster.
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            for step in steps:
+                if isinstance(step, str):
+                    values = _pooled(step, values, h_n, is_causal)
+                elif isinstance(step, nn.RNNBase):
+                    # Without a batch axis, so that batch_first does not matter.
+                    values, last = step(values)
+                    last = last[0] if isinstance(last, tuple) else last  # (layers x directions, H)
+                    h_n = last[-2:].reshape(1, -1) if step.bidirectional else last[-1:]
+                elif isinstance(step, nn.RNNCellBase):
+                    values = _run_cell(step, values)
+                    h_n = values[-1:]
+                else:
+                    values = _run_module(step, values)
+        return np.asarray(values.numpy())
+
+    return run
+
+
+def _pooled(word: str, xs: torch.Tensor, h_n: torch.Tensor, is_causal: bool) -> torch.Tensor:
+    """Return what a pooling makes of (T, F): the value so far, or the last of them alone."""
+    match word:
+        case "final":
+            ys = xs if is_causal else h_n
+        case "mean":
+            ys = xs.cumsum(0) / torch.arange(1, len(xs) + 1)[:, None]
+        case "sum":
+            ys = xs.cumsum(0)
+        case "max":
+            ys = xs.cummax(0).values
+        case _:
+            ys = xs
+    return ys if is_causal else ys[-1:]
+
+
+def _run_cell(cell: nn.RNNCellBase, xs: torch.Tensor) -> torch.Tensor:
+    rows = []
+    state: Any = None
+    for x in xs:
+        state = cell(x, state)
+        rows.append(state[0] if isinstance(state, tuple) else state)
+    return torch.stack(rows)
+
+
+def _run_module(module: nn.Module, xs: torch.Tensor) -> torch.Tensor:
+    match module:
+        case nn.Conv1d() | nn.ConstantPad1d():
+            return torch.as_tensor(module(xs.T)).T
+        case nn.Embedding():
+            return torch.as_tensor(module(xs.long()))
+        case _ if _is_crf(module):
+            batch_axis = 0 if getattr(module, "batch_first", False) else 1
+            (tags,) = module.decode(xs.unsqueeze(batch_axis))
+            return torch.eye(xs.shape[1], dtype=xs.dtype)[torch.tensor(tags)]
+    return torch.as_tensor(module(xs))

@@ -1,0 +1,148 @@
+"""Operations that make a row of the rows they read: sums, products, functions, windows.
+
+Cells with options (peepholes, projection, clipping, a reset gate before the product) are made of
+them, one after another, with the row of a step; so are the joints of a network that is no chain.
+"""
+
+import numpy as np
+
+from numlstm.kernels.activations import activate, log_softmax, softmax
+from numlstm.kernels.plan import (
+    ALPHA_AT,
+    B_AT,
+    COUNT,
+    FUNCTION,
+    H_AT,
+    SPREAD,
+    W_AT,
+    X_AT,
+    X_SIZE,
+    X_STRIDE,
+    Y_AT,
+    Y_STRIDE,
+    Z_AT,
+    Z_STRIDE,
+)
+from numlstm.kernels.simd import LANES, first_lanes, fma, jit, load, splat, store
+
+_ZERO = np.float32(0.0)
+
+
+@jit
+def copy(source, source_at, target, target_at, size):
+    """Copy ``size`` floats, rounded up to a multiple of 16, in ascending order."""
+    for j in range(0, size, LANES):
+        store(target, target_at + j, load(source, source_at + j))
+
+
+@jit
+def _copy_row(op, state, row):
+    """Copy a row of xs to ys unless it is there; return where it is."""
+    y_at = op[Y_AT] + row * op[Y_STRIDE]
+    x_at = op[X_AT] + row * op[X_STRIDE]
+    if x_at != y_at:
+        copy(state, x_at, state, y_at, op[X_SIZE])
+    return y_at
+
+
+@jit
+def copy_rows(op, state, first, stop):
+    """ys[row] <- xs[row], rounded up to 16 lanes"""
+    for row in range(first, stop):
+        _copy_row(op, state, row)
+
+
+@jit
+def activate_rows(op, params, state, first, stop):
+    """ys[row] <- f(xs[row]), one of `activations.FUNCTIONS`."""
+    alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
+    for row in range(first, stop):
+        y_at = _copy_row(op, state, row)
+        activate(op[FUNCTION], alpha, beta, state, y_at, op[X_SIZE])
+
+
+@jit
+def softmax_rows(op, state, first, stop):
+    """ys[row] <- softmax(xs[row])"""
+    for row in range(first, stop):
+        softmax(state, _copy_row(op, state, row), op[X_SIZE])
+
+
+@jit
+def log_softmax_rows(op, state, first, stop):
+    """ys[row] <- log(softmax(xs[row]))"""
+    for row in range(first, stop):
+        log_softmax(state, _copy_row(op, state, row), op[X_SIZE])
+
+
+@jit
+def add(op, state, first, stop):
+    """ys[row] <- xs[row] + zs[row], the lanes behind them 0"""
+    zero = splat(_ZERO)
+    for row in range(first, stop):
+        x_at, z_at = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            y = load(state, x_at + j) + load(state, z_at + j)
+            store(state, y_at + j, first_lanes(y, op[X_SIZE] - j, zero))
+
+
+@jit
+def multiply(op, state, first, stop):
+    """ys[row] <- xs[row] * zs[row], the lanes behind them 0"""
+    zero = splat(_ZERO)
+    for row in range(first, stop):
+        x_at, z_at = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            y = load(state, x_at + j) * load(state, z_at + j)
+            store(state, y_at + j, first_lanes(y, op[X_SIZE] - j, zero))
+
+
+@jit
+def scale(op, params, state, first, stop):
+    """ys[row] <- b + w * xs[row], lane by lane"""
+    for row in range(first, stop):
+        x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            w, b = load(params, op[W_AT] + j), load(params, op[B_AT] + j)
+            store(state, y_at + j, fma(w, load(state, x_at + j), b))
+
+
+@jit
+def scale_add(op, params, state, first, stop):
+    """ys[row] <- zs[row] + w * xs[row], lane by lane: a peephole"""
+    for row in range(first, stop):
+        x_at, z_at = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            w = load(params, op[W_AT] + j)
+            store(state, y_at + j, fma(w, load(state, x_at + j), load(state, z_at + j)))
+
+
+@jit
+def window(op, state, first, stop):
+    """ys[row] <- the COUNT rows of xs, SPREAD apart, of which xs[row] is the last, end to end.
+
+    state   at H_AT the rows before the first one, (COUNT - 1) * SPREAD, the oldest first
+    """
+    size, reach = op[X_SIZE], (op[COUNT] - 1) * op[SPREAD]
+    kept = op[H_AT]
+    stride = (size + LANES - 1) // LANES * LANES
+    for row in range(first, stop):
+        for tap in range(op[COUNT]):
+            source = row - reach + tap * op[SPREAD]
+            if source < first:
+                x_at = kept + (source - first + reach) * stride
+            else:
+                x_at = op[X_AT] + source * op[X_STRIDE]
+            # Rows of any size: what is copied too much is overwritten by the next tap.
+            copy(state, x_at, state, op[Y_AT] + row * op[Y_STRIDE] + tap * size, size)
+    num_rows = stop - first
+    for old in range(reach):
+        source = old + num_rows
+        if source < reach:
+            x_at = kept + source * stride
+        else:
+            x_at = op[X_AT] + (first + source - reach) * op[X_STRIDE]
+        copy(state, x_at, state, kept + old * stride, size)

@@ -1,0 +1,166 @@
+"""Operations that gather many rows into one: pools over the steps so far, attention."""
+
+import numpy as np
+
+from numlstm.kernels.activations import exp, tanh
+from numlstm.kernels.plan import (
+    ALPHA_AT,
+    C_AT,
+    COUNT_AT,
+    FUNCTION,
+    H_AT,
+    KEY_AT,
+    KIND,
+    MEAN,
+    MEMORY_STRIDE,
+    SPREAD,
+    W_AT,
+    X_AT,
+    X_SIZE,
+    X_STRIDE,
+    Y_AT,
+    Y_SIZE,
+    Y_STRIDE,
+    Z_AT,
+)
+from numlstm.kernels.simd import (
+    LANES,
+    at_least,
+    first_lanes,
+    fma,
+    jit,
+    load,
+    reinterpret,
+    splat,
+    store,
+    sum_lanes,
+)
+
+_F = np.float32
+_ZERO, _ONE = _F(0.0), _F(1.0)
+_MINUS_INF = _F(-np.inf)
+
+
+@jit
+def sum_pool(op, state, first, stop):
+    """ys[row] <- the sum, or the mean, of all rows since the stream began.
+
+    state   at H_AT the sum, at C_AT what rounding has added to it too much (Kahan 1965), so that
+            a long stream keeps its accuracy; at COUNT_AT the number of rows, int64
+    """
+    counts = reinterpret(state, np.int64)
+    count_at = op[COUNT_AT] // 2
+    is_mean = op[KIND] == MEAN
+    for row in range(first, stop):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        counts[count_at] += 1
+        count = splat(_F(counts[count_at]) if is_mean else _ONE)
+        for j in range(0, op[Y_SIZE], LANES):
+            total, excess = load(state, op[H_AT] + j), load(state, op[C_AT] + j)
+            x = load(state, x_at + j) - excess
+            larger = total + x
+            store(state, op[C_AT] + j, (larger - total) - x)
+            store(state, op[H_AT] + j, larger)
+            store(state, y_at + j, larger / count)
+
+
+@jit
+def max_pool(op, state, first, stop):
+    """ys[row] <- the largest of each feature since the stream began, kept at H_AT."""
+    for row in range(first, stop):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[Y_SIZE], LANES):
+            largest = at_least(load(state, x_at + j), load(state, op[H_AT] + j))
+            store(state, op[H_AT] + j, largest)
+            store(state, y_at + j, largest)
+
+
+@jit
+def _dot(a, a_at, b, b_at, size):
+    """Return the dot product of two runs of floats, summed by lanes."""
+    zero = splat(_ZERO)
+    total = zero
+    for j in range(0, size, LANES):
+        x = first_lanes(load(a, a_at + j), size - j, zero)
+        y = first_lanes(load(b, b_at + j), size - j, zero)
+        total = fma(x, y, total)
+    return sum_lanes(total)
+
+
+@jit
+def attention_pool(op, params, state, first, stop):
+    """ys[row] <- the mean of all rows since the stream began, weighted by exp(w . x).
+
+        m' = max(m, w . x),  e = exp(w . x - m'),  r = exp(m - m')
+        s' = r s + e,  v' = r v + e x,  y = v' / (s' + eps)
+
+    params   w (X_SIZE,) at W_AT, eps at ALPHA_AT
+    state    v (X_SIZE,) at H_AT; at C_AT m in 16 lanes, s in the next 16
+    The softmax of a stream: Milakov, Gimelshein 2018.
+    """
+    m_at, s_at = op[C_AT], op[C_AT] + LANES
+    eps = splat(params[op[ALPHA_AT]])
+    for row in range(first, stop):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        score = splat(_dot(params, op[W_AT], state, x_at, op[X_SIZE]))
+        before = load(state, m_at)
+        top = at_least(score, before)
+        e, r = exp(score - top), exp(before - top)
+        s = fma(r, load(state, s_at), e)
+        store(state, m_at, top)
+        store(state, s_at, s)
+        for j in range(0, op[Y_SIZE], LANES):
+            v = fma(r, load(state, op[H_AT] + j), e * load(state, x_at + j))
+            store(state, op[H_AT] + j, v)
+            store(state, y_at + j, v / (s + eps))
+
+
+@jit
+def attention(op, params, state, first, stop):
+    """ys[row] <- sum over m of a_m memory_m,  a = softmax of the scores of xs[row] and memory_m.
+
+        score = scale * (x . key_m)          or, where FUNCTION is 1,
+        score = scale * (w . tanh(x + key_m))
+
+    params   w (X_SIZE,) at W_AT, scale at ALPHA_AT
+    state    the memory at Z_AT, rows of MEMORY_STRIDE floats: what is averaged (Y_SIZE,) first,
+             key_m (X_SIZE,) at KEY_AT, a place for the score at SPREAD; at COUNT_AT the number
+             of rows, int64
+    Luong et al. 2015 (dot, general); Bahdanau et al. 2015 (additive).
+    """
+    num_rows = reinterpret(state, np.int64)[op[COUNT_AT] // 2]
+    stride, memory = op[MEMORY_STRIDE], op[Z_AT]
+    scale = params[op[ALPHA_AT]]
+    zero = splat(_ZERO)
+    for row in range(first, stop):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        top = splat(_MINUS_INF)
+        for m in range(num_rows):
+            key_at = memory + m * stride + op[KEY_AT]
+            if op[FUNCTION] == 1:
+                total = zero
+                for j in range(0, op[X_SIZE], LANES):
+                    together = tanh(load(state, x_at + j) + load(state, key_at + j))
+                    weighted = load(params, op[W_AT] + j) * together
+                    total = total + first_lanes(weighted, op[X_SIZE] - j, zero)
+                score = sum_lanes(total)
+            else:
+                score = _dot(state, x_at, state, key_at, op[X_SIZE])
+            top = at_least(splat(scale * score), top)
+            store(state, memory + m * stride + op[SPREAD], splat(scale * score))
+        total = zero
+        for m in range(num_rows):
+            at = memory + m * stride + op[SPREAD]
+            e = exp(load(state, at) - top)
+            store(state, at, e)
+            total = total + e
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[Y_SIZE], LANES):
+            y = zero
+            for m in range(num_rows):
+                row_at = memory + m * stride
+                y = fma(load(state, row_at + op[SPREAD]), load(state, row_at + j), y)
+            store(state, y_at + j, y / total)

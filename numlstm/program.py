@@ -1,0 +1,308 @@
+"""The flat arrays that the compiled walker runs, and the builder that lays them out.
+
+`hidden_size` and every buffer are padded to multiples of 16 with zeros.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.functions import parse_function
+from numlstm.kernels import plan as columns
+from numlstm.kernels.activations import FUNCTIONS
+from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
+from numlstm.kernels.simd import LANES
+from numlstm.kernels.tiles import pack, panel_widths
+
+Floats = NDArray[np.float32]
+
+
+def aligned(size: int) -> Floats:
+    """Return an array, not initialised, at a multiple of 64 bytes: unaligned runs at half speed."""
+    spare = np.empty(size + LANES, np.float32)
+    start = -spare.ctypes.data % 64 // 4
+    return spare[start : start + size]
+
+
+def padded(size: int) -> int:
+    """Return a size rounded up to a multiple of 16."""
+    return -(-size // LANES) * LANES
+
+
+def pad_rows(weight: Floats) -> Floats:
+    """Return (N, K) or (N,) with N padded to a multiple of 16 by zeros."""
+    missing = padded(len(weight)) - len(weight)
+    return np.pad(weight, [(0, missing)] + [(0, 0)] * (weight.ndim - 1)) if missing else weight
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A plan for blocks of a number of rows, and the size of a `state` that can run it.
+
+    The rows of the memory, where the network reads one, lie behind the state.
+    """
+
+    plan: NDArray[np.int64]
+    state_size: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a row of the memory of a stream holds: what was given, keys made of it, a score.
+
+    keys       where in the row, and the weights (N, memory_size) that make them
+    count_at   where in the state the number of rows is, int64
+    """
+
+    memory_size: int
+    row_size: int
+    keys: tuple[tuple[int, Floats], ...]
+    count_at: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A causal network as arrays.
+
+    `initial_state` is what a new stream begins with. Both layouts keep it in the same place, so a
+    state moves between them by a copy of its first floats. `state_names` tells where in it the h
+    and c of each layer are: name -> (offset, size). `answer` is where the last answer is, of a
+    network that repeats it for masked steps.
+    """
+
+    params: Floats
+    step: Layout
+    block: Layout
+    initial_state: Floats
+    state_names: dict[str, tuple[int, int]]
+    memory: Memory | None
+    answer: tuple[int, int] | None
+
+
+# A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
+_KEPT, _MEMORY = -1, -2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operation reads or writes `size` floats: `at` is the offset in the buffer's row."""
+
+    buffer: int
+    at: int
+    size: int
+
+    def part(self, at: int, size: int) -> "Place":
+        return Place(self.buffer, self.at + at, size)
+
+
+class Builder:
+    """Collects params, the state's initial values, and operations with their buffers."""
+
+    def __init__(self) -> None:
+        self.params: list[Floats] = []
+        self.params_size = 0
+        self.state: list[Floats] = []
+        self.state_size = 0
+        self.state_names: dict[str, tuple[int, int]] = {}
+        self.buffer_sizes: list[int] = []  # of one row
+        self.operations: list[dict[int, int | Place]] = []
+        self.memory: Memory | None = None
+        self.prefix = ""  # of the layer that is being added
+        self._in_rows = False
+
+    # Memory of three kinds ------------------------------------------------------------------------
+
+    def param(self, values: Floats) -> int:
+        """Append weights, padded to 16 floats; return where they are."""
+        at = self.params_size
+        whole = np.zeros(padded(values.size), np.float32)
+        whole[: values.size] = values.ravel()
+        self.params.append(whole)
+        self.params_size += whole.size
+        return at
+
+    def parameters(self, *numbers: float) -> int:
+        """Append up to two parameters of an operation."""
+        return self.param(np.array(numbers, np.float32))
+
+    def keep(self, size: int, values: Floats | float = 0.0, name: str = "") -> Place:
+        """Return a place for a vector that is kept from step to step, with its first values.
+
+        name   by which users know it: it belongs to the layer of the current `prefix`
+        """
+        first = np.zeros(padded(size), np.float32)
+        first[:] = pad_rows(values) if isinstance(values, np.ndarray) else values
+        place = Place(_KEPT, self.state_size, size)
+        if name:
+            self.state_names[f"{self.prefix}.{name}"] = (place.at, size)
+        self.state.append(first)
+        self.state_size += first.size
+        return place
+
+    def buffer(self, size: int, room: int = 0) -> Place:
+        """Return a place for a vector per step, with room behind it for what is written too far."""
+        self.buffer_sizes.append(padded(size + room))
+        return Place(len(self.buffer_sizes) - 1, 0, size)
+
+    # Operations -----------------------------------------------------------------------------------
+
+    def operation(
+        self,
+        kind: int,
+        x: Place | None,
+        y: Place,
+        z: Place | None = None,
+        **columns_by_name: int,
+    ) -> Place:
+        """Append an operation that reads x (and z) and writes y; return y."""
+        operation: dict[int, int | Place] = {
+            columns.KIND: kind,
+            columns.X_SIZE: y.size if x is None else x.size,
+            columns.Y_SIZE: y.size,
+            columns.Y_AT: y,
+        }
+        if x is not None:
+            operation[columns.X_AT] = x
+        if z is not None:
+            operation[columns.Z_AT] = z
+        for name, value in columns_by_name.items():
+            operation[getattr(columns, name)] = value
+        self.operations.append(operation)
+        return y
+
+    @contextmanager
+    def rows(self) -> Iterator[None]:
+        """Make the operations that are appended inside run row by row, one after another."""
+        if self._in_rows:  # they do already
+            yield
+            return
+        loop: dict[int, int | Place] = {columns.KIND: columns.ROWS}
+        self.operations.append(loop)
+        first = len(self.operations)
+        self._in_rows = True
+        yield
+        self._in_rows = False
+        loop[columns.COUNT] = len(self.operations) - first
+
+    def linear(self, x: Place, weight: Floats, bias: Floats, y: Place | None = None) -> Place:
+        """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16."""
+        y = self.buffer(len(weight)) if y is None else y
+        w_at, b_at = self._packed(weight), self.param(bias)
+        return self.operation(columns.LINEAR, x, y, W_AT=w_at, B_AT=b_at, Y_SIZE=len(weight))
+
+    def linear_add(self, x: Place, weight: Floats, z: Place, y: Place | None = None) -> Place:
+        """Add ``z + weight @ x``; weight (N, K) with N a multiple of 16."""
+        y = self.buffer(len(weight)) if y is None else y
+        w_at = self._packed(weight)
+        return self.operation(columns.LINEAR_ADD, x, y, z, W_AT=w_at, Y_SIZE=len(weight))
+
+    def _packed(self, weight: Floats) -> int:
+        return self.param(pack(weight, panel_widths(len(weight) // LANES)))
+
+    def activation(self, x: Place, function: str, y: Place | None = None) -> Place:
+        """Add ``f(x)``; in place if y is x."""
+        name, parameters = parse_function(function)
+        y = self.buffer(x.size) if y is None else y
+        if name == "linear" and x == y:
+            return y
+        at = self.parameters(*parameters, 0.0, 0.0)
+        return self.operation(columns.ACTIVATION, x, y, FUNCTION=FUNCTIONS[name], ALPHA_AT=at)
+
+    def clip(self, x: Place, bound: float | None) -> None:
+        """Bound x in place, if there is a bound."""
+        if bound is not None:
+            self.activation(x, f"clip({-bound!r}, {bound!r})", x)
+
+    def multiply(self, x: Place, z: Place, y: Place | None = None) -> Place:
+        return self.operation(columns.MULTIPLY, x, self.buffer(x.size) if y is None else y, z)
+
+    def add(self, x: Place, z: Place, y: Place | None = None) -> Place:
+        return self.operation(columns.ADD, x, self.buffer(x.size) if y is None else y, z)
+
+    def copy(self, x: Place, y: Place) -> Place:
+        return self.operation(columns.COPY, x, y)
+
+    def join(self, places: list[Place]) -> Place:
+        """Return a place that holds several end to end."""
+        if len(places) == 1:
+            return places[0]
+        whole = self.buffer(sum(place.size for place in places), LANES - 1)
+        at = 0
+        for place in places:
+            self.copy(place, whole.part(at, place.size))
+            at += place.size
+        return whole
+
+    # The memory of a stream -----------------------------------------------------------------------
+
+    def add_keys(self, memory_size: int, weight: Floats | None) -> int:
+        """Return where in a row of the memory the keys are: made of it by weights, or itself."""
+        if self.memory is None:
+            count_at = self.keep(1).at
+            self.memory = Memory(memory_size, padded(memory_size) + LANES, (), count_at)
+        if weight is None:
+            return 0
+        # Before the place of the score, which is last.
+        at = self.memory.row_size - LANES
+        keys = (*self.memory.keys, (at, weight))
+        size = self.memory.row_size + padded(len(weight))
+        self.memory = replace(self.memory, keys=keys, row_size=size)
+        return at
+
+    # Arrays ---------------------------------------------------------------------------------------
+
+    def layout(self, num_rows: int, max_steps: int) -> Layout:
+        """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
+        starts = 2 * self.state_size + num_rows * np.cumsum([0, *self.buffer_sizes])
+        end = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
+        plan = np.zeros((len(self.operations), columns.NUM_COLUMNS), np.int64)
+        strides = {
+            columns.X_AT: columns.X_STRIDE,
+            columns.Y_AT: columns.Y_STRIDE,
+            columns.Z_AT: columns.Z_STRIDE,
+        }
+        for row, operation in zip(plan, self.operations, strict=True):
+            for column, value in operation.items():
+                if not isinstance(value, Place):
+                    row[column] = value
+                elif value.buffer >= 0:
+                    row[column] = starts[value.buffer] + value.at
+                    row[strides[column]] = self.buffer_sizes[value.buffer]
+                else:
+                    row[column] = value.at if value.buffer == _KEPT else end
+            if row[columns.KIND] == columns.ATTENTION and self.memory is not None:
+                row[columns.MEMORY_STRIDE] = self.memory.row_size
+                row[columns.SPREAD] = self.memory.row_size - LANES
+                row[columns.COUNT_AT] = self.memory.count_at
+        plan[0, columns.BLOCK_ROWS] = num_rows
+        plan[0, columns.STATE_SIZE] = self.state_size
+        plan[0, columns.NUM_ROWS] = len(plan)
+        plan[0, columns.MAX_STEPS] = max_steps
+        plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
+        plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        plan.flags.writeable = False
+        return Layout(plan, end)
+
+    def program(self, block_rows: int, answer: Place | None) -> Program:
+        """Return the arrays of all that was appended."""
+        params = aligned(self.params_size)
+        if self.params:
+            np.concatenate(self.params, out=params)
+        params.flags.writeable = False
+        initial_state = np.concatenate([np.zeros(0, np.float32), *self.state])
+        initial_state.flags.writeable = False
+        return Program(
+            params,
+            self.layout(1, max_steps=1),
+            self.layout(block_rows, max_steps=2**31),
+            initial_state,
+            self.state_names,
+            self.memory,
+            None if answer is None else (answer.at, answer.size),
+        )
+
+
+MEMORY = Place(_MEMORY, 0, 0)

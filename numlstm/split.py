@@ -1,0 +1,191 @@
+"""A network that is not causal -> stages: causal networks, and what must see more than one step.
+
+Causal layers with the same rows become one network, and so one compiled call.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from numlstm import spec
+from numlstm.spec import GRU, LSTM, RNN, Layer, Network, Weights, WeightsError
+from numlstm.stages import (
+    INPUT,
+    Attended,
+    BestPath,
+    Causal,
+    Convolution,
+    Directions,
+    Pooled,
+    Read,
+    Repeated,
+    Reversed,
+    Stage,
+)
+
+if TYPE_CHECKING:
+    from numlstm.model import Model
+
+MakeModel = Callable[[Weights], "Model"]
+
+
+def split(weights: Weights, make_model: MakeModel) -> list[Stage]:
+    """Return the stages of a network that is not causal, in the order of their work."""
+    return _Splitter(weights, make_model).split()
+
+
+class _Splitter:
+    def __init__(self, weights: Weights, make_model: MakeModel) -> None:
+        self.network = weights.network
+        self.tensors = weights.tensors
+        self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
+        self.make_model = make_model
+        self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
+
+    def split(self) -> list[Stage]:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        alone: dict[int, list[int]] = {}
+        for n, layer in enumerate(self.network.layers):
+            sources = self._sources(n)
+            level = max(self.ready[source] for source in sources)
+            if layer.is_causal and not layer.pools:
+                self.ready[n] = level
+                groups.setdefault((level, self.network.rows[n]), []).append(n)
+            else:
+                self.ready[n] = level + 1
+                alone.setdefault(level, []).append(n)
+        stages: list[Stage] = []
+        for level in range(max(self.ready.values()) + 1):
+            for (of_level, _), layers in groups.items():
+                outs = self._outs(layers)
+                if of_level == level and outs:
+                    stages.append(self._causal(layers, outs))
+            stages += [self._single(n) for n in alone.get(level, [])]
+        return stages
+
+    def _sources(self, n: int) -> tuple[int, ...]:
+        """Return all layers that layer n reads."""
+        layer = self.network.layers[n]
+        sources = self.network.sources(n)
+        if isinstance(layer, spec.Attention):
+            sources += (self.network.index(layer.memory),)
+        return sources
+
+    def _read(self, source: int, n: int) -> Read:
+        """Return how layer n reads a source: in full, or its last row to go with a single row."""
+        rows = self.network.rows_of(source)
+        return Read(source, self.network.reads_last(n) and rows != ("one",))
+
+    def _outs(self, group: list[int]) -> list[int]:
+        """Return the layers of a group that others read, or that are the output."""
+        inside = set(group)
+        number = len(self.network.layers)
+        read = {s for n in range(number) if n not in inside for s in self._sources(n)}
+        return [n for n in group if n in read or n == number - 1]
+
+    def _causal(self, group: list[int], outs: list[int]) -> Stage:
+        """Return a stage of several causal layers as one network."""
+        inside = set(group)
+        reads: list[Read] = []
+        for n in group:
+            for source in self.network.sources(n):
+                read = self._read(source, n)
+                if source not in inside and read not in reads:
+                    reads.append(read)
+        network, tensors = self._network_of(group, reads, outs)
+        model = self.make_model(Weights(network, tensors))
+        return Causal(tuple(reads), tuple((n, self.network.size(n)) for n in outs), model)
+
+    def _network_of(
+        self, group: list[int], reads: list[Read], outs: list[int]
+    ) -> tuple[Network, spec.Tensors]:
+        names = {n: f"layer{n}" for n in group}
+        layers: list[Layer] = []
+        origins: list[int | None] = []
+        if group[0] != 0 or not self.network.reads_tokens:
+            sizes = [self.network.size(read.source) for read in reads]
+            total = sum(sizes)
+            layers.append(spec.Concat(total))
+            at = 0
+            for read, size in zip(reads, sizes, strict=True):
+                names[read.source] = f"read{read.source}"
+                layers.append(
+                    spec.Slice(total, at, at + size, name=names[read.source], inputs=("input",))
+                )
+                at += size
+            origins += [None] * len(layers)
+        for n in group:
+            inputs = tuple(names[s] for s in self.network.sources(n) if s in names)
+            layer = replace(self._unmasked(n), name=names[n], inputs=inputs)
+            layers.append(layer)
+            origins.append(n)
+        width = sum(self.network.size(n) for n in outs)
+        layers.append(spec.Concat(width, inputs=tuple(names[n] for n in outs)))
+        origins.append(None)
+        network = Network(tuple(layers))
+        tensors = {}
+        for (prefix, layer), origin in zip(network.named_layers(), origins, strict=True):
+            for name in layer.tensors():
+                assert origin is not None
+                tensors[f"{prefix}.{name}"] = self.tensors[f"{self.prefixes[origin]}.{name}"]
+        return network, tensors
+
+    def _unmasked(self, n: int) -> Layer:
+        """Return a layer that skips no steps: masked ones are left out before."""
+        match self.network.layers[n]:
+            case spec.Embedding() as layer:
+                return replace(layer, mask_zero=False)
+            case spec.Masking() as layer:
+                return spec.Concat(layer.input_size)
+            case layer:
+                return layer
+
+    def _single(self, n: int) -> Stage:
+        """Return the stage of a layer that is not causal, or pools."""
+        layer = self.network.layers[n]
+        own = {name: self.tensors[f"{self.prefixes[n]}.{name}"] for name in layer.tensors()}
+        reads = tuple(self._read(source, n) for source in self.network.sources(n))
+        writes = ((n, layer.output_size),)
+        bare = replace(layer, name="", inputs=())
+        match bare:
+            case RNN() | GRU() | LSTM() if layer.is_causal:
+                return Pooled(reads, writes, self._model(bare, own))
+            case RNN() | GRU() | LSTM():
+                return self._directions(reads, writes, bare, own)
+            case spec.Pooling() | spec.AttentionPooling():
+                return Pooled(reads, writes, self._model(bare, own))
+            case spec.Conv1d():
+                causal = replace(bare, padding=None, stride=1, activation=None)
+                activate = None
+                if bare.activation is not None:
+                    function = spec.Activation(bare.output_size, bare.activation)
+                    activate = self._model(function, {})
+                return Convolution(reads, writes, bare, self._model(causal, own), activate)
+            case spec.Attention():
+                reads = (*reads, Read(self.network.index(bare.memory)))
+                return Attended(reads, writes, self._model(replace(bare, memory=""), own))
+            case spec.Repeat():
+                return Repeated(reads, writes, bare.num_steps)
+            case spec.Reverse():
+                return Reversed(reads, writes)
+            case spec.CRF():
+                return BestPath(reads, writes, own)
+        raise WeightsError(f"{n}: {layer} cannot be run")
+
+    def _directions(
+        self,
+        reads: tuple[Read, ...],
+        writes: tuple[tuple[int, int], ...],
+        layer: RNN | GRU | LSTM,
+        own: spec.Tensors,
+    ) -> Stage:
+        one = replace(layer, direction="forward", merge="concat", shared=False, outputs="sequence")
+        first = {name: own[name] for name in one.tensors()}
+        second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
+        reverse = self._model(one, second)
+        forward = self._model(one, first) if layer.direction == "bidirectional" else None
+        return Directions(reads, writes, layer, forward, reverse)
+
+    def _model(self, layer: Layer, own: spec.Tensors) -> "Model":
+        tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
+        return self.make_model(Weights(Network((layer,)), tensors))

@@ -1,0 +1,336 @@
+"""Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm.checks import (
+    FLOAT32,
+    Floats,
+    as_floats,
+    check_out,
+    raise_status,
+    token_id,
+    token_ids,
+)
+from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
+from numlstm.program import Layout, aligned
+
+if TYPE_CHECKING:
+    from numlstm.model import Model
+
+# A state is saved as this header and the floats that are kept from step to step.
+_STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
+_STATE_MAGIC = b"numlstm1"
+
+
+class Stream:
+    """One sequence in progress: owns its state, shares the model's weights.
+
+    A stream belongs to one thread at a time. If a call raises, the stream is as it was before.
+    """
+
+    def __init__(self, model: "Model", memory: ArrayLike | None = None) -> None:
+        program = model._program
+        assert program is not None, "only causal networks have streams of this class"
+        self.model = model
+        self._program = program
+        self._num_kept = program.initial_state.size
+        self._vocab_size = model.vocab_size
+        self._x_shape = (model.input_size,)
+        self._y_shape = (model.output_size,)
+        # A token id reaches the kernel as the bits of a float32.
+        self._token = np.zeros(1, np.int32)
+        self._token_bits = self._token.view(np.float32)
+        # What every step passes to the kernel.
+        self._run = model._run
+        self._plan_at = argument(program.step.plan)
+        self._block_plan_at = argument(program.block.plan)
+        self._params_at = argument(program.params)
+        self._memory = model._memory_rows(memory)
+        self._place_state(program.initial_state)
+
+    def _place_state(self, kept: Floats) -> None:
+        """Begin anew with what is kept, and with room for the memory."""
+        self._state = self._state_of(self._program.step)
+        self._state_at = argument(self._state)
+        self.kept = kept
+
+    @property
+    def kept(self) -> Floats:
+        """A copy of all that is kept from step to step; assigning it goes back there."""
+        return self._state[: self._num_kept].copy()
+
+    @kept.setter
+    def kept(self, values: Floats) -> None:
+        self._state[: self._num_kept] = values
+        if self._program.memory is not None:
+            at = self._program.memory.count_at
+            self._state[at : at + 2].view(np.int64)[0] = len(self._memory)
+
+    def _state_of(self, layout: Layout) -> Floats:
+        """Return an array for a layout, with the memory behind it."""
+        state = aligned(layout.state_size + self._memory.size)
+        state[layout.state_size :] = self._memory.reshape(-1)
+        return state
+
+    def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take one step.
+
+        Parameters
+        ----------
+        x : int or array of shape (input_size,)
+            A token id, or float32 numbers; other real numbers are converted.
+        out : float32 array of shape (output_size,), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (output_size,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x or out is not as above, x holds a NaN or an infinity, or the network overflows.
+            The stream is as it was before.
+        """
+        if self._vocab_size is not None:
+            if type(x) is not int:
+                x = token_id(x)
+            if not 0 <= x < self._vocab_size:
+                raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
+            self._token[0] = x
+            x = self._token_bits
+        if out is None:
+            out = np.empty(self._y_shape, FLOAT32)
+        # The kernel looks at the type, shape and numbers of x and out before it begins.
+        status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
+        if status != DONE:
+            self._step_fitted(x, out, status)
+        return out
+
+    def _step_fitted(self, x: ArrayLike, out: Floats, status: int) -> None:
+        """Take a step that the kernel refused, with arrays made to fit, or raise what is wrong."""
+        x = as_floats("x", x, self._x_shape)
+        if status == WRONG_ARRAY:
+            check_out(out, self._y_shape)
+            y = np.empty(self._y_shape, FLOAT32)
+            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
+            if status == DONE:
+                out[:] = y
+        if status != DONE:
+            raise_status("x", x, 0, status)
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take T steps in one call, without the GIL; the same bits as T calls of `step`.
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+        out : float32 array of shape (T, output_size), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (T, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
+        """
+        xs = self._check_xs(xs)
+        num_steps = len(xs)
+        y_shape = (num_steps, *self._y_shape)
+        if out is None:
+            out = np.empty(y_shape, FLOAT32)
+        else:
+            check_out(out, y_shape)
+            if np.may_share_memory(xs, out):
+                xs = xs.copy()
+        # The kernel knows plain arrays, and one of the objects that mean float32.
+        known = type(out) is np.ndarray and out.dtype is FLOAT32
+        fitted = out if known else np.empty(y_shape, FLOAT32)
+        if num_steps == 1:
+            x, y = xs.reshape(-1), fitted.reshape(-1)
+            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
+            if status != DONE:
+                raise_status("xs", xs, 0, status)
+        else:
+            self._run_blocks(xs, fitted)
+        if fitted is not out:
+            out[:] = fitted
+        return out
+
+    def _run_blocks(self, xs: NDArray[Any], ys: Floats) -> None:
+        """Take steps on a copy of the state, which replaces it when all are done."""
+        state = self._state_of(self._program.block)
+        state[: self._num_kept] = self._state[: self._num_kept]
+        state_at = argument(state)
+        # A call reads about a gigabyte of weights, 10 to 30 ms: that is how long Ctrl-C waits.
+        stride = min(max(2**28 // max(self._program.params.size, 1), 64), 2**16)
+        for t in range(0, len(xs), stride):
+            part = xs[t : t + stride]
+            x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
+            status = self._run(self._block_plan_at, self._params_at, state_at, x, y)
+            if status != DONE:
+                raise_status("xs", part, t, status)
+        self._state[: self._num_kept] = state[: self._num_kept]
+
+    def reset(self) -> None:
+        """Return to the initial state; a memory stays."""
+        self.kept = self._program.initial_state
+
+    def copy(self) -> Self:
+        """Return a new stream that continues from here on its own."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__ |= self.__dict__
+        twin._token = np.zeros(1, np.int32)
+        twin._token_bits = twin._token.view(np.float32)
+        twin._place_state(self._state[: self._num_kept])
+        return twin
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.model, self.save_state())
+
+    @property
+    def latency(self) -> int:
+        """How many steps behind its input an answer is: none."""
+        return 0
+
+    @property
+    def state(self) -> dict[str, Floats]:
+        """Copies of the h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,).
+
+        Assigning a dict replaces those it names, for a decoder that begins where an encoder ended:
+        ``decoder.state = {"layers.0.h": encoder.state["layers.0.h"]}``.
+        """
+        names = self._program.state_names
+        return {name: self._state[at : at + size].copy() for name, (at, size) in names.items()}
+
+    @state.setter
+    def state(self, values: Mapping[str, ArrayLike]) -> None:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"the state is {type(values).__name__}, expected a dict of arrays")
+        names = self._program.state_names
+        problems = [f"{name} is not among {', '.join(names)}" for name in values - names.keys()]
+        arrays = {}
+        for name in values.keys() & names.keys():
+            try:
+                arrays[name] = as_floats(name, values[name], names[name][1:])
+                if not np.isfinite(arrays[name]).all():
+                    problems.append(f"{name} holds a NaN or an infinity")
+            except (TypeError, ValueError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
+        for name, array in arrays.items():
+            at, size = names[name]
+            self._state[at : at + size] = array
+
+    def save_state(self) -> bytes:
+        """Return the state as bytes; `load_state` continues from them, in any process."""
+        kept = self._state[: self._num_kept].astype("<f4").tobytes()
+        kept += self._memory.astype("<f4").tobytes()
+        fingerprint = self.model._weights.fingerprint
+        checksum = zlib.crc32(kept)
+        return _STATE_HEADER.pack(_STATE_MAGIC, fingerprint, len(kept), checksum) + kept
+
+    def load_state(self, blob: bytes) -> None:
+        """Continue from what `save_state` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a saved state, is damaged, or is another model's.
+        """
+        if not isinstance(blob, bytes | bytearray | memoryview):
+            raise TypeError(f"the state is {type(blob).__name__}, expected bytes of save_state")
+        blob = bytes(blob)
+        if len(blob) < _STATE_HEADER.size or not blob.startswith(_STATE_MAGIC):
+            raise ValueError("the state was not written by save_state of this version")
+        _, fingerprint, size, checksum = _STATE_HEADER.unpack_from(blob)
+        kept = blob[_STATE_HEADER.size :]
+        if fingerprint != self.model._weights.fingerprint:
+            raise ValueError("the state is another model's; load it with the model that saved it")
+        row_size = 0 if self._program.memory is None else self._program.memory.row_size
+        beyond = size // 4 - self._num_kept
+        fits = beyond % row_size == 0 and beyond > 0 if row_size else beyond == 0
+        if len(kept) != size or size % 4 or not fits or zlib.crc32(kept) != checksum:
+            raise ValueError("the state is damaged: its length or checksum is wrong")
+        floats = np.frombuffer(kept, "<f4").astype(np.float32)
+        if np.isnan(floats).any():
+            raise ValueError("the state is damaged: it holds a NaN")
+        if row_size:
+            self._memory = floats[self._num_kept :].reshape(-1, row_size)
+        self._place_state(floats[: self._num_kept])
+
+    def _check_xs(self, xs: ArrayLike) -> NDArray[Any]:
+        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
+        if self._vocab_size is None:
+            return as_floats("xs", xs, (-1, *self._x_shape))
+        return token_ids("xs", xs, self._vocab_size)
+
+    def __repr__(self) -> str:
+        return f"<numlstm.Stream of {self.model!r}>"
+
+
+class MaskedStream(Stream):
+    """A stream that skips masked steps: they change no state, the answer before is repeated."""
+
+    def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        if not self._mask(self._check_one(x))[0]:
+            return super().step(x, out)
+        if out is None:
+            return self._answer()
+        check_out(out, self._y_shape)
+        out[:] = self._answer()
+        return out
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        xs = self._check_xs(xs)
+        masked = self._mask(xs)
+        if out is not None:
+            check_out(out, (len(xs), *self._y_shape))
+        rows = np.empty((1 + len(xs) - np.count_nonzero(masked), *self._y_shape), FLOAT32)
+        rows[0] = self._answer()
+        if len(rows) > 1:
+            kept = xs[~masked]
+            super().run(kept.view(np.int32) if self._vocab_size else kept, rows[1:])
+        ys = rows[np.cumsum(~masked)]
+        if out is None:
+            return ys
+        out[:] = ys
+        return out
+
+    def _check_one(self, x: ArrayLike) -> NDArray[Any]:
+        if self._vocab_size is None:
+            return as_floats("x", x, self._x_shape)[None]
+        return token_ids("x", [token_id(x)], self._vocab_size)
+
+    def _mask(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
+        masked = self.model.network.masked(xs.view(np.int32) if self._vocab_size else xs)
+        assert masked is not None
+        return masked
+
+    def _answer(self) -> Floats:
+        assert self._program.answer is not None
+        at, size = self._program.answer
+        return self._state[at : at + size].copy()
+
+
+def _restore(model: "Model", blob: bytes) -> Stream:
+    size = model.network.memory_size
+    stream = model.stream(memory=None if size is None else np.zeros((1, size), np.float32))
+    stream.load_state(blob)
+    return stream

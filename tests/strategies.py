@@ -1,0 +1,133 @@
+"""Networks of every kind of layer and option, for Hypothesis."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from numlstm import spec
+from numlstm.spec import Network
+
+SIZE = st.integers(1, 5)
+POSITIVE = st.floats(1e-12, 1e3)
+
+
+def functions() -> st.SearchStrategy[str]:
+    return st.sampled_from(sorted(spec.FUNCTIONS)).flatmap(
+        lambda name: st.tuples(
+            st.just(name), *[st.floats(-9, 9, width=32) for _ in spec.FUNCTIONS[name]]
+        ).map(lambda drawn: spec.function_text(*drawn))
+    )
+
+
+def _some(draw: Any, **options: st.SearchStrategy[Any]) -> dict[str, Any]:
+    """Draw which of the options are given, and their values."""
+    return {name: draw(values) for name, values in options.items() if draw(st.booleans())}
+
+
+def _recurrent(draw: Any, kind: str, size: int) -> spec.Layer:
+    hidden_size = draw(SIZE)
+    options = _some(
+        draw,
+        bias=st.booleans(),
+        direction=st.sampled_from(["forward", "reverse"]),
+        outputs=st.sampled_from(["sequence", "last"]),
+        initial_state=st.booleans(),
+        clip=POSITIVE,
+    )
+    if draw(st.booleans()):
+        options["direction"] = "bidirectional"
+        options |= _some(
+            draw, merge=st.sampled_from(["concat", "sum", "mul", "ave"]), shared=st.booleans()
+        )
+    if kind == "RNN":
+        options |= _some(draw, nonlinearity=functions())
+    else:
+        options |= _some(draw, activation=functions(), recurrent_activation=functions())
+    if kind == "GRU":
+        options |= _some(draw, reset_after=st.booleans())
+    if kind == "LSTM":
+        options |= _some(
+            draw,
+            output_activation=functions(),
+            peepholes=st.booleans(),
+            coupled=st.booleans(),
+            cell_clip=POSITIVE,
+            forget_bias=st.floats(-9, 9),
+        )
+        if hidden_size > 1 and draw(st.booleans()):
+            options |= {"proj_size": draw(st.integers(1, hidden_size - 1))}
+            options |= _some(draw, proj_clip=POSITIVE)
+    return spec.LAYERS[kind](size, hidden_size, **options)
+
+
+def _convolution(draw: Any, size: int) -> spec.Layer:
+    kernel_size, dilation = draw(SIZE), draw(SIZE)
+    reach = st.integers(0, (kernel_size - 1) * dilation)
+    options = _some(draw, padding=st.tuples(reach, reach), stride=SIZE, activation=functions())
+    groups = draw(st.sampled_from([1, size]))
+    return spec.Conv1d(
+        size, groups * draw(SIZE), kernel_size, dilation=dilation, groups=groups, **options
+    )
+
+
+def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
+    """Draw a layer of a kind that reads `size` numbers of the layer before it."""
+    flag = draw(st.booleans())
+    match kind:
+        case "RNN" | "GRU" | "LSTM":
+            return _recurrent(draw, kind, size)
+        case "Conv1d":
+            return _convolution(draw, size)
+        case "Linear":
+            return spec.Linear(size, draw(SIZE), flag, draw(st.none() | functions()))
+        case "LayerNorm" | "BatchNorm":
+            return spec.LAYERS[kind](size, draw(st.floats(1e-12, 1)), flag, draw(st.booleans()))
+        case "Activation":
+            return spec.Activation(size, draw(functions()))
+        case "Pooling":
+            return spec.Pooling(size, draw(st.sampled_from(spec.POOLINGS)))
+        case "AttentionPooling":
+            return spec.AttentionPooling(size, eps=draw(st.floats(0, 1)))
+        case "Slice":
+            start = draw(st.integers(0, size - 1))
+            return spec.Slice(size, start, draw(st.integers(start + 1, size)))
+        case "Repeat":
+            return spec.Repeat(size, draw(SIZE))
+    return spec.LAYERS[kind](size)
+
+
+# Layers that a chain can have anywhere; those that join others follow at its end.
+CHAINED = sorted(
+    set(spec.LAYERS)
+    - {"Embedding", "OneHot", "Masking", "Add", "Multiply", "Feedback", "Attention"}
+)
+
+
+@st.composite
+def networks(draw: Any) -> Network:
+    size = draw(SIZE)
+    first = draw(st.sampled_from([None, "Embedding", "OneHot", "Masking"]))
+    layers: list[spec.Layer] = []
+    if first == "Embedding":
+        layers.append(spec.Embedding(draw(SIZE), size, mask_zero=draw(st.booleans())))
+    elif first == "OneHot":
+        layers.append(spec.OneHot(draw(SIZE), size))
+    elif first == "Masking":
+        layers.append(spec.Masking(size, value=draw(st.floats(-9, 9))))
+    for kind in draw(st.lists(st.sampled_from(CHAINED), min_size=1, max_size=4)):
+        layers.append(_layer(draw, kind, size))
+        size = layers[-1].output_size
+    layers.append(spec.Linear(size, size, name="a"))
+    for kind in draw(st.lists(st.sampled_from(["Add", "Multiply", "Concat", "Attention"]))):
+        name = layers[-1].name
+        if kind == "Concat":
+            layers.append(spec.Concat(2 * size, inputs=(name, "a")))
+            layers.append(spec.Linear(2 * size, size, name=f"{name}a"))
+        elif kind == "Attention":
+            options = draw(
+                st.sampled_from([{}, {"score": "general"}, {"score": "additive", "size": 3}])
+            )
+            layers.append(spec.Attention(size, size, memory="a", name=f"{name}a", **options))
+        else:
+            layers.append(spec.LAYERS[kind](size, inputs=(name, "a"), name=f"{name}a"))
+    return Network(tuple(layers))
