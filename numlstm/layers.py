@@ -48,7 +48,7 @@ def _check(value: Any, option: Any) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """What every layer has: `input_size`, `output_size`, tensors, and its place in the network.
 
@@ -84,7 +84,7 @@ class Layer:
             if not option.kw_only or getattr(self, option.name) != option.default
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
         return f"{type(self).__name__}({options})"
 
@@ -130,7 +130,7 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embedding(Layer):
     """A table of one vector per token id. Only the first layer of a network.
 
@@ -154,7 +154,7 @@ class Embedding(Layer):
         return {"weight": (self.vocab_size, self.embedding_size)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OneHot(Layer):
     """1 at the token's id, 0 elsewhere; ids from `output_size` on give zeros. Only the first."""
 
@@ -166,7 +166,7 @@ class OneHot(Layer):
         return 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _SameSize(Layer):
     input_size: int
 
@@ -175,7 +175,7 @@ class _SameSize(Layer):
         return self.input_size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Masking(_SameSize):
     """Steps whose numbers all are `value` are skipped: they change no state. Only the first.
 
@@ -185,7 +185,7 @@ class Masking(_SameSize):
     value: float = field(default=0.0, metadata={"least": -_LARGEST})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Recurrent(Layer):
     """One recurrent layer.
 
@@ -258,7 +258,7 @@ class _Recurrent(Layer):
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RNN(_Recurrent):
     """One layer of torch.nn.RNN: ``h' = f(W_ih x + b_ih + W_hh h + b_hh)``; f any function."""
 
@@ -267,7 +267,7 @@ class RNN(_Recurrent):
     functions: ClassVar = ("nonlinearity",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GRU(_Recurrent):
     """One layer of torch.nn.GRU; gates r, z, n.
 
@@ -284,7 +284,7 @@ class GRU(_Recurrent):
     functions: ClassVar = ("activation", "recurrent_activation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LSTM(_Recurrent):
     """One layer of torch.nn.LSTM; gates i, f, g, o.
 
@@ -340,7 +340,7 @@ class LSTM(_Recurrent):
         return problems
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Linear(Layer):
     """``activation(W x + b)``, as torch.nn.Linear."""
 
@@ -358,7 +358,7 @@ class Linear(Layer):
         return shapes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conv1d(Layer):
     """torch.nn.Conv1d over time; weight (output_size, input_size / groups, kernel_size).
 
@@ -426,7 +426,7 @@ class Conv1d(Layer):
         return problems
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerNorm(_SameSize):
     """torch.nn.LayerNorm over the features of one step."""
 
@@ -440,7 +440,7 @@ class LayerNorm(_SameSize):
         return {name: shape for name, here in present.items() if here}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatchNorm(LayerNorm):
     """torch.nn.BatchNorm1d of the features, with the statistics of training."""
 
@@ -449,7 +449,7 @@ class BatchNorm(LayerNorm):
         return super().tensors() | {"running_mean": shape, "running_var": shape}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation(_SameSize):
     """An elementwise function."""
 
@@ -458,17 +458,17 @@ class Activation(_SameSize):
     functions: ClassVar = ("function",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Softmax(_SameSize):
     """``exp(x) / sum(exp(x))`` over the features of one step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogSoftmax(_SameSize):
     """``x - log(sum(exp(x)))`` over the features of one step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pooling(_SameSize):
     """The last, mean or largest value, or the sum, of each feature over all steps so far.
 
@@ -484,7 +484,7 @@ class Pooling(_SameSize):
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttentionPooling(_SameSize):
     """The mean of all steps so far, weighted by ``exp(weight . x)``; rows as `Pooling`.
 
@@ -503,28 +503,28 @@ class AttentionPooling(_SameSize):
         return {"weight": (self.input_size,)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Concat(_SameSize):
     """Its inputs, end to end, as they are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Elementwise(_SameSize):
     def problems(self) -> list[str]:
         return [] if len(self.inputs) > 1 else ["expected two inputs or more"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Add(_Elementwise):
     """The sum of two or more inputs of the same size: a residual connection."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Multiply(_Elementwise):
     """The product of two or more inputs of the same size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Slice(Layer):
     """Features `start` to `stop` of one step."""
 
@@ -541,7 +541,7 @@ class Slice(Layer):
         return [] if fits else [f"{self.start} to {self.stop} is not within {self.input_size}"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Feedback(Layer):
     """What the layer named `source` gave one step before; zeros at the first step."""
 
@@ -556,7 +556,7 @@ class Feedback(Layer):
         return ["it has a source, not inputs"] if self.inputs else []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attention(Layer):
     """The mean of the rows of a memory, weighted by how well they fit the input, the query.
 
@@ -608,7 +608,7 @@ class Attention(Layer):
         return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Repeat(_SameSize):
     """The last row, `num_steps` times: keras.layers.RepeatVector."""
 
@@ -619,7 +619,7 @@ class Repeat(_SameSize):
         return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reverse(_SameSize):
     """The rows from the last to the first."""
 
@@ -628,7 +628,7 @@ class Reverse(_SameSize):
         return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CRF(_SameSize):
     """1 for the tag of the best path, 0 for the others, of a linear-chain CRF (Viterbi).
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
 
 from numlstm import reference
 from numlstm.convert.onnx_inputs import Input, Roles, all_roles
@@ -40,6 +39,7 @@ def convert(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = 
     """
     model = read(source)
     found = find(model)
+    found.network.check_tensors(found.tensors, "the graph")
     source = Source(model, found)
     source.check_batch()
     probes = _probe(source)
@@ -85,9 +85,11 @@ def read(source: Any) -> onnx.ModelProto:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
+        for info in model.graph.input:
+            onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+    except (OSError, WeightsError):
+        raise
+    except Exception as error:  # a damaged file raises almost anything
         first_line = str(error).strip().split("\n")[0]
         raise WeightsError(f"{what}: is not a model in ONNX ({first_line})") from error
     return model
@@ -211,11 +213,12 @@ def _answer(trace: Trace, roles: Roles, outputs: dict[str, Any]) -> tuple[str, V
     states = {name for name, value in values.items() if _is_state(trace, value)}
     answers = [name for name in values if name not in states]
     if not answers:
-        answers = [n for n in values if trace.kinds(values[n].ids) == {"layer"}][:1]
+        every = {name: value for name, value in outputs.items() if isinstance(value, Value)}
+        answers = [name for name in every if trace.kinds(every[name].ids) == {"layer"}][:1]
     if len(answers) != 1:
         what = ", ".join(repr(name) for name in answers) or "none"
         raise _Failure(trace.progress, [f"outputs that are no states: {what}; expected one"])
-    return answers[0], values[answers[0]]
+    return answers[0], outputs[answers[0]]
 
 
 def _is_state(trace: Trace, value: Value) -> bool:

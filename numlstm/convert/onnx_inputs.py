@@ -126,8 +126,8 @@ def _axes(data: Input) -> Iterator[tuple[int | None, int | None]]:
     """
     axes = range(len(data.shape))
     is_token = np.issubdtype(data.dtype, np.integer)
-    sizes = [n for n in reversed(axes) if data.shape[n] is not None and not is_token]
-    for time in [*(n for n in axes if data.shape[n] != 1), None]:
+    sizes = [n for n in reversed(axes) if data.shape[n] and not is_token]
+    for time in [*(n for n in axes if data.shape[n] not in (0, 1)), None]:
         for features in [*(n for n in sizes if n != time), None]:
             rest = [n for n in axes if n not in (time, features)]
             free = [n for n in rest if data.shape[n] is None]

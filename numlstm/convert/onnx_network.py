@@ -81,7 +81,7 @@ class Assembly:
             raise WeightsError("\n  ".join(dict.fromkeys(self.problems)))
         order = _ordered([*roots, last])
         drafts = _fused(order, last)
-        if drafts[-1] is not last or last is None:
+        if last is None or drafts[-1] is not last:
             source = [last]
             drafts.append(_Draft(Concat(answer.size), {}, source))
         drafts = self._begun(drafts)

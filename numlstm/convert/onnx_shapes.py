@@ -283,6 +283,8 @@ def _split(trace: Trace, op: Op) -> tuple[Value, ...]:
     count = len(op.proto.output)
     if axis == value.time:
         raise Refused("it splits steps")
+    if op.attribute("num_outputs", count) != count:
+        raise Refused(f"num_outputs {op.attribute('num_outputs')}, expected {count}")
     sizes = op.ints(1, "split")
     each = -(-value.shape[axis] // count)
     at = np.cumsum(sizes)[:-1] if sizes else np.arange(1, count) * each

@@ -129,7 +129,8 @@ class Op:
         return value
 
     def floats(self, n: int) -> NDArray[np.float64]:
-        return self.constant(n).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN is refused where all tensors are known
+            return self.constant(n).astype(np.float64)
 
     def ints(self, n: int, name: str) -> list[int] | None:
         """Return whole numbers that are an input, or an attribute as in older opsets."""
@@ -185,6 +186,10 @@ class Trace:
         key = (layer, row, *(ids.tobytes() for ids in sources))
         if not tensors and key in self._known:
             return self._known[key]
+        for name, shape in layer.tensors().items():
+            found = (tensors or {})[name].shape
+            if found != shape:
+                raise Refused(f"{name} of {found}, expected {shape}")
         floats = {n: np.ascontiguousarray(t, np.float32) for n, t in (tensors or {}).items()}
         node = self.add("layer", layer.output_size, op.label)
         node.layer, node.tensors, node.sources = layer, floats, sources
@@ -224,7 +229,11 @@ class Trace:
         """Walk a graph; return all its values by name. None is what a refused node gives."""
         scope = dict(scope)
         for tensor in graph.initializer:
-            scope[tensor.name] = numpy_helper.to_array(tensor)
+            try:
+                scope[tensor.name] = numpy_helper.to_array(tensor)
+            except Exception as error:  # its type, shape and data need not fit each other
+                scope[tensor.name] = None
+                self.problems.append(f"initializer {tensor.name!r} cannot be read: {error}")
         self.consumed |= {name for node in graph.node for name in node.input}
         self.consumed |= {output.name for output in graph.output}
         for proto in graph.node:
@@ -292,7 +301,8 @@ def _fold(op: Op) -> tuple[Any, ...]:
     opsets = [onnx.helper.make_opsetid("", op.opset)]
     try:
         model = onnx.helper.make_model(graph, opset_imports=opsets)
-        found = ReferenceEvaluator(model).run(None, {name: feeds[name] for name in names})
+        with np.errstate(all="ignore"):
+            found = ReferenceEvaluator(model).run(None, {name: feeds[name] for name in names})
     except Exception as error:  # the evaluator raises almost anything
         raise Refused(f"its constants cannot be computed: {error}") from error
     given = iter(found)

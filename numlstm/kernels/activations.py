@@ -287,48 +287,10 @@ def silu(x):
     return at_least(x, splat(-_SIGMOID_LIMIT)) * sigmoid(x)
 
 
-def _make_loop(function, num_parameters):
-    """Return ``loop(alpha, beta, a, at, size)`` that applies a function in place."""
-    if num_parameters == 0:
-
-        @jit
-        def loop(alpha, beta, a, at, size):
-            for j in range(at, at + size, LANES):
-                store(a, j, function(load(a, j)))
-
-    elif num_parameters == 1:
-
-        @jit
-        def loop(alpha, beta, a, at, size):
-            for j in range(at, at + size, LANES):
-                store(a, j, function(load(a, j), alpha))
-
-    else:
-
-        @jit
-        def loop(alpha, beta, a, at, size):
-            for j in range(at, at + size, LANES):
-                store(a, j, function(load(a, j), alpha, beta))
-
-    return loop
-
-
 @jit
 def square(x):
     """Return x * x."""
     return x * x
-
-
-_tanh, _sigmoid, _relu, _softsign, _softplus, _silu, _exp, _log, _sqrt, _square = (
-    _make_loop(function, 0)
-    for function in (tanh, sigmoid, relu, softsign, softplus, silu, exp, log, square_root, square)
-)
-_leaky_relu, _thresholded_relu, _elu = (
-    _make_loop(function, 1) for function in (leaky_relu, thresholded_relu, elu)
-)
-_affine, _scaled_tanh, _hard_sigmoid, _selu, _clip = (
-    _make_loop(function, 2) for function in (affine, scaled_tanh, hard_sigmoid, selu, clip)
-)
 
 
 @jit
@@ -340,41 +302,59 @@ def activate(function, alpha, beta, a, at, size):
     a             [at, at + size), float32; rounded up to 16 lanes
     """
     if function == TANH:
-        _tanh(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, tanh(load(a, j)))
     elif function == SIGMOID:
-        _sigmoid(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, sigmoid(load(a, j)))
     elif function == RELU:
-        _relu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, relu(load(a, j)))
     elif function == AFFINE:
-        _affine(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, affine(load(a, j), alpha, beta))
     elif function == LEAKY_RELU:
-        _leaky_relu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, leaky_relu(load(a, j), alpha))
     elif function == THRESHOLDED_RELU:
-        _thresholded_relu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, thresholded_relu(load(a, j), alpha))
     elif function == SCALED_TANH:
-        _scaled_tanh(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, scaled_tanh(load(a, j), alpha, beta))
     elif function == HARD_SIGMOID:
-        _hard_sigmoid(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, hard_sigmoid(load(a, j), alpha, beta))
     elif function == ELU:
-        _elu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, elu(load(a, j), alpha))
     elif function == SELU:
-        _selu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, selu(load(a, j), alpha, beta))
     elif function == SOFTSIGN:
-        _softsign(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, softsign(load(a, j)))
     elif function == SOFTPLUS:
-        _softplus(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, softplus(load(a, j)))
     elif function == SILU:
-        _silu(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, silu(load(a, j)))
     elif function == CLIP:
-        _clip(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, clip(load(a, j), alpha, beta))
     elif function == EXP:
-        _exp(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, exp(load(a, j)))
     elif function == LOG:
-        _log(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, log(load(a, j)))
     elif function == SQRT:
-        _sqrt(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, square_root(load(a, j)))
     elif function == SQUARE:
-        _square(alpha, beta, a, at, size)
+        for j in range(at, at + size, LANES):
+            store(a, j, square(load(a, j)))
 
 
 @jit

@@ -17,6 +17,8 @@ from numlstm.kernels.plan import (
     C_AT,
     FUNCTION,
     H_AT,
+    KIND,
+    LINEAR_ADD,
     W_AT,
     X_AT,
     X_SIZE,
@@ -125,21 +127,13 @@ def write_output(op, state, ys, t, num_rows):
 
 @jit
 def linear(op, params, state, first, stop):
-    """ys[row] <- bias + W @ xs[row]"""
+    """ys[row] <- bias + W @ xs[row]; of LINEAR_ADD zs[row] in place of the bias."""
+    init, init_at = params, op[B_AT]
+    if op[KIND] == LINEAR_ADD:
+        init, init_at = state, op[Z_AT] + first * op[Z_STRIDE]
     linear_rows(
         params, op[W_AT], op[X_SIZE], op[Y_SIZE],
-        params, op[B_AT], 0,
-        state, op[X_AT] + first * op[X_STRIDE], op[X_STRIDE],
-        state, op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE], stop - first,
-    )  # fmt: skip
-
-
-@jit
-def linear_add(op, params, state, first, stop):
-    """ys[row] <- zs[row] + W @ xs[row]"""
-    linear_rows(
-        params, op[W_AT], op[X_SIZE], op[Y_SIZE],
-        state, op[Z_AT] + first * op[Z_STRIDE], op[Z_STRIDE],
+        init, init_at, op[Z_STRIDE],
         state, op[X_AT] + first * op[X_STRIDE], op[X_STRIDE],
         state, op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE], stop - first,
     )  # fmt: skip

@@ -37,7 +37,6 @@ from numlstm.kernels.layers import (
     gru,
     layer_norm,
     linear,
-    linear_add,
     lstm,
     read_embedding,
     read_input,
@@ -62,7 +61,7 @@ from numlstm.kernels.plan import (
     Y_SIZE,
 )
 from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
-from numlstm.kernels.simd import jit, offset, pointer
+from numlstm.kernels.simd import inlined, offset, pointer
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
 DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(4)
@@ -76,11 +75,11 @@ def argument(array: NDArray[Any]) -> Any:
     return array if numba.config.DISABLE_JIT else array.ctypes.data
 
 
-@jit
+@inlined
 def _run_operation(op, params, state, first, stop):
     """Run one operation, not ROWS, on rows `first` to `stop` of the block."""
     kind = op[KIND]
-    if kind == columns.LINEAR:
+    if kind == columns.LINEAR or kind == columns.LINEAR_ADD:
         linear(op, params, state, first, stop)
     elif kind == columns.LSTM:
         lstm(op, params, state, first, stop)
@@ -88,8 +87,6 @@ def _run_operation(op, params, state, first, stop):
         gru(op, params, state, first, stop)
     elif kind == columns.RNN:
         rnn(op, params, state, first, stop)
-    elif kind == columns.LINEAR_ADD:
-        linear_add(op, params, state, first, stop)
     elif kind == columns.ACTIVATION:
         activate_rows(op, params, state, first, stop)
     elif kind == columns.MULTIPLY:
@@ -120,7 +117,7 @@ def _run_operation(op, params, state, first, stop):
         attention(op, params, state, first, stop)
 
 
-@jit
+@inlined
 def _run_operations(plan, last, params, state, num_rows):
     """Run operations 1 to `last` on the rows of a block.
 

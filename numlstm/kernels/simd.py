@@ -31,6 +31,9 @@ jit = njit(
     no_cfunc_wrapper=True,
 )
 
+# For what has one caller: it is typed there, and not compiled on its own as well.
+inlined = njit(nogil=True, error_model="numpy", boundscheck=False, inline="always")
+
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
