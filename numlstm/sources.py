@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -180,7 +181,10 @@ def _from(
             f"pip install 'numlstm[{module}]'"
         ) from error
     source = sources if module == "torch" else sources[0]
-    return checked(convert(source, labels=labels, tokenizer=tokenizer, **options))
+    weights = replace(convert(source, **options), labels=tuple(labels), tokenizer=tokenizer)
+    if tokenizer is not None:
+        weights.load_tokenizer()  # or the file would be refused where it is used
+    return checked(weights)
 
 
 def checked(weights: Weights) -> Model:

@@ -476,10 +476,10 @@ def test_a_chain_is_described_without_names():
 
 
 def test_labels_and_a_tokenizer_are_kept():
-    weights = convert(DATA / "keras1.h5", labels=("no", "yes"))
-    assert weights.labels == ("no", "yes")
+    model = numlstm.from_keras(DATA / "keras1.h5", labels=("no", "yes"))
+    assert model.labels == ("no", "yes")
     with pytest.raises(WeightsError, match="tokenizer"):
-        convert(DATA / "keras1.h5", tokenizer="{}")
+        numlstm.from_keras(DATA / "keras1.h5", tokenizer="{}")
 
 
 def test_a_model_that_does_nothing_is_a_network():

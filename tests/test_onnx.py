@@ -650,15 +650,15 @@ def test_labels_and_the_public_function():
 
 
 def test_a_network_that_answers_otherwise_is_refused(monkeypatch):
-    from numlstm.convert import onnx_recurrent
+    from numlstm.convert.onnx import recurrent
 
-    monkeypatch.setitem(onnx_recurrent._GATES, "GRU", (0, 1, 2))
+    monkeypatch.setitem(recurrent._GATES, "GRU", (0, 1, 2))
     with pytest.raises(WeightsError, match="does not answer as onnxruntime"):
         from_onnx.convert(operator("GRU"))
 
 
 def test_without_onnxruntime_the_evaluator_of_onnx_answers(monkeypatch):
-    from numlstm.convert import onnx_source
+    from numlstm.convert.onnx import source
 
-    monkeypatch.setattr(onnx_source, "onnxruntime", None)
+    monkeypatch.setattr(source, "onnxruntime", None)
     holds(operator("LSTM", inputs=("B", "P"), direction="bidirectional"), "the evaluator of onnx")

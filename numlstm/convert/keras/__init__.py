@@ -27,8 +27,6 @@ def convert(
     *,
     network: Network | None = None,
     config: Any = None,
-    labels: Sequence[str] = (),
-    tokenizer: str | None = None,
 ) -> Weights:
     """Convert a Keras model.
 
@@ -41,7 +39,6 @@ def convert(
         become what Keras's layer of the same kind would make of them.
     config : dict, JSON text, or path of a JSON file, optional
         For weights alone: what ``model.to_json()`` gives.
-    labels, tokenizer : see `Weights`
 
     Raises
     ------
@@ -66,17 +63,12 @@ def convert(
         translation = translate(found)
         network, tensors = translation.network, translation.tensors
         probes, answered = probes_of(found, translation)
-    weights = Weights(
+    return Weights(
         network=network,
         tensors=tensors,
-        labels=tuple(labels),
-        tokenizer=tokenizer,
         probes=probes,
         origin=f"{f'Keras {found.version}'.strip()}, {answered}",
     )
-    if tokenizer is not None:
-        weights.load_tokenizer()  # or the file would be refused where it is used
-    return weights
 
 
 def _tensors_by_name(network: Network, source: Source) -> Tensors:

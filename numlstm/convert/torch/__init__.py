@@ -24,8 +24,6 @@ def convert(
     layers: str | Sequence[str] | None = None,
     network: Network | None = None,
     key: str | None = None,
-    labels: Sequence[str] = (),
-    tokenizer: str | None = None,
 ) -> Weights:
     """Convert modules in forward order, a state dict, or a .pt file; see `numlstm.from_torch`.
 
@@ -45,17 +43,12 @@ def convert(
     network, tensors, run = _parts(modules, source, layers, network)
     # Nothing else gives the memory that a decoder attends to.
     probes = make_probes(network, tensors, run) if network.memory_size is None else ()
-    weights = Weights(
+    return Weights(
         network=network,
         tensors=tensors,
-        labels=tuple(labels),
-        tokenizer=tokenizer,
         probes=probes,
         origin=f"torch {torch.__version__}",
     )
-    if tokenizer is not None:
-        weights.load_tokenizer()  # or the file would be refused where it is used
-    return weights
 
 
 def _parts(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numlstm.convert.onnx_trace import Array, Ids, Node, Trace
+from numlstm.convert.onnx.trace import Array, Ids, Node, Trace
 from numlstm.spec import (
     INPUT,
     Activation,

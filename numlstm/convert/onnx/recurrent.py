@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from numlstm.convert.onnx_shapes import backwards, pooled
-from numlstm.convert.onnx_trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.onnx.shapes import backwards, pooled
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 
 Recurrent: TypeAlias = RNN | GRU | LSTM

@@ -16,11 +16,11 @@ import onnx
 import onnx.inliner
 
 from numlstm import reference
-from numlstm.convert.onnx_inputs import Input, Roles, all_roles
-from numlstm.convert.onnx_network import Assembly
-from numlstm.convert.onnx_nodes import HANDLERS
-from numlstm.convert.onnx_source import Found, Source
-from numlstm.convert.onnx_trace import Array, Trace, Value
+from numlstm.convert.onnx.inputs import Input, Roles, all_roles
+from numlstm.convert.onnx.network import Assembly
+from numlstm.convert.onnx.nodes import HANDLERS
+from numlstm.convert.onnx.source import Found, Source
+from numlstm.convert.onnx.trace import Array, Trace, Value
 from numlstm.convert.probes import make_probes, random_input
 from numlstm.spec import TOLERANCE, Network, Probe, Tensors, Weights, WeightsError
 
@@ -29,7 +29,7 @@ _LENGTHS = (11, 17)
 _OLDEST_OPSET = 7
 
 
-def convert(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> Weights:
+def convert(source: Any) -> Weights:
     """Convert a file, bytes, or an onnx.ModelProto; see `numlstm.from_onnx`.
 
     Raises
@@ -43,17 +43,12 @@ def convert(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = 
     source = Source(model, found)
     source.check_batch()
     probes = _probe(source)
-    weights = Weights(
+    return Weights(
         network=found.network,
         tensors=found.tensors,
-        labels=tuple(labels),
-        tokenizer=tokenizer,
         probes=probes,
         origin=f"onnx {onnx.__version__}, answered by {source.name}",
     )
-    if tokenizer is not None:
-        weights.load_tokenizer()  # or the file would be refused where it is used
-    return weights
 
 
 def find(model: onnx.ModelProto) -> Found:

@@ -129,8 +129,11 @@ class Op:
         return value
 
     def floats(self, n: int) -> NDArray[np.float64]:
+        found = self.constant(n)
+        if np.issubdtype(found.dtype, np.complexfloating):
+            raise Refused(f"its input {n} is of {found.dtype}")
         with np.errstate(invalid="ignore"):  # a NaN is refused where all tensors are known
-            return self.constant(n).astype(np.float64)
+            return found.astype(np.float64)
 
     def ints(self, n: int, name: str) -> list[int] | None:
         """Return whole numbers that are an input, or an attribute as in older opsets."""

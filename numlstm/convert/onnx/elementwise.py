@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from numlstm.convert.onnx_trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
 from numlstm.spec import (
     Activation,
     Add,

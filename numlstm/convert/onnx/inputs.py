@@ -86,7 +86,7 @@ def _every_role(model: onnx.ModelProto) -> Iterator[Roles]:
     for data in free:
         others = [i for i in free if i is not data]
         pairs = _pairs(others, outputs)
-        if pairs is None:
+        if pairs is None or np.issubdtype(data.dtype, np.complexfloating):
             continue
         states = tuple(i for i in inputs if i.name in initial) + tuple(others)
         of_length = tuple(i for i in inputs if i.name in lengths - initial)
