@@ -8,7 +8,6 @@ differs by layer, becomes the answer to the step before. A layer that returns no
 a causal network, its answer so far. A `stateful` layer keeps its state as every stream does.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
