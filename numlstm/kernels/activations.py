@@ -358,16 +358,22 @@ def activate(function, alpha, beta, a, at, size):
 
 
 @jit
+def _largest(a, at, size):
+    """Return the largest of a run of floats, in every lane."""
+    lowest = splat(_MINUS_INF)
+    top = lowest
+    for j in range(0, size, LANES):
+        top = at_least(first_lanes(load(a, at + j), size - j, lowest), top)
+    return splat(max_lanes(top))
+
+
+@jit
 def softmax(a, at, size):
     """Replace a run of floats by its softmax, ``exp(x - max x) / sum(exp(x - max x))``.
 
     a   [at, at + size), float32; the lanes that round it up to 16 become 0 (NaN if the rest is)
     """
-    lowest = splat(_MINUS_INF)
-    top = lowest
-    for j in range(0, size, LANES):
-        top = at_least(first_lanes(load(a, at + j), size - j, lowest), top)
-    top = splat(max_lanes(top))
+    top = _largest(a, at, size)
     total = splat(_ZERO)
     for j in range(0, size, LANES):
         e = first_lanes(exp(load(a, at + j) - top), size - j, splat(_ZERO))
@@ -381,11 +387,7 @@ def softmax(a, at, size):
 @jit
 def log_softmax(a, at, size):
     """Replace a run of floats by ``x - max x - log(sum(exp(x - max x)))``, as `softmax` does."""
-    lowest = splat(_MINUS_INF)
-    top = lowest
-    for j in range(0, size, LANES):
-        top = at_least(first_lanes(load(a, at + j), size - j, lowest), top)
-    top = splat(max_lanes(top))
+    top = _largest(a, at, size)
     total = splat(_ZERO)
     for j in range(0, size, LANES):
         x = load(a, at + j) - top
