@@ -7,7 +7,14 @@ from bench.cases import Floats
 from numlstm.kernels.network import DONE, argument
 from numlstm.kernels.plan import MAX_STEPS
 from numlstm.model import Model
-from numlstm.program import Layout, aligned
+from numlstm.program import Layout, Program, aligned
+
+
+def program_of(model: Model) -> Program:
+    """Return the operations of a model that is one program: a causal network."""
+    if model._program is None:
+        raise ValueError("the network is not causal: it is several programs")
+    return model._program
 
 
 class CompiledRun:
@@ -16,12 +23,12 @@ class CompiledRun:
     Parameters
     ----------
     layout : Layout
-        ``model._program.step`` takes the steps one by one, every weight read for each;
-        ``model._program.block`` takes them in blocks of rows.
+        ``program_of(model).step`` takes the steps one by one, every weight read for each;
+        ``program_of(model).block`` takes them in blocks of rows.
     """
 
     def __init__(self, model: Model, layout: Layout) -> None:
-        program = model._program
+        program = program_of(model)
         self._run = model._run
         self._initial_state = program.initial_state
         plan = layout.plan.copy()

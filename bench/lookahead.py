@@ -37,7 +37,7 @@ def lookahead(
 ) -> None:
     """Measure streams of bidirectional networks against how many steps they look ahead."""
     core = last_core() if core is None else core
-    if hasattr(os, "sched_setaffinity"):
+    if core is not None:
         os.sched_setaffinity(0, {core})
     results: Results = {"benchmark": "lookahead", **machine.describe(), "settings": {"core": core}}
     results["cost"] = {str(size): _cost(size) for size in _SIZES}

@@ -12,7 +12,7 @@ from numba import njit
 
 from bench.bandwidth import READS
 from bench.cases import Floats
-from bench.compiled_run import CompiledRun
+from bench.compiled_run import CompiledRun, program_of
 from bench.random_model import random_model
 from numlstm import (
     GRU,
@@ -25,10 +25,10 @@ from numlstm import (
     Pooling,
     Softmax,
 )
-from numlstm.build import aligned
 from numlstm.kernels.activations import exp, relu, sigmoid, softmax, tanh
 from numlstm.kernels.simd import LANES, load, pointer, store
 from numlstm.kernels.tiles import linear_rows, pack, panel_widths
+from numlstm.program import aligned
 from numlstm.spec import Layer
 
 Measure = Callable[..., None]
@@ -170,8 +170,8 @@ def test_feed_forward(measure: Measure, layer: str, size: int, layout: str) -> N
 
 def _measure_layer(measure: Measure, layer: Layer, layout: str, xs: Floats) -> None:
     model = random_model(layer)
-    run = CompiledRun(model, getattr(model._program, layout))
+    run = CompiledRun(model, getattr(program_of(model), layout))
     ys = aligned(_NUM_STEPS * model.output_size)
     read_each_step = layout == "step" and not isinstance(layer, Embedding)
-    num_bytes = model._program.params.nbytes if read_each_step else 0
+    num_bytes = program_of(model).params.nbytes if read_each_step else 0
     measure(run, xs, ys, count=_NUM_STEPS, num_bytes=num_bytes)

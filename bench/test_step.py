@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.cases import SIZES, Floats
+from bench.compiled_run import program_of
 from bench.random_model import random_model
 from numlstm import GRU, LSTM, RNN, Embedding, Linear, Model
 from numlstm.spec import Layer
@@ -34,7 +35,7 @@ def _inputs(*shape: int) -> Floats:
 def test_step(measure: Measure, num_layers: int, cell: str, size: int) -> None:
     model = _model(cell, size, num_layers)
     out = np.empty(size, np.float32)
-    measure(model.stream().step, _inputs(size), out, num_bytes=model._program.params.nbytes)
+    measure(model.stream().step, _inputs(size), out, num_bytes=program_of(model).params.nbytes)
 
 
 @pytest.mark.benchmark(group="step, a new array each")

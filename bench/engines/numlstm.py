@@ -11,7 +11,7 @@ import numlstm
 from bench import bandwidth
 from bench.cases import Case, Floats
 from bench.clock import Call
-from bench.compiled_run import CompiledRun
+from bench.compiled_run import CompiledRun, program_of
 from bench.engines import Engine
 from numlstm.kernels.network import SIGNATURE
 from numlstm.model import Model
@@ -56,7 +56,7 @@ class NumLSTM(Engine):
         return self.out.copy()
 
     def facts(self) -> dict[str, int]:
-        return {"weight_bytes": self.model._program.params.nbytes}
+        return {"weight_bytes": program_of(self.model).params.nbytes}
 
     def calls(self, xs: Floats) -> dict[str, Call]:
         """Return `step`, and beside it what shows where its time goes.
@@ -70,8 +70,8 @@ class NumLSTM(Engine):
         entry      a call of one that does nothing either, made as numlstm calls its kernels
         steps      `step` timed as these two are, without reading the clock in between
         """
-        params = self.model._program.params
-        one_row = CompiledRun(self.model, self.model._program.step)
+        params = program_of(self.model).params
+        one_row = CompiledRun(self.model, program_of(self.model).step)
         ys = np.empty((len(xs), self.model.output_size), np.float32)
         calls = {
             "step": Call(self.stream.step, self.x, self.out),
