@@ -13,9 +13,7 @@ import numpy as np
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
-from numlstm.kernels.activations import FUNCTIONS
 from numlstm.kernels.simd import LANES
-from numlstm.kernels.tiles import pack, panel_widths
 from numlstm.program import MEMORY, Builder, Floats, Place, Program, pad_rows, padded
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
@@ -87,15 +85,6 @@ def _add_layers(
 # Recurrent layers ---------------------------------------------------------------------------------
 
 
-def _interleave(weight: Floats, num_gates: int) -> Floats:
-    """Return (G * H, ...) with the gates of 16 units together: [unit block][gate][16]."""
-    hidden_size = len(weight) // num_gates
-    rest = weight.shape[1:]
-    gates = _planar(weight, num_gates).reshape(num_gates, padded(hidden_size), *rest)
-    blocks = gates.reshape(num_gates, -1, LANES, *rest).swapaxes(0, 1)
-    return blocks.reshape(-1, *rest)
-
-
 def _planar(weight: Floats, num_gates: int) -> Floats:
     """Return (G * H, ...) with the rows of each gate padded to a multiple of 16."""
     hidden_size = len(weight) // num_gates
@@ -125,53 +114,18 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
     return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
 
 
-def _is_fused(layer: Recurrent) -> bool:
-    """Whether the layer is one of torch.nn, for which there is one fused operation."""
-    plain = {"direction", "merge", "shared", "outputs", "initial_state", "name", "inputs"}
-    plain |= {"forget_bias", "nonlinearity", "input_size", "hidden_size", "bias"}
-    return all(name in plain for name in layer.options())
+# What a layer of torch.nn can have; its cell is one operation. Any other option makes another cell.
+_PLAIN = {
+    "input_size", "hidden_size", "bias", "forget_bias", "initial_state", "dtype",
+    "direction", "merge", "shared", "outputs", "name", "inputs",
+}  # fmt: skip
 
 
-def _add_recurrent(builder: Builder, layer: Recurrent, own: Own, x: Place) -> Place:
-    """Add the input half, a LINEAR to the pre-activations, and the recurrent half."""
-    if not _is_fused(layer):
-        match layer:
-            case spec.LSTM():
-                return _add_lstm_with_options(builder, layer, own, x)
-            case spec.GRU():
-                return _add_gru_with_options(builder, layer, own, x)
-            case _:
-                return _add_rnn_with_options(builder, layer, own, x)
-    gates, hidden_size = layer.num_gates, layer.hidden_size
-    bias_ih, bias_hh = _biases(layer, own)
-    at: dict[str, Any] = {}
-    if isinstance(layer, spec.GRU):
-        # n keeps its two biases apart: the reset gate multiplies one of them.
-        inner = 2 * hidden_size
-        bias_ih[:inner] += bias_hh[:inner]
-        at["B_AT"] = builder.param(pad_rows(bias_hh[inner:]))
-    else:
-        bias_ih += bias_hh
-    a = builder.linear(x, _interleave(own["weight_ih"], gates), _interleave(bias_ih, gates))
-    recurrent = _interleave(own["weight_hh"], gates)
-    num_vectors = len(recurrent) // LANES
-    if isinstance(layer, spec.RNN):
-        kind, widths = columns.RNN, panel_widths(num_vectors)
-        name, parameters = spec.parse_function(layer.nonlinearity)
-        at["FUNCTION"] = FUNCTIONS[name]
-        at["ALPHA_AT"] = builder.parameters(*parameters, 0.0, 0.0)
-    else:
-        kind = columns.GRU if isinstance(layer, spec.GRU) else columns.LSTM
-        widths = [gates] * (num_vectors // gates)
-    at["W_AT"] = builder.param(pack(recurrent, widths))
-    at["H_AT"] = _keep_h(builder, layer, own).at
-    if isinstance(layer, spec.LSTM):
-        at["C_AT"] = _keep_c(builder, layer, own).at
-    y = builder.buffer(hidden_size)
-    return builder.operation(kind, a, y, X_SIZE=hidden_size, Y_SIZE=padded(hidden_size), **at)
+def _is_plain(layer: Recurrent) -> bool:
+    return layer.options().keys() <= _PLAIN
 
 
-def _add_rnn_with_options(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
+def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
     bias_ih, bias_hh = _biases(layer, own)
     a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh))
     h = _keep_h(builder, layer, own)
@@ -184,7 +138,7 @@ def _add_rnn_with_options(builder: Builder, layer: spec.RNN, own: Own, x: Place)
     return y
 
 
-def _add_gru_with_options(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
+def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
     """Add a GRU of any activations, the reset gate before or after the product."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
     bias_ih, bias_hh = _biases(layer, own)
@@ -193,17 +147,20 @@ def _add_gru_with_options(builder: Builder, layer: spec.GRU, own: Own, x: Place)
     w_hh = _planar(own["weight_hh"], 3)
     w_rz, w_n = w_hh[: 2 * stride], w_hh[2 * stride :]
     a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3))
-    a_n = a.part(2 * stride, size)
+    a_rz, a_n = a.part(0, 2 * stride), a.part(2 * stride, size)
     h = _keep_h(builder, layer, own)
     y = builder.buffer(size)
     with builder.rows():
-        rz = builder.linear_add(h, w_rz, a.part(0, 2 * stride))
+        rz = builder.linear_add(h, w_rz, a_rz, a_rz)
+        if layer.reset_after:
+            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]))
+        if _is_plain(layer):
+            return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
         builder.clip(rz, layer.clip)
         builder.activation(rz, layer.recurrent_activation, rz)
         r, z = rz.part(0, size), rz.part(stride, size)
         if layer.reset_after:
-            from_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]))
-            n = builder.add(a_n, builder.multiply(r, from_h.part(0, size)))
+            n = builder.add(a_n, builder.multiply(r, n_h.part(0, size)))
         else:
             n = builder.linear_add(builder.multiply(r, h), w_n, a_n).part(0, size)
         builder.clip(n, layer.clip)
@@ -214,7 +171,7 @@ def _add_gru_with_options(builder: Builder, layer: spec.GRU, own: Own, x: Place)
     return y
 
 
-def _add_lstm_with_options(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
+def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
     """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
     bias_ih, bias_hh = _biases(layer, own)
@@ -223,7 +180,10 @@ def _add_lstm_with_options(builder: Builder, layer: spec.LSTM, own: Own, x: Plac
     c = _keep_c(builder, layer, own)
     y = builder.buffer(layer.h_size)
     with builder.rows():
-        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a)
+        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a)
+        if _is_plain(layer):
+            at = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
+            return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
         i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
 
         def activate_gate(gate: Place, name: str) -> None:
@@ -368,9 +328,9 @@ def _add_slice(builder: Builder, layer: spec.Slice, own: Own, x: Place) -> Place
 
 _ADD: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Masking: _pass_on,
-    spec.RNN: _add_recurrent,
-    spec.GRU: _add_recurrent,
-    spec.LSTM: _add_recurrent,
+    spec.RNN: _add_rnn,
+    spec.GRU: _add_gru,
+    spec.LSTM: _add_lstm,
     spec.Linear: _add_linear,
     spec.Conv1d: _add_conv1d,
     spec.LayerNorm: _add_layer_norm,

@@ -1,21 +1,19 @@
 """The operations of a plan. Each reads its row `op`, its `params`, and rows of the work buffers.
 
-A row is one time step; an operation takes rows `first` to `stop` of a block. A recurrent layer of
-PyTorch is two operations: a LINEAR that turns the rows of `x` into pre-activations, and the one
-here that walks them in order, adding ``w_hh @ h`` and applying the cell. Any other cell is a ROWS
-of elementwise operations (`elementwise.py`), taken row by row.
+A row is one time step; an operation takes rows `first` to `stop` of a block. A recurrent layer is a
+LINEAR that turns the rows of `x` into pre-activations, and a ROWS of operations, taken row by row:
+LINEAR_ADD, which adds ``w_hh @ h``, and the cell. The cells of PyTorch are here, any other is made
+of elementwise operations (`elementwise.py`).
 """
 
 import numpy as np
 
-from numlstm.kernels.activations import activate
 from numlstm.kernels.cells import gru_cell, lstm_cell
 from numlstm.kernels.elementwise import copy
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
     C_AT,
-    FUNCTION,
     H_AT,
     KIND,
     LINEAR_ADD,
@@ -40,7 +38,7 @@ from numlstm.kernels.simd import (
     store,
     sum_lanes,
 )
-from numlstm.kernels.tiles import dot, linear_rows
+from numlstm.kernels.tiles import linear_rows
 
 _F = np.float32
 _ZERO = _F(0.0)
@@ -140,87 +138,46 @@ def linear(op, params, state, first, stop):
 
 
 @jit
-def rnn(op, params, state, first, stop):
-    """h' <- f(a + w_hh @ h), f any of `activations.FUNCTIONS`.
+def gru_cells(op, state, first, stop):
+    """One `gru_cell` per 16 units and row.
 
-    xs   pre-activations a = w_ih @ x + b_ih + b_hh, (H,) per row
-    ys   h' of each step, (H,) per row
-    torch.nn.RNN; Elman 1990.
+    xs   pre-activations r, z, n_x, (H,) each, one behind the other
+    zs   n_h, (H,)
+    ys   h', (H,); also kept at H_AT
     """
-    alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
-    h_at = op[H_AT]
+    size = op[Y_SIZE]
     for row in range(first, stop):
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        linear_rows(
-            params, op[W_AT], op[X_SIZE], op[Y_SIZE],
-            state, op[X_AT] + row * op[X_STRIDE], 0,
-            state, h_at, 0,
-            state, y_at, 0, 1,
-        )  # fmt: skip
-        activate(op[FUNCTION], alpha, beta, state, y_at, op[Y_SIZE])
-        h_at = y_at
-    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
-
-
-@jit
-def gru(op, params, state, first, stop):
-    """One `gru_cell` per 16 units and step.
-
-    xs       pre-activations r, z, n_x of 16 units after another, (3 * H,) per row
-    params   w_hh in panels of r, z, n_h; b_hn (H,) at B_AT
-    ys       h' of each step, (H,) per row
-    """
-    k_size = op[X_SIZE]
-    h_at = op[H_AT]
-    for row in range(first, stop):
-        a = op[X_AT] + row * op[X_STRIDE]
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        w_at = op[W_AT]
-        for unit in range(0, op[Y_SIZE], LANES):
-            n_h = load(params, op[B_AT] + unit)
-            tile = ((load(state, a), load(state, a + LANES), n_h),)
-            tile = dot(tile, params, w_at, 3 * LANES, state, h_at, 0, k_size)
-            r, z, n_h = tile[0]
-            n_x = load(state, a + 2 * LANES)
-            store(state, y_at + unit, gru_cell(r, z, n_x, n_h, load(state, h_at + unit)))
-            w_at += 3 * LANES * k_size
-            a += 3 * LANES
-        h_at = y_at
-    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
-
-
-@jit
-def lstm(op, params, state, first, stop):
-    """One `lstm_cell` per 16 units and step.
-
-    xs       pre-activations i, f, g, o of 16 units after another, (4 * H,) per row
-    params   w_hh in panels of i, f, g, o
-    ys       h' of each step, (H,) per row
-    """
-    k_size = op[X_SIZE]
-    h_at = op[H_AT]
-    for row in range(first, stop):
-        a = op[X_AT] + row * op[X_STRIDE]
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        w_at = op[W_AT]
-        for unit in range(0, op[Y_SIZE], LANES):
-            tile = (
-                (
-                    load(state, a),
-                    load(state, a + LANES),
-                    load(state, a + 2 * LANES),
-                    load(state, a + 3 * LANES),
-                ),
+        a, b = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
+        y_at, h_at = op[Y_AT] + row * op[Y_STRIDE], op[H_AT]
+        for j in range(0, size, LANES):
+            r, z, n_x = (
+                load(state, a + j),
+                load(state, a + size + j),
+                load(state, a + 2 * size + j),
             )
-            tile = dot(tile, params, w_at, 4 * LANES, state, h_at, 0, k_size)
-            i, f, g, o = tile[0]
-            c, h = lstm_cell(i, f, g, o, load(state, op[C_AT] + unit))
-            store(state, op[C_AT] + unit, c)
-            store(state, y_at + unit, h)
-            w_at += 4 * LANES * k_size
-            a += 4 * LANES
-        h_at = y_at
-    copy(state, h_at, state, op[H_AT], op[Y_SIZE])
+            h = gru_cell(r, z, n_x, load(state, b + j), load(state, h_at + j))
+            store(state, y_at + j, h)
+            store(state, h_at + j, h)
+
+
+@jit
+def lstm_cells(op, state, first, stop):
+    """One `lstm_cell` per 16 units and row.
+
+    xs   pre-activations i, f, g, o, (H,) each, one behind the other
+    ys   h', (H,); also kept at H_AT, as c' is at C_AT
+    """
+    size = op[Y_SIZE]
+    for row in range(first, stop):
+        a, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        h_at, c_at = op[H_AT], op[C_AT]
+        for j in range(0, size, LANES):
+            i, f = load(state, a + j), load(state, a + size + j)
+            g, o = load(state, a + 2 * size + j), load(state, a + 3 * size + j)
+            c, h = lstm_cell(i, f, g, o, load(state, c_at + j))
+            store(state, c_at + j, c)
+            store(state, y_at + j, h)
+            store(state, h_at + j, h)
 
 
 @jit

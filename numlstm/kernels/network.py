@@ -34,14 +34,13 @@ from numlstm.kernels.elementwise import (
     window,
 )
 from numlstm.kernels.layers import (
-    gru,
+    gru_cells,
     layer_norm,
     linear,
-    lstm,
+    lstm_cells,
     read_embedding,
     read_input,
     read_one_hot,
-    rnn,
     write_output,
 )
 from numlstm.kernels.plan import (
@@ -81,12 +80,10 @@ def _run_operation(op, params, state, first, stop):
     kind = op[KIND]
     if kind == columns.LINEAR or kind == columns.LINEAR_ADD:
         linear(op, params, state, first, stop)
-    elif kind == columns.LSTM:
-        lstm(op, params, state, first, stop)
-    elif kind == columns.GRU:
-        gru(op, params, state, first, stop)
-    elif kind == columns.RNN:
-        rnn(op, params, state, first, stop)
+    elif kind == columns.LSTM_CELL:
+        lstm_cells(op, state, first, stop)
+    elif kind == columns.GRU_CELL:
+        gru_cells(op, state, first, stop)
     elif kind == columns.ACTIVATION:
         activate_rows(op, params, state, first, stop)
     elif kind == columns.MULTIPLY:

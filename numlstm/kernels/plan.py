@@ -7,12 +7,12 @@ A column holds a kind, a size, or an offset into `params` or `state`. `program.p
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
 (
     INPUT, EMBEDDING, ONE_HOT,
-    LINEAR, LINEAR_ADD, RNN, GRU, LSTM, ROWS,
+    LINEAR, LINEAR_ADD, GRU_CELL, LSTM_CELL, ROWS,
     COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
     OUTPUT,
-) = range(25)  # fmt: skip
+) = range(24)  # fmt: skip
 
 # Columns.
 KIND = 0
