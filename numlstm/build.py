@@ -116,7 +116,7 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
 
 # What a layer of torch.nn can have; its cell is one operation. Any other option makes another cell.
 _PLAIN = {
-    "input_size", "hidden_size", "bias", "forget_bias", "initial_state", "dtype",
+    "input_size", "hidden_size", "bias", "nonlinearity", "forget_bias", "initial_state", "dtype",
     "direction", "merge", "shared", "outputs", "name", "inputs",
 }  # fmt: skip
 
@@ -125,13 +125,21 @@ def _is_plain(layer: Recurrent) -> bool:
     return layer.options().keys() <= _PLAIN
 
 
+def _is_unit(layer: Recurrent, own: Own) -> bool:
+    """Whether h stays in [-1, 1]: it is a tanh, gated, and begins there."""
+    tanh = not isinstance(layer, spec.RNN) or layer.nonlinearity == "tanh"
+    begins = not layer.initial_state or bool((np.abs(own["initial_h"]) <= 1).all())
+    return _is_plain(layer) and tanh and begins
+
+
 def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
     bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh))
+    a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh), layer.dtype)
     h = _keep_h(builder, layer, own)
     y = builder.buffer(layer.hidden_size)
     with builder.rows():
-        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y)
+        unit = _is_unit(layer, own)
+        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.dtype, unit)
         builder.clip(y, layer.clip)
         builder.activation(y, layer.nonlinearity, y)
         builder.copy(y, h)
@@ -146,14 +154,14 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
     bias_ih[:inner] += bias_hh[:inner]
     w_hh = _planar(own["weight_hh"], 3)
     w_rz, w_n = w_hh[: 2 * stride], w_hh[2 * stride :]
-    a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3))
+    a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3), layer.dtype)
     a_rz, a_n = a.part(0, 2 * stride), a.part(2 * stride, size)
-    h = _keep_h(builder, layer, own)
+    h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     y = builder.buffer(size)
     with builder.rows():
-        rz = builder.linear_add(h, w_rz, a_rz, a_rz)
+        rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.dtype, unit)
         if layer.reset_after:
-            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]))
+            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.dtype, unit)
         if _is_plain(layer):
             return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
         builder.clip(rz, layer.clip)
@@ -162,7 +170,8 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
         if layer.reset_after:
             n = builder.add(a_n, builder.multiply(r, n_h.part(0, size)))
         else:
-            n = builder.linear_add(builder.multiply(r, h), w_n, a_n).part(0, size)
+            rh = builder.multiply(r, h)
+            n = builder.linear_add(rh, w_n, a_n, None, layer.dtype).part(0, size)
         builder.clip(n, layer.clip)
         builder.activation(n, layer.activation, n)
         new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
@@ -175,12 +184,12 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
     """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
     bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, _planar(own["weight_ih"], 4), _planar(bias_ih + bias_hh, 4))
-    h = _keep_h(builder, layer, own)
+    a = builder.linear(x, _planar(own["weight_ih"], 4), _planar(bias_ih + bias_hh, 4), layer.dtype)
+    h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     c = _keep_c(builder, layer, own)
     y = builder.buffer(layer.h_size)
     with builder.rows():
-        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a)
+        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.dtype, unit)
         if _is_plain(layer):
             at = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
             return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
@@ -206,7 +215,8 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
         product = builder.multiply(o, builder.activation(c, layer.output_activation))
         if layer.proj_size:
             weight = pad_rows(own["weight_hr"])
-            product = builder.linear(product, weight, np.zeros(len(weight), np.float32))
+            no_bias = np.zeros(len(weight), np.float32)
+            product = builder.linear(product, weight, no_bias, layer.dtype)
             product = product.part(0, layer.proj_size)
             builder.clip(product, layer.proj_clip)
         builder.copy(product, y)
@@ -225,7 +235,8 @@ def _add_matrix(
     builder: Builder, layer: spec.Linear | spec.Conv1d, weight: Floats, own: Own, x: Place
 ) -> Place:
     bias = own["bias"] if layer.bias else np.zeros(layer.output_size, np.float32)
-    y = builder.linear(x, pad_rows(weight), pad_rows(bias)).part(0, layer.output_size)
+    y = builder.linear(x, pad_rows(weight), pad_rows(bias), layer.dtype)
+    y = y.part(0, layer.output_size)
     return y if layer.activation is None else builder.activation(y, layer.activation, y)
 
 

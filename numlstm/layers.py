@@ -25,6 +25,7 @@ DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
 OUTPUTS = ("sequence", "last")
 ATTENTIONS = ("dot", "general", "additive")
+DTYPES = ("float32", "bfloat16", "int8")
 
 
 def _check(value: Any, option: Any) -> str | None:
@@ -76,11 +77,10 @@ class Layer:
 
     def options(self) -> dict[str, Any]:
         """Return the sizes and options, of the keywords only those that are not the defaults."""
-        names = [option for option in fields(self) if option.name not in ("name", "inputs")]
-        names += [option for option in fields(self) if option.name in ("name", "inputs")]
+        last = {"dtype": 1, "name": 2, "inputs": 3}
         return {
             option.name: getattr(self, option.name)
-            for option in names
+            for option in sorted(fields(self), key=lambda option: last.get(option.name, 0))
             if not option.kw_only or getattr(self, option.name) != option.default
         }
 
@@ -131,7 +131,24 @@ def _tuple(value: Any) -> Any:
 
 
 @dataclass(frozen=True, repr=False)
-class Embedding(Layer):
+class MatrixLayer(Layer):
+    """A layer with matrices: its tensors of two or more axes.
+
+    dtype   of the matrices, "float32", "bfloat16" or "int8"; all else is float32
+    """
+
+    _: KW_ONLY
+    dtype: str = "float32"
+
+    choices: ClassVar = {"dtype": DTYPES}
+
+    def matrices(self) -> list[str]:
+        """Return the names of the tensors that `dtype` is of."""
+        return [name for name, shape in self.tensors().items() if len(shape) > 1]
+
+
+@dataclass(frozen=True, repr=False)
+class Embedding(MatrixLayer):
     """A table of one vector per token id. Only the first layer of a network.
 
     mask_zero   steps of token 0 are skipped, as in Keras: they change no state
@@ -186,7 +203,7 @@ class Masking(_SameSize):
 
 
 @dataclass(frozen=True, repr=False)
-class _Recurrent(Layer):
+class _Recurrent(MatrixLayer):
     """One recurrent layer.
 
     direction       "reverse" reads from the last step to the first; its answers are in the order
@@ -210,7 +227,12 @@ class _Recurrent(Layer):
     clip: float | None = None
 
     num_gates: ClassVar[int] = 1
-    choices: ClassVar = {"direction": DIRECTIONS, "merge": MERGES, "outputs": OUTPUTS}
+    choices: ClassVar = {
+        "direction": DIRECTIONS,
+        "merge": MERGES,
+        "outputs": OUTPUTS,
+        "dtype": DTYPES,
+    }
 
     @property
     def is_causal(self) -> bool:
@@ -341,7 +363,7 @@ class LSTM(_Recurrent):
 
 
 @dataclass(frozen=True, repr=False)
-class Linear(Layer):
+class Linear(MatrixLayer):
     """``activation(W x + b)``, as torch.nn.Linear."""
 
     input_size: int
@@ -359,7 +381,7 @@ class Linear(Layer):
 
 
 @dataclass(frozen=True, repr=False)
-class Conv1d(Layer):
+class Conv1d(MatrixLayer):
     """torch.nn.Conv1d over time; weight (output_size, input_size / groups, kernel_size).
 
     padding   steps of zeros (before the first, after the last); None is causal: all before

@@ -6,16 +6,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.errors import WeightsError
 from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
 from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
+from numlstm.kernels.integers import MAX_INPUTS
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
+from numlstm.layers import DTYPES
+from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
 
@@ -98,6 +103,14 @@ class Place:
         return Place(self.buffer, self.at + at, size)
 
 
+def as_words(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers (N, K) of 8 or 16 bits as words of 32 (N, number of words)."""
+    per_word = 4 // values.itemsize
+    whole = np.zeros((len(values), -(-values.shape[1] // per_word) * per_word), values.dtype)
+    whole[:, : values.shape[1]] = values
+    return whole.view(np.float32)
+
+
 class Builder:
     """Collects params, the state's initial values, and operations with their buffers."""
 
@@ -155,7 +168,7 @@ class Builder:
         x: Place | None,
         y: Place,
         z: Place | None = None,
-        **columns_by_name: int,
+        **columns_by_name: int | Place,
     ) -> Place:
         """Append an operation that reads x (and z) and writes y; return y."""
         operation: dict[int, int | Place] = {
@@ -187,20 +200,59 @@ class Builder:
         self._in_rows = False
         loop[columns.COUNT] = len(self.operations) - first
 
-    def linear(self, x: Place, weight: Floats, bias: Floats, y: Place | None = None) -> Place:
-        """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16."""
-        y = self.buffer(len(weight)) if y is None else y
-        w_at, b_at = self._packed(weight), self.param(bias)
-        return self.operation(columns.LINEAR, x, y, W_AT=w_at, B_AT=b_at, Y_SIZE=len(weight))
+    def linear(
+        self, x: Place, weight: Floats, bias: Floats, dtype: str = "float32", unit: bool = False
+    ) -> Place:
+        """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-    def linear_add(self, x: Place, weight: Floats, z: Place, y: Place | None = None) -> Place:
-        """Add ``z + weight @ x``; weight (N, K) with N a multiple of 16."""
-        y = self.buffer(len(weight)) if y is None else y
-        w_at = self._packed(weight)
-        return self.operation(columns.LINEAR_ADD, x, y, z, W_AT=w_at, Y_SIZE=len(weight))
+        dtype   of the weights
+        unit    whether every x is in [-1, 1], as the h of an LSTM is
+        """
+        at = {"B_AT": self.param(bias)}
+        return self._product(columns.LINEAR, x, weight, None, None, dtype, unit, at)
 
-    def _packed(self, weight: Floats) -> int:
-        return self.param(pack(weight, panel_widths(len(weight) // LANES)))
+    def linear_add(
+        self,
+        x: Place,
+        weight: Floats,
+        z: Place,
+        y: Place | None = None,
+        dtype: str = "float32",
+        unit: bool = False,
+    ) -> Place:
+        """Add ``z + weight @ x``, as `linear` does."""
+        return self._product(columns.LINEAR_ADD, x, weight, z, y, dtype, unit, {})
+
+    def _product(
+        self,
+        kind: int,
+        x: Place,
+        weight: Floats,
+        z: Place | None,
+        y: Place | None,
+        dtype: str,
+        unit: bool,
+        at: dict[str, Any],
+    ) -> Place:
+        y = self.buffer(len(weight)) if y is None else y
+        if dtype == "int8":
+            if x.size > MAX_INPUTS:
+                raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
+            q, scale = quantize_rows(weight)
+            sums = -128 * q.sum(axis=1, dtype=np.int32)
+            at["S_AT"] = self.param(np.concatenate([scale, sums.view(np.float32)]))
+            words = as_words(q)
+            plane = padded(words.shape[1])
+            at["X_SIZE"], quantized, at["SX_AT"] = x.size, self.buffer(2 * plane), self.buffer(1)
+            named = {"Y_SIZE": plane, "FUNCTION": int(unit)}
+            x = self.operation(columns.QUANTIZE, x, quantized, at["SX_AT"], **named)
+        elif dtype == "bfloat16":
+            words = as_words(bfloat16_bits(weight))
+        else:
+            words = weight
+        at["W_AT"] = self.param(pack(words, panel_widths(len(words) // LANES)))
+        at["DTYPE"] = DTYPES.index(dtype)
+        return self.operation(kind, x, y, z, Y_SIZE=len(weight), **at)
 
     def activation(self, x: Place, function: str, y: Place | None = None) -> Place:
         """Add ``f(x)``; in place if y is x."""
@@ -263,6 +315,7 @@ class Builder:
             columns.X_AT: columns.X_STRIDE,
             columns.Y_AT: columns.Y_STRIDE,
             columns.Z_AT: columns.Z_STRIDE,
+            columns.SX_AT: columns.S_STRIDE,
         }
         for row, operation in zip(plan, self.operations, strict=True):
             for column, value in operation.items():

@@ -10,13 +10,20 @@ import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
 from numlstm.kernels.elementwise import copy
+from numlstm.kernels.integers import integer_rows
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
+    BFLOAT16,
     C_AT,
+    DTYPE,
+    FLOAT32,
     H_AT,
     KIND,
     LINEAR_ADD,
+    S_AT,
+    S_STRIDE,
+    SX_AT,
     W_AT,
     X_AT,
     X_SIZE,
@@ -125,16 +132,32 @@ def write_output(op, state, ys, t, num_rows):
 
 @jit
 def linear(op, params, state, first, stop):
-    """ys[row] <- bias + W @ xs[row]; of LINEAR_ADD zs[row] in place of the bias."""
+    """ys[row] <- bias + W @ xs[row]; of LINEAR_ADD zs[row] in place of the bias.
+
+    Of INT8 weights the rows of xs are quantised, their scales at SX_AT.
+    """
     init, init_at = params, op[B_AT]
     if op[KIND] == LINEAR_ADD:
         init, init_at = state, op[Z_AT] + first * op[Z_STRIDE]
-    linear_rows(
-        params, op[W_AT], op[X_SIZE], op[Y_SIZE],
-        init, init_at, op[Z_STRIDE],
-        state, op[X_AT] + first * op[X_STRIDE], op[X_STRIDE],
-        state, op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE], stop - first,
-    )  # fmt: skip
+    x_at, x_stride = op[X_AT] + first * op[X_STRIDE], op[X_STRIDE]
+    y_at, y_stride = op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE]
+    if op[DTYPE] == FLOAT32:
+        linear_rows(
+            params, op[W_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
+            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+        )  # fmt: skip
+    elif op[DTYPE] == BFLOAT16:
+        linear_rows(
+            reinterpret(params, np.uint32), op[W_AT], op[X_SIZE], op[Y_SIZE],
+            init, init_at, op[Z_STRIDE],
+            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+        )  # fmt: skip
+    else:
+        integer_rows(
+            params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
+            state, x_at, x_stride // 2, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
+            y_at, y_stride, stop - first,
+        )  # fmt: skip
 
 
 @jit

@@ -33,6 +33,7 @@ from numlstm.kernels.elementwise import (
     softmax_rows,
     window,
 )
+from numlstm.kernels.integers import quantize
 from numlstm.kernels.layers import (
     gru_cells,
     layer_norm,
@@ -80,6 +81,8 @@ def _run_operation(op, params, state, first, stop):
     kind = op[KIND]
     if kind == columns.LINEAR or kind == columns.LINEAR_ADD:
         linear(op, params, state, first, stop)
+    elif kind == columns.QUANTIZE:
+        quantize(op, state, first, stop)
     elif kind == columns.LSTM_CELL:
         lstm_cells(op, state, first, stop)
     elif kind == columns.GRU_CELL:

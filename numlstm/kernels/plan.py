@@ -7,12 +7,15 @@ A column holds a kind, a size, or an offset into `params` or `state`. `program.p
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
 (
     INPUT, EMBEDDING, ONE_HOT,
-    LINEAR, LINEAR_ADD, GRU_CELL, LSTM_CELL, ROWS,
+    LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
     COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
     OUTPUT,
-) = range(24)  # fmt: skip
+) = range(25)  # fmt: skip
+
+# Types of weights.
+FLOAT32, BFLOAT16, INT8 = range(3)
 
 # Columns.
 KIND = 0
@@ -35,11 +38,15 @@ COUNT = 16  # operations that ROWS repeats; taps of a WINDOW
 SPREAD = 17  # rows from one tap of a WINDOW to the next
 MEMORY_STRIDE = 18  # floats of a row of the memory
 KEY_AT = 19  # where in such a row an attention's keys are, behind them a place for its score
+DTYPE = 20  # of the weights
+S_AT = 21  # params: the scales of int8 weights
+S_STRIDE = 22  # from the scale of a row of quantised inputs to the next
+SX_AT = 23  # state: the scale of the first such row
 # Only in the first row:
-BLOCK_ROWS = 20  # steps that fit in the buffers
-STATE_SIZE = 21  # what is kept from step to step is state[:STATE_SIZE]
-NUM_ROWS = 22  # rows of the plan
-ARRAY_TYPE_AT = 23  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 24
-MAX_STEPS = 25  # of one call
-NUM_COLUMNS = 26
+BLOCK_ROWS = 24  # steps that fit in the buffers
+STATE_SIZE = 25  # what is kept from step to step is state[:STATE_SIZE]
+NUM_ROWS = 26  # rows of the plan
+ARRAY_TYPE_AT = 27  # addresses by which `arrays.py` knows an array
+FLOAT32_AT = 28
+MAX_STEPS = 29  # of one call
+NUM_COLUMNS = 30

@@ -41,17 +41,18 @@ _INT_VECTOR = ir.VectorType(_INT, LANES)
 
 
 class _VectorType(types.Type):
-    def __init__(self):
-        super().__init__(name="f32x16")
+    def __init__(self, name, value):
+        super().__init__(name)
+        self.value = value
 
 
-f32x16 = _VectorType()
+f32x16, i32x16 = _VectorType("f32x16", _VECTOR), _VectorType("i32x16", _INT_VECTOR)
 
 
 @register_model(_VectorType)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _VECTOR)
+        super().__init__(dmm, fe_type, fe_type.value)
 
 
 def lowered(function, typer):
@@ -72,7 +73,8 @@ def lowered(function, typer):
     return decorate
 
 
-def emit_splat(builder, scalar, vector=_VECTOR):
+def emit_splat(builder, scalar):
+    vector = ir.VectorType(scalar.type, LANES)
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_INT, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
@@ -85,12 +87,13 @@ def emit_fma(builder, a, b, c):
 
 
 def emit_load(builder, pointer, at):
-    address = builder.bitcast(builder.gep(pointer, [at]), _VECTOR.as_pointer())
+    vector = ir.VectorType(pointer.type.pointee, LANES)
+    address = builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
     return builder.load(address, align=4)
 
 
 def emit_store(builder, pointer, at, value):
-    address = builder.bitcast(builder.gep(pointer, [at]), _VECTOR.as_pointer())
+    address = builder.bitcast(builder.gep(pointer, [at]), value.type.as_pointer())
     builder.store(value, address, align=4)
 
 
@@ -334,9 +337,7 @@ def first_lanes(v, count, fill):
 @lowered(first_lanes, lambda v, count, fill: signature(f32x16, f32x16, types.int32, f32x16))
 def _(context, builder, sig, v, count, fill):
     lane = ir.Constant(_INT_VECTOR, list(range(LANES)))
-    return builder.select(
-        builder.icmp_signed("<", lane, emit_splat(builder, count, _INT_VECTOR)), v, fill
-    )
+    return builder.select(builder.icmp_signed("<", lane, emit_splat(builder, count)), v, fill)
 
 
 def _emit_fold(builder, v, combine):

@@ -1,9 +1,16 @@
-"""Dot products of packed float32 weights with one or more rows of input, held in registers.
+"""Dot products of packed weights with one or more rows of input, held in registers.
 
 A weight matrix (N, K), N a multiple of 16, is cut into panels of 4 vectors (64 outputs; the last
-ones of 2 and 1) and stored as ``[panel][k][vector][16]``: memory is read strictly in sequence and
-no sum crosses lanes. Every output is ``init + w[0] x[0] + w[1] x[1] + ...``, one fused
-multiply-add each, in this order, whatever the panel and the number of rows.
+ones of 2 and 1) and stored as ``[panel][word][vector][16]``: memory is read strictly in sequence
+and no sum crosses lanes. A word of 32 bits holds the weights of an output for
+
+    1 input    float32
+    2 inputs   bfloat16, the earlier one in the low half
+    4 inputs   int8, the earliest one in the low byte: `integers.py`
+
+The type of the pointer to the weights, to float32, uint32 or int32, tells which, and everything
+here is compiled for each. Every output of the first two is ``init + w[0] x[0] + w[1] x[1] + ...``
+in float32, one fused multiply-add each, in this order, whatever the panel and the number of rows.
 
 `bench/test_kernels.py` measures them.
 """
@@ -36,7 +43,7 @@ PANEL = 4  # vectors
 # One row does too little with a weight to hide the way from the L2 cache and beyond: asking for it
 # 1 KB ahead makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5. Narrower panels
 # and several rows gain nothing.
-PREFETCH = 256  # floats
+PREFETCH = 256  # words
 _INDEX = ir.IntType(64)
 
 
@@ -66,8 +73,8 @@ def panel_widths(num_vectors: int) -> list[int]:
     return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
 
 
-def pack(weight: np.ndarray, widths: list[int]) -> np.ndarray:
-    """Return the weights (N, K) in panels of the given widths, flat."""
+def pack(words: np.ndarray, widths: list[int]) -> np.ndarray:
+    """Return words (N, number of words) in panels of the given widths, flat."""
     panels = []
     at = 0
     while widths:
@@ -75,7 +82,7 @@ def pack(weight: np.ndarray, widths: list[int]) -> np.ndarray:
         width = widths[0]
         count = next((n for n, other in enumerate(widths) if other != width), len(widths))
         size = width * LANES
-        rows = weight[at : at + count * size]
+        rows = words[at : at + count * size]
         panels.append(rows.reshape(count, size, -1).transpose(0, 2, 1).ravel())
         at += count * size
         widths = widths[count:]
@@ -85,7 +92,11 @@ def pack(weight: np.ndarray, widths: list[int]) -> np.ndarray:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def _make_load_tile(num_vectors, num_rows):
+def tile_type(vector, num_vectors, num_rows):
+    return types.UniTuple(types.UniTuple(vector, num_vectors), num_rows)
+
+
+def make_load_tile(num_vectors, num_rows):
     """Return a function that starts a tile from memory; the shape must be known when compiled."""
 
     def load_tile(a, at, row_stride):
@@ -95,7 +106,7 @@ def _make_load_tile(num_vectors, num_rows):
             for row in range(num_rows)
         )
 
-    tile = types.UniTuple(types.UniTuple(f32x16, num_vectors), num_rows)
+    tile = tile_type(f32x16, num_vectors, num_rows)
 
     @lowered(load_tile, lambda a, at, row_stride: signature(tile, a, types.intp, types.intp))
     def _(context, builder, sig, a, at, row_stride):
@@ -111,39 +122,80 @@ def _make_load_tile(num_vectors, num_rows):
     return load_tile
 
 
-def accumulate(tile, weights, w_at, xs, x_at, x_stride):
-    """Return ``tile[row][v] + weights[w_at + 16 * v:][:16] * xs[x_at + row * x_stride]``."""
-    return tuple(
-        tuple(
-            fma(load(weights, w_at + LANES * v), splat(xs[x_at + row * x_stride]), acc)
-            for v, acc in enumerate(vectors)
-        )
-        for row, vectors in enumerate(tile)
+def inputs_per_word(weights):
+    """Return how many inputs a word of these weights is for, when they are no integers."""
+    return 2 if weights.dtype == np.uint32 else 1
+
+
+@lowered(inputs_per_word, lambda weights: signature(types.intp, weights))
+def _(context, builder, sig, weights):
+    return _INDEX(2 if sig.args[0].dtype == types.uint32 else 1)
+
+
+def _parts(words):
+    """Return the weights in words: one vector, or two of bfloat16, widened."""
+    if words.dtype == np.float32:
+        return (words,)
+    return (words << 16).view(np.float32), (words & 0xFFFF0000).view(np.float32)
+
+
+def _emit_parts(builder, words, num_parts):
+    if words.type == f32x16.value:
+        return [words]
+    shift, mask = (ir.Constant(words.type, [n] * LANES) for n in (16, 0xFFFF0000))
+    halves = [builder.shl(words, shift), builder.and_(words, mask)]
+    return [builder.bitcast(half, f32x16.value) for half in halves[:num_parts]]
+
+
+def _make_accumulate(num_parts):
+    """Return a function that adds the products with the first parts of a word of weights."""
+
+    def accumulate(tile, weights, w_at, xs, x_at, x_stride):
+        """Return ``tile[row][v] + the word at w_at + 16 * v times xs[x_at + row * x_stride:]``."""
+        result = []
+        for row, vectors in enumerate(tile):
+            sums = list(vectors)
+            for v in range(len(sums)):
+                parts = _parts(load(weights, w_at + LANES * v))
+                for n, part in enumerate(parts[:num_parts]):
+                    sums[v] = fma(part, splat(xs[x_at + row * x_stride + n]), sums[v])
+            result.append(tuple(sums))
+        return tuple(result)
+
+    @lowered(
+        accumulate,
+        lambda tile, weights, w_at, xs, x_at, x_stride: signature(
+            tile, tile, weights, types.intp, xs, types.intp, types.intp
+        ),
     )
+    def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
+        num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
+        if num_rows == 1 and num_vectors == PANEL:
+            emit_prefetches(builder, weights, w_at, num_vectors)
+        vectors = [
+            emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
+            for v in range(num_vectors)
+        ]
+        parts = [_emit_parts(builder, words, num_parts) for words in vectors]
+        for row in range(num_rows):
+            row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
+            for n in range(len(parts[0])):
+                at = builder.add(row_at, _INDEX(n))
+                x = emit_splat(builder, builder.load(builder.gep(xs, [at])))
+                for v in range(num_vectors):
+                    acc = emit_fma(builder, parts[v][n], x, builder.extract_value(tile, (row, v)))
+                    tile = builder.insert_value(tile, acc, (row, v))
+        return tile
+
+    return accumulate
 
 
-@lowered(
-    accumulate,
-    lambda tile, weights, w_at, xs, x_at, x_stride: signature(
-        tile, tile, weights, types.intp, xs, types.intp, types.intp
-    ),
-)
-def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
-    num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
-    if num_rows == 1 and num_vectors == PANEL:
-        for v in range(num_vectors):
-            emit_prefetch(builder, weights, builder.add(w_at, _INDEX(LANES * v + PREFETCH)))
-    vectors = [
-        emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
-        for v in range(num_vectors)
-    ]
-    for row in range(num_rows):
-        row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
-        x = emit_splat(builder, builder.load(builder.gep(xs, [row_at])))
-        for v in range(num_vectors):
-            acc = emit_fma(builder, vectors[v], x, builder.extract_value(tile, (row, v)))
-            tile = builder.insert_value(tile, acc, (row, v))
-    return tile
+def emit_prefetches(builder, weights, w_at, num_vectors):
+    for v in range(num_vectors):
+        emit_prefetch(builder, weights, builder.add(w_at, _INDEX(LANES * v + PREFETCH)))
+
+
+_accumulate, _accumulate_low = _make_accumulate(2), _make_accumulate(1)
 
 
 def store_tile(tile, a, at, row_stride):
@@ -168,16 +220,20 @@ def _(context, builder, sig, tile, a, at, row_stride):
 
 
 @jit
-def dot(tile, params, w_at, w_stride, xs, x_at, x_stride, k_size):
-    """Return ``tile + sum over k of params[w_at + k w_stride:] * xs[x_at + k]``, k ascending.
+def dot(tile, weights, w_at, w_stride, xs, x_at, x_stride, k_size):
+    """Return ``tile + sum over k of the weights for k * xs[x_at + k]``, k ascending.
 
-    tile       rows of vectors, the sums so far
-    params     weights of one panel, w_stride floats per k
-    xs         one input per row, x_stride apart
+    tile      rows of vectors, the sums so far
+    weights   those of one panel, w_stride words from one word to the next
+    xs        one input per row, x_stride apart
     """
-    for k in range(k_size):
-        tile = accumulate(tile, params, w_at, xs, x_at + k, x_stride)
+    step = inputs_per_word(weights)
+    whole = k_size - k_size % step
+    for k in range(0, whole, step):
+        tile = _accumulate(tile, weights, w_at, xs, x_at + k, x_stride)
         w_at += w_stride
+    if whole < k_size:
+        tile = _accumulate_low(tile, weights, w_at, xs, x_at + whole, x_stride)
     return tile
 
 
@@ -185,13 +241,13 @@ def _make_panel(num_vectors):
     """Return a function that applies one panel of ``num_vectors`` to any number of rows."""
     panel_size = LANES * num_vectors
     part = min(num_vectors, TILE_VECTORS)
-    load_one = _make_load_tile(num_vectors, 1)
-    load_two = _make_load_tile(part, 2)
-    load_four = _make_load_tile(part, 4)
+    load_one = make_load_tile(num_vectors, 1)
+    load_two = make_load_tile(part, 2)
+    load_four = make_load_tile(part, 4)
 
     @jit
     def panel(
-        params, w_at, k_size, init, init_at, init_stride, xs, x_at, x_stride, ys, y_at, y_stride,
+        weights, w_at, k_size, init, init_at, init_stride, xs, x_at, x_stride, ys, y_at, y_stride,
         num_rows,
     ):  # fmt: skip
         row = 0
@@ -200,20 +256,20 @@ def _make_panel(num_vectors):
                 for v in range(0, panel_size, LANES * part):
                     tile = load_four(init, init_at + row * init_stride + v, init_stride)
                     x = x_at + row * x_stride
-                    tile = dot(tile, params, w_at + v, panel_size, xs, x, x_stride, k_size)
+                    tile = dot(tile, weights, w_at + v, panel_size, xs, x, x_stride, k_size)
                     store_tile(tile, ys, y_at + row * y_stride + v, y_stride)
                 row += 4
         while row + 2 <= num_rows:
             for v in range(0, panel_size, LANES * part):
                 tile = load_two(init, init_at + row * init_stride + v, init_stride)
                 x = x_at + row * x_stride
-                tile = dot(tile, params, w_at + v, panel_size, xs, x, x_stride, k_size)
+                tile = dot(tile, weights, w_at + v, panel_size, xs, x, x_stride, k_size)
                 store_tile(tile, ys, y_at + row * y_stride + v, y_stride)
             row += 2
         if row < num_rows:
             tile = load_one(init, init_at + row * init_stride, 0)
             x = x_at + row * x_stride
-            tile = dot(tile, params, w_at, panel_size, xs, x, 0, k_size)
+            tile = dot(tile, weights, w_at, panel_size, xs, x, 0, k_size)
             store_tile(tile, ys, y_at + row * y_stride, 0)
 
     return panel
@@ -224,35 +280,37 @@ _panel_of_four, _panel_of_two, _panel_of_one = (_make_panel(width) for width in 
 
 @jit
 def linear_rows(
-    params, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
+    weights, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
     ys, y_at, y_stride, num_rows,
 ):  # fmt: skip
     """Apply a packed matrix to several rows.
 
         ys[row] <- init[row] + W @ xs[row]
 
-    params   W (y_size, k_size) at w_at, packed; y_size a multiple of 16
-    init     rows of y_size floats, init_stride apart (0: one bias for all of them)
-    xs       rows of k_size floats, x_stride apart
-    ys       rows of y_size floats, y_stride apart
+    weights   W (y_size, k_size) at w_at, packed; y_size a multiple of 16
+    init      rows of y_size floats, init_stride apart (0: one bias for all of them)
+    xs        rows of k_size floats, x_stride apart
+    ys        rows of y_size floats, y_stride apart
     """
+    step = inputs_per_word(weights)
+    num_words = (k_size + step - 1) // step
     j = 0
     while j + 4 * LANES <= y_size:
         _panel_of_four(
-            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            weights, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
             ys, y_at + j, y_stride, num_rows,
         )  # fmt: skip
-        w_at += 4 * LANES * k_size
+        w_at += 4 * LANES * num_words
         j += 4 * LANES
     if j + 2 * LANES <= y_size:
         _panel_of_two(
-            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            weights, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
             ys, y_at + j, y_stride, num_rows,
         )  # fmt: skip
-        w_at += 2 * LANES * k_size
+        w_at += 2 * LANES * num_words
         j += 2 * LANES
     if j < y_size:
         _panel_of_one(
-            params, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
+            weights, w_at, k_size, init, init_at + j, init_stride, xs, x_at, x_stride,
             ys, y_at + j, y_stride, num_rows,
         )  # fmt: skip
