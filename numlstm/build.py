@@ -191,7 +191,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
     with builder.rows():
         ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.dtype, unit)
         if _is_plain(layer):
-            at = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
+            at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
             return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
         i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
 

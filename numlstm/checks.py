@@ -13,12 +13,6 @@ Floats = NDArray[np.float32]
 FLOAT32 = np.dtype(np.float32)
 
 
-def check_dtype(dtype: str) -> None:
-    """Raise a ValueError for any type of weights but float32."""
-    if dtype != "float32":
-        raise ValueError(f"dtype is {dtype!r}, expected 'float32'")
-
-
 def token_id(x: Any) -> int:
     """Return x, an integer of any kind but bool, as an int; its range is the caller's to check."""
     if isinstance(x, bool | np.bool_):

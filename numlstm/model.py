@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec, storage
 from numlstm.build import build
-from numlstm.checks import Floats, as_floats, check_dtype, check_out, token_ids
+from numlstm.checks import Floats, as_floats, check_out, token_ids
 from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
 from numlstm.program import Program
-from numlstm.spec import TOLERANCE, Network, Weights
+from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
+from numlstm.spec import Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
 from numlstm.stream import MaskedStream, Stream
@@ -24,7 +25,8 @@ class Verification:
     """How far the engine is from the outputs that the source framework gave.
 
     largest_difference   max |y - expected| over all probes
-    ok                   every |y - expected| <= TOLERANCE * (1 + |expected|)
+    ok                   every |y - expected| <= tolerance * (1 + |expected|): 1e-5, or 0.05 where
+                         weights are bfloat16 or int8, as what is expected is of a float32 network
     """
 
     num_probes: int
@@ -49,6 +51,7 @@ class Model:
     """
 
     def __init__(self, weights: Weights) -> None:
+        weights = rounded(weights)
         network = weights.network
         self._weights = weights
         self._run = compile_run()
@@ -208,14 +211,37 @@ class Model:
         Parameters
         ----------
         dtype : str, optional
-            The type of the stored weights. Only "float32" for now.
+            Of the stored matrices: "float32", "bfloat16" or "int8", at a half or a quarter of the
+            size. Without it they are stored as they are.
+
+        Raises
+        ------
+        ValueError
+            If the dtype is none of these.
+        WeightsError
+            If a number is too large for it.
         """
-        check_dtype("float32" if dtype is None else dtype)
-        storage.save(self._weights, path)
+        weights = self._weights if dtype is None else as_dtype(self._weights, dtype)
+        storage.save(weights, path)
+
+    def astype(self, dtype: str) -> "Model":
+        """Return the model with all matrices of a dtype: "float32", "bfloat16" or "int8".
+
+        They are rounded from what they are: int8 to float32 brings nothing back.
+
+        Raises
+        ------
+        ValueError
+            If the dtype is none of these.
+        WeightsError
+            If a number is too large for it.
+        """
+        return Model(as_dtype(self._weights, dtype))
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""
         largest, num_outputs, ok = 0.0, 0, True
+        relative = tolerance(self.network)
         for probe in self._weights.probes:
             try:
                 ys = self.run(probe.xs)
@@ -223,7 +249,7 @@ class Model:
                 ys = np.full_like(probe.ys, np.inf)
             with np.errstate(invalid="ignore"):  # an infinity, or a NaN, is not verified
                 difference = np.abs(ys - probe.ys)
-                allowed = TOLERANCE * (1 + np.abs(probe.ys))
+                allowed = relative * (1 + np.abs(probe.ys))
             largest = float(np.maximum(largest, difference.max()))  # a NaN stays one
             num_outputs += ys.size
             ok = ok and bool((difference <= allowed).all())
@@ -239,7 +265,8 @@ class Model:
             numbers = sum(int(np.prod(shape)) for shape in layer.tensors().values())
             lines.append(f"  {prefix:<12}{layer}  {numbers:,} weights")
         numbers = sum(tensor.size for tensor in self._weights.tensors.values())
-        lines.append(f"{numbers:,} weights, {numbers * 4 / 1e6:.1f} MB in float32")
+        megabytes, dtypes = num_bytes(network) / 1e6, " and ".join(dtypes_of(network))
+        lines.append(f"{numbers:,} weights, {megabytes:.1f} MB in {dtypes}")
         if self._program is None:
             lines.append("reads whole sequences, or streams with a lookahead")
         else:

@@ -8,32 +8,35 @@ from importlib import import_module
 from typing import Any
 
 from numlstm import storage
-from numlstm.checks import check_dtype
 from numlstm.model import Model
+from numlstm.quantize import as_dtype
 from numlstm.spec import Network, Weights, WeightsError
 
 _log = logging.getLogger("numlstm")
 
 
-def load(name: str | os.PathLike[str], dtype: str = "float32") -> Model:
+def load(name: str | os.PathLike[str], dtype: str | None = None) -> Model:
     """Load a bundled model by its name, or a .safetensors file by its path.
 
     Parameters
     ----------
     name : str or path
         "sentiment", for example, or a path that `Model.save` wrote to.
-    dtype : str
-        The type of the weights in memory. Only "float32" for now.
+    dtype : str, optional
+        Of the matrices: "float32", "bfloat16" or "int8". Without it they are as the file says;
+        "float32" of another file runs the rounded weights in float32.
 
     Raises
     ------
     FileNotFoundError
         If there is no such model or file.
+    ValueError
+        If the dtype is none of these.
     WeightsError
-        If the file is truncated, altered, or not of numlstm.
+        If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
-    check_dtype(dtype)
-    return Model(storage.load(storage.find(name)))
+    weights = storage.load(storage.find(name))
+    return Model(weights if dtype is None else as_dtype(weights, dtype))
 
 
 def from_torch(

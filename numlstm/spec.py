@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -20,6 +20,7 @@ from numlstm.errors import WeightsError
 from numlstm.functions import FUNCTIONS, function_text, parse_function
 from numlstm.layers import (
     CRF,
+    DTYPES,
     GRU,
     INPUT,
     LAYERS,
@@ -41,6 +42,7 @@ from numlstm.layers import (
     Linear,
     LogSoftmax,
     Masking,
+    MatrixLayer,
     Multiply,
     OneHot,
     Pooling,
@@ -54,6 +56,7 @@ from numlstm.layers import (
 # A network is described with the names of this module alone.
 __all__ = [
     "CRF",
+    "DTYPES",
     "FUNCTIONS",
     "GRU",
     "INPUT",
@@ -79,6 +82,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "Masking",
+    "MatrixLayer",
     "Multiply",
     "Network",
     "OneHot",
@@ -314,6 +318,25 @@ class Network:
             for prefix, layer in self.named_layers()
             for name, shape in layer.tensors().items()
         }
+
+    def matrix_dtypes(self) -> dict[str, str]:
+        """Return the dtype of every matrix by its canonical name."""
+        return {
+            f"{prefix}.{name}": layer.dtype
+            for prefix, layer in self.named_layers()
+            if isinstance(layer, MatrixLayer)
+            for name in layer.matrices()
+        }
+
+    def with_dtype(self, dtype: str) -> "Network":
+        """Return the network with all matrices of a dtype, or raise a ValueError."""
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype!r}, expected one of: {', '.join(DTYPES)}")
+        layers = (
+            replace(layer, dtype=dtype) if isinstance(layer, MatrixLayer) else layer
+            for layer in self.layers
+        )
+        return Network(tuple(layers))
 
     def check_tensors(self, tensors: Tensors, source: str = "the tensors") -> None:
         """Raise a `WeightsError` that lists every tensor which is not as the layers say."""

@@ -1,10 +1,12 @@
 """One .safetensors file <-> `Weights`.
 
 The file opens with the plain safetensors library. Its tensors are those of the network, under
-their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. Its metadata, all strings:
+their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. A matrix is F32, BF16, or I8 with
+the scales of its rows in ``NAME.scale``, as the dtype of its layer says; all else is F32, and the
+token ids of probes I32. The metadata, all strings:
 
     format           "numlstm"
-    version          "1"
+    version          "1" if all matrices are F32, else "2"
     network          JSON, the layers (`Network.to_json`)
     labels           JSON, a list of strings
     tokenizer.json   the text of that file, if the model reads text
@@ -17,16 +19,31 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from numlstm.spec import Network, Probe, Weights, WeightsError
+from numlstm.quantize import (
+    bfloat16_bits,
+    bfloat16_values,
+    check_rows,
+    dequantize_rows,
+    quantize_rows,
+    rounded,
+)
+from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
 
 _FORMAT = "numlstm"
-_VERSION = "1"
+_VERSIONS = ("1", "2")
+
+# What a file may hold. NumPy has no bfloat16: here its numbers are uint16, which no file has.
+_DTYPES = ("F32", "BF16", "I8", "I32")
+_IN_NUMPY = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+
+Stored = dict[str, NDArray[Any]]
 
 
 def bundled() -> dict[str, Path]:
@@ -58,16 +75,21 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def save(weights: Weights, path: str | os.PathLike[str]) -> None:
-    """Write a model file. What was at the path stays there until the new file is complete."""
-    tensors: dict[str, NDArray[np.generic]] = {
-        name: np.ascontiguousarray(tensor) for name, tensor in weights.tensors.items()
-    }
+    """Write a model file. What was at the path stays there until the new file is complete.
+
+    Raises
+    ------
+    WeightsError
+        If a number is too large for the dtype of its layer.
+    """
+    tensors = _encoded(weights)
     for n, probe in enumerate(weights.probes):
         tensors[f"probes.{n}.xs"] = np.ascontiguousarray(probe.xs)
         tensors[f"probes.{n}.ys"] = np.ascontiguousarray(probe.ys)
+    is_float32 = set(weights.network.matrix_dtypes().values()) <= {"float32"}
     metadata = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSIONS[0] if is_float32 else _VERSIONS[1],
         "network": json.dumps(weights.network.to_json()),
         "labels": json.dumps(weights.labels),
         "origin": weights.origin,
@@ -78,33 +100,21 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        partial.write_bytes(safetensors.numpy.save(tensors, metadata))
+        partial.write_bytes(_to_bytes(tensors, metadata))
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
-    """Read a model file.
+    """Read a model file. The tensors are float32, and exactly what the file holds.
 
     Raises
     ------
     WeightsError
         If the file is truncated, altered, or not of numlstm.
     """
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise WeightsError(f"{path}: not a numlstm model; convert it with numlstm convert")
-            if metadata.get("version") != _VERSION:
-                raise WeightsError(
-                    f"{path}: version {metadata.get('version')!r} of the format, "
-                    f"this numlstm reads {_VERSION!r}; upgrade numlstm"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path}: not a complete .safetensors file: {error}") from error
+    metadata, tensors = _read(path)
     found = metadata.pop("sha256", None)
     if found != _digest(metadata, tensors):
         raise WeightsError(f"{path}: the file was altered: its checksum does not match")
@@ -115,9 +125,10 @@ def load(path: str | os.PathLike[str]) -> Weights:
             raise WeightsError(f"{path}: {name} has no ys")
         probes.append(Probe(tensors.pop(name), ys))
     try:
+        network = Network.from_json(json.loads(metadata.get("network", "null")))
         return Weights(
-            network=Network.from_json(json.loads(metadata.get("network", "null"))),
-            tensors=tensors,
+            network=network,
+            tensors=_decoded(network, tensors),
             labels=_read_labels(metadata.get("labels", "[]")),
             tokenizer=metadata.get("tokenizer.json"),
             probes=tuple(probes),
@@ -127,6 +138,111 @@ def load(path: str | os.PathLike[str]) -> Weights:
         raise WeightsError(f"{path}: {error}") from error
 
 
+def _encoded(weights: Weights) -> Stored:
+    """Return the tensors as they are stored: matrices in the dtypes of their layers."""
+    tensors: Stored = {
+        name: np.ascontiguousarray(tensor) for name, tensor in rounded(weights).tensors.items()
+    }
+    for name, dtype in weights.network.matrix_dtypes().items():
+        if dtype == "bfloat16":
+            tensors[name] = bfloat16_bits(tensors[name])
+        elif dtype == "int8":
+            tensors[name], tensors[f"{name}.scale"] = quantize_rows(tensors[name])
+    return tensors
+
+
+def _decoded(network: Network, stored: Stored) -> Tensors:
+    """Return the tensors in float32; those that do not fit the network stay as they are.
+
+    Raises
+    ------
+    WeightsError
+        If matrices are not of the dtypes of their layers.
+    """
+    tensors, shapes, problems = dict(stored), network.tensor_shapes(), []
+    for name, dtype in network.matrix_dtypes().items():
+        scale = tensors.pop(f"{name}.scale", None) if dtype == "int8" else None
+        if name in tensors and tensors[name].shape == shapes[name]:
+            try:
+                tensors[name] = _decoded_matrix(tensors[name], scale, dtype)
+            except WeightsError as error:
+                problems.append(f"{name}  {error}")
+        # Else the network says so, with all that does not fit.
+    if problems:
+        raise WeightsError("matrices are damaged:\n  " + "\n  ".join(problems))
+    return tensors
+
+
+def _decoded_matrix(matrix: NDArray[Any], scale: NDArray[Any] | None, dtype: str) -> NDArray[Any]:
+    """Return a matrix in float32, or raise a `WeightsError` if it is not of the dtype."""
+    if matrix.dtype != _IN_NUMPY[dtype]:
+        found = next((d for d, kind in _IN_NUMPY.items() if kind == matrix.dtype), matrix.dtype)
+        raise WeightsError(f"expected {dtype}, found {found}")
+    if dtype == "bfloat16":
+        return bfloat16_values(matrix)
+    if dtype == "float32":
+        return matrix
+    if scale is None:
+        raise WeightsError("its scale is missing")
+    if scale.shape != (len(matrix),) or scale.dtype != np.float32:
+        found = f"{scale.dtype}{scale.shape}"
+        raise WeightsError(f"expected its scale float32{(len(matrix),)}, found {found}")
+    check_rows(matrix, scale)
+    return dequantize_rows(matrix, scale)
+
+
+def _to_bytes(tensors: Stored, metadata: dict[str, str]) -> bytes:
+    """Return the bytes of a .safetensors file.
+
+    `safetensors.numpy` writes all but bfloat16, which is uint16 to it; the header is corrected.
+    """
+    data: bytes = safetensors.numpy.save(tensors, metadata)
+    names = [name for name, tensor in tensors.items() if tensor.dtype == np.uint16]
+    if not names:
+        return data
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:size])
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[size:]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
+    """Return the metadata and the tensors of a file, those of bfloat16 as uint16.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not complete, of another program, or has tensors of other dtypes.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise WeightsError(f"{path}: not a numlstm model; convert it with numlstm convert")
+            if metadata.get("version") not in _VERSIONS:
+                raise WeightsError(
+                    f"{path}: version {metadata.get('version')!r} of the format, "
+                    f"this numlstm reads {' and '.join(_VERSIONS)}; upgrade numlstm"
+                )
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            strange = [f"{name} is {d}" for name, d in dtypes.items() if d not in _DTYPES]
+            if strange:
+                expected = ", ".join(_DTYPES)
+                raise WeightsError(f"{path}: expected {expected}; {'; '.join(strange)}")
+            tensors = {name: file.get_tensor(name) for name, d in dtypes.items() if d != "BF16"}
+        if "BF16" in dtypes.values():
+            for name, tensor in safetensors.deserialize(Path(path).read_bytes()):  # type: ignore[no-untyped-call]
+                if tensor["dtype"] == "BF16":
+                    numbers = np.frombuffer(tensor["data"], np.uint16)
+                    tensors[name] = numbers.reshape(tensor["shape"])
+    except (safetensors.SafetensorError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a complete .safetensors file: {error}") from error
+    return metadata, tensors
+
+
 def _read_labels(text: str) -> tuple[str, ...]:
     labels = json.loads(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
@@ -134,7 +250,7 @@ def _read_labels(text: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _digest(metadata: dict[str, str], tensors: dict[str, NDArray[np.generic]]) -> str:
+def _digest(metadata: dict[str, str], tensors: Stored) -> str:
     """Return the SHA-256 of the metadata and of the tensors in the order of their names."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

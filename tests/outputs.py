@@ -11,16 +11,25 @@ import numpy as np
 
 import numlstm
 from numlstm.kernels import tiles
-from numlstm.spec import Network
+from numlstm.spec import GRU, LSTM, RNN, Linear, Network
 from tests.cases import CASES, NETWORKS, random_input, random_weights
 
 SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes milliseconds for each
 
 
+# Cells over a number of units and inputs that fill no vector and no word.
+ROUNDED = {
+    f"{cell.__name__} {dtype}": Network((cell(17, 23), Linear(23, 19))).with_dtype(dtype)
+    for cell in (RNN, GRU, LSTM)
+    for dtype in ("bfloat16", "int8")
+}
+
+
 def networks(which: str) -> dict[str, Network]:
+    few = NETWORKS | ROUNDED
     if which == "small":
-        return NETWORKS
-    return NETWORKS | {case.id: case.network for case in CASES if case.num_layers == 1}
+        return few
+    return few | {case.id: case.network for case in CASES if case.num_layers == 1}
 
 
 def outputs(which: str) -> dict[str, np.ndarray]:

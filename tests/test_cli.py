@@ -125,6 +125,8 @@ def test_wrong_usage_exits_with_2(model_file, tmp_path):
     _, stderr = numlstm_command("convert", "x.pt", target, "--layers", "mean", code=2)
     assert "--force" in stderr
     assert target.read_bytes() == b"precious"
+    _, stderr = numlstm_command("convert", "x.pt", "x.safetensors", "--dtype", "int4", code=2)
+    assert "'float32', 'bfloat16', 'int8'" in stderr
     nowhere = tmp_path / "no" / "x.safetensors"
     _, stderr = numlstm_command("convert", "x.pt", nowhere, "--layers", "mean", code=2)
     assert "is not a folder" in stderr
@@ -199,6 +201,24 @@ def test_convert_info_and_verify(tmp_path):
     with torch.no_grad():
         scores = net["head"](net["rnn"](net["embed"](xs))[0].max(0).values).softmax(-1).numpy()
     assert abs(classified["score"] - scores.max()) < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "megabytes"), [("bfloat16", "0.2"), ("int8", "0.1")])
+def test_convert_to_a_dtype(tmp_path, dtype, megabytes):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    net = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(64, 128), "head": torch.nn.Linear(128, 2)})
+    source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    torch.save(net.state_dict(), source)
+    stdout, _ = numlstm_command(
+        "convert", source, target, "--layers", "rnn:LSTM head:Linear", "--dtype", dtype
+    )
+    assert f"99,586 weights, {megabytes} MB in {dtype}\n" in stdout
+    assert numlstm_command("info", target)[0] == stdout
+    assert numlstm_command("verify", target)[0].startswith("ok: 3 probes")
+    model = numlstm.from_torch(net["rnn"], net["head"]).astype(dtype)
+    xs = np.ones((5, 64), np.float32)
+    assert np.array_equal(numlstm.load(target).run(xs), model.run(xs))
 
 
 def test_verify_fails_where_the_answers_differ(tmp_path):

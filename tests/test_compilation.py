@@ -17,6 +17,9 @@ AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+sse4.2",
 }
+# Other instructions for the products of int8 weights, and none of them.
+AVX_VNNI = AVX2 | {"NUMBA_CPU_FEATURES": AVX2["NUMBA_CPU_FEATURES"] + ",+avxvnni"}
+PLAIN = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}
 KERNELS = Path(numlstm.kernels.__file__).parent
 
 
@@ -50,13 +53,17 @@ def test_two_processes_compile_at_once_into_an_empty_cache(python: Python, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not llvm.get_host_cpu_features().get("avx2"), reason="this CPU cannot run AVX2 code"
+@pytest.mark.parametrize(
+    ("cpu", "feature"),
+    [(AVX2, "avx2"), (AVX_VNNI, "avxvnni"), (PLAIN, "sse4.2")],
+    ids=["avx2", "avxvnni", "plain"],
 )
-def test_kernels_for_avx2_give_the_same_bits(python: Python, tmp_path):
-    file = tmp_path / "avx2.npz"
+def test_kernels_for_another_cpu_give_the_same_bits(python: Python, tmp_path, cpu, feature):
+    if not llvm.get_host_cpu_features().get(feature):
+        pytest.skip(f"this CPU cannot run code for {feature}")
+    file = tmp_path / "other.npz"
     cache = str(tmp_path / "cache")
-    output_of(python("-m", "tests.outputs", str(file), "all", NUMBA_CACHE_DIR=cache, **AVX2))
+    output_of(python("-m", "tests.outputs", str(file), "all", NUMBA_CACHE_DIR=cache, **cpu))
     found = read(file)
     np.testing.assert_array_equal(found["how"], [True, 2, 2])  # it is not the AVX-512 code that ran
     assert_same_outputs(found, outputs("all"))

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import numlstm
 from numlstm import WeightsError, spec, storage
-from numlstm.spec import Network, Probe, Weights
+from numlstm.quantize import as_dtype, bfloat16_bits, num_bytes
+from numlstm.spec import DTYPES, Network, Probe, Weights
 from tests.cases import (
     DECODERS,
     NETWORKS,
@@ -25,6 +26,7 @@ from tests.cases import (
     assert_same_bits,
     random_input,
     random_weights,
+    with_tensor,
 )
 from tests.strategies import networks
 
@@ -40,6 +42,10 @@ def full_weights() -> Weights:
         probes=(Probe(xs, ys), Probe(xs[:1], 2 * ys[:1])),
         origin="torch 2.13.0",
     )
+
+
+def weights_in(dtype: str) -> Weights:
+    return as_dtype(full_weights(), dtype)
 
 
 def assert_same(found: Weights, expected: Weights) -> None:
@@ -82,8 +88,13 @@ def test_everything_in_a_file_comes_back(tmp_path):
     assert model.tokenizer == '{"version": "1.0"}'
 
 
-@given(network=networks(), seed=st.integers(0, 2**32 - 1), data=st.data())
-def test_save_then_load_is_the_identity(network, seed, data, tmp_path_factory):
+@given(
+    network=networks(),
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(DTYPES),
+    data=st.data(),
+)
+def test_save_then_load_is_the_identity(network, seed, dtype, data, tmp_path_factory):
     labels = data.draw(
         st.just([])
         | st.lists(st.text(), min_size=network.output_size, max_size=network.output_size)
@@ -94,6 +105,7 @@ def test_save_then_load_is_the_identity(network, seed, data, tmp_path_factory):
         tokenizer=data.draw(st.none() | st.text()),
         origin=data.draw(st.text()),
     )
+    weights = as_dtype(weights, dtype)
     path = tmp_path_factory.mktemp("models") / "model.safetensors"
     storage.save(weights, path)
     loaded = storage.load(path)
@@ -185,25 +197,123 @@ def test_threads_may_save_to_one_path(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int8", "", 3])
+@pytest.mark.parametrize("dtype", ["float64", "", 3])
 def test_other_dtypes_are_refused(tmp_path, dtype):
     path = tmp_path / "model.safetensors"
     model = numlstm.Model(full_weights())
-    with pytest.raises(ValueError, match=f"dtype is {dtype!r}, expected 'float32'"):
+    message = f"dtype is {dtype!r}, expected one of: float32, bfloat16, int8"
+    with pytest.raises(ValueError, match=message):
         model.save(path, dtype=dtype)
     assert list(tmp_path.iterdir()) == []
     model.save(path, dtype="float32")
-    with pytest.raises(ValueError, match=f"dtype is {dtype!r}, expected 'float32'"):
+    with pytest.raises(ValueError, match=message):
         numlstm.load(path, dtype=dtype)
+
+
+# dtypes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["tokens", "vectors", "lstm_options", "graph"])
+def test_a_dtype_gives_the_same_bits_wherever_it_is_asked_for(name, dtype, tmp_path):
+    model = numlstm.Model(random_weights(NETWORKS[name]))
+    xs = random_input(model.network, 30)
+    model.save(tmp_path / "float32")
+    model.save(tmp_path / "low", dtype=dtype)
+    expected = model.astype(dtype)
+    expected.save(tmp_path / "again")
+    for loaded in (
+        numlstm.load(tmp_path / "low"),
+        numlstm.load(tmp_path / "low", dtype=dtype),
+        numlstm.load(tmp_path / "float32", dtype=dtype),
+        numlstm.load(tmp_path / "again"),
+    ):
+        assert loaded.network == expected.network
+        assert_same_bits(loaded.run(xs), expected.run(xs))
+    in_float32 = numlstm.load(tmp_path / "low", dtype="float32")
+    assert_same_bits(in_float32.run(xs), expected.astype("float32").run(xs))
+
+
+def test_weights_that_are_not_rounded_yet_are_saved_rounded(tmp_path):
+    weights = full_weights()
+    for dtype in DTYPES:
+        low = replace(weights, network=weights.network.with_dtype(dtype))
+        storage.save(low, tmp_path / dtype)
+        assert_same(storage.load(tmp_path / dtype), as_dtype(weights, dtype))
+
+
+def test_a_number_too_large_for_bfloat16_is_not_saved(tmp_path):
+    weights = full_weights()
+    weight = np.full((2, 2), np.finfo(np.float32).max)
+    model = numlstm.Model(with_tensor(weights, "layers.0.weight_ih", weight))
+    with pytest.raises(WeightsError, match="too large for bfloat16"):
+        model.save(tmp_path / "model", dtype="bfloat16")
+    assert list(tmp_path.iterdir()) == []
+    model.save(tmp_path / "model", dtype="int8")
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    header: dict[str, Any] = json.loads(data[8 : 8 + struct.unpack_from("<Q", data)[0]])
+    return header
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", "F32"), ("bfloat16", "BF16")])
+def test_matrices_are_stored_in_the_dtype(tmp_path, dtype, stored):
+    path = tmp_path / "model.safetensors"
+    storage.save(weights_in(dtype), path)
+    header = header_of(path)
+    assert header["__metadata__"]["version"] == ("1" if dtype == "float32" else "2")
+    for name, shape in full_weights().network.tensor_shapes().items():
+        assert header[name]["dtype"] == (stored if len(shape) > 1 else "F32"), name
+        assert header[name]["shape"] == list(shape)
+
+
+def test_int8_is_stored_with_a_scale_per_row(tmp_path):
+    path = tmp_path / "model.safetensors"
+    weights = weights_in("int8")
+    storage.save(weights, path)
+    tensors = safetensors.numpy.load_file(path)
+    for name, shape in weights.network.tensor_shapes().items():
+        if len(shape) > 1:
+            assert tensors[name].dtype == np.int8
+            product = tensors[name] * tensors[f"{name}.scale"][:, None]
+            assert_same_bits(product, weights.tensors[name], name)
+        else:
+            assert_same_bits(tensors[name], weights.tensors[name], name)
+    assert header_of(path)["__metadata__"]["version"] == "2"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_plain_library_opens_every_dtype_in_torch(tmp_path, dtype):
+    torch = pytest.importorskip("torch")
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    path = tmp_path / "model.safetensors"
+    weights = weights_in(dtype)
+    storage.save(weights, path)
+    tensors = load_file(path)
+    for name in weights.network.matrix_dtypes():
+        tensor = tensors[name]
+        assert tensor.dtype == getattr(torch, dtype)
+        scale = tensors[f"{name}.scale"][:, None] if dtype == "int8" else 1
+        assert_same_bits((tensor.float() * scale).numpy(), weights.tensors[name], name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_file_is_as_large_as_its_numbers(tmp_path, dtype):
+    weights = as_dtype(random_weights(Network((spec.LSTM(64, 256), spec.Linear(256, 9)))), dtype)
+    storage.save(weights, tmp_path / "model")
+    size = (tmp_path / "model").stat().st_size
+    assert 0 < size - num_bytes(weights.network) < 3000
 
 
 # Damaged files ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def file(tmp_path) -> Path:
-    path = tmp_path / "model.safetensors"
-    storage.save(full_weights(), path)
+@pytest.fixture(params=DTYPES)
+def file(tmp_path, request) -> Path:
+    path = tmp_path / f"{request.param}.safetensors"
+    storage.save(weights_in(request.param), path)
     return path
 
 
@@ -237,7 +347,7 @@ def test_every_flipped_byte_is_refused(file, bit):
             continue
         else:
             # Nothing else may be read from it: only padding, which means nothing, may differ.
-            assert_same(found, full_weights())
+            assert_same(found, weights_in(file.stem))
             accepted.append(at)
     header_size = struct.unpack_from("<Q", whole)[0] + 8
     assert [at for at in accepted if at >= header_size] == []
@@ -267,24 +377,26 @@ def test_a_safetensors_file_of_something_else_is_refused(tmp_path, metadata):
 
 
 def craft(
-    path: Path, changes: dict[str, str | None], tensors: dict[str, Any] | None = None
+    path: Path,
+    changes: dict[str, str | None],
+    tensors: dict[str, Any] | None = None,
+    dtype: str = "float32",
 ) -> None:
-    """Write the file of `full_weights` with other metadata and tensors, and a valid checksum."""
-    storage.save(full_weights(), path)
-    with safetensors.safe_open(path, "numpy") as file:
-        metadata = file.metadata()
+    """Write the file of `weights_in` with other metadata and tensors, and a valid checksum."""
+    storage.save(weights_in(dtype), path)
+    metadata, stored = storage._read(path)
     del metadata["sha256"]
     metadata = {name: text for name, text in (metadata | changes).items() if text is not None}
-    all_tensors = safetensors.numpy.load_file(path) | (tensors or {})
-    all_tensors = {name: tensor for name, tensor in all_tensors.items() if tensor is not None}
-    metadata["sha256"] = storage._digest(metadata, all_tensors)
-    safetensors.numpy.save_file(all_tensors, path, metadata)
+    stored = {name: t for name, t in (stored | (tensors or {})).items() if t is not None}
+    metadata["sha256"] = storage._digest(metadata, stored)
+    path.write_bytes(storage._to_bytes(stored, metadata))
 
 
-def test_a_crafted_file_without_changes_loads(tmp_path):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_crafted_file_without_changes_loads(tmp_path, dtype):
     path = tmp_path / "model.safetensors"
-    craft(path, {})
-    assert_same(storage.load(path), full_weights())
+    craft(path, {}, dtype=dtype)
+    assert_same(storage.load(path), weights_in(dtype))
 
 
 def _json_of(*layers: dict[str, Any]) -> str:
@@ -295,7 +407,7 @@ HUGE = 2**31 - 1
 EMBEDDING = {"layer": "Embedding", "vocab_size": 3, "embedding_size": 2}
 
 CRAFTED: dict[str, tuple[dict[str, str | None], dict[str, Any], str]] = {
-    "version": ({"version": "2"}, {}, "version '2' of the format.*upgrade"),
+    "version": ({"version": "3"}, {}, "version '3' of the format.*upgrade"),
     "no version": ({"version": None}, {}, "version None of the format"),
     "no network": ({"network": None}, {}, "not a list of layers"),
     "network is no json": ({"network": "[{"}, {}, "model.safetensors"),
@@ -310,7 +422,7 @@ CRAFTED: dict[str, tuple[dict[str, str | None], dict[str, Any], str]] = {
     "labels are an endless number": ({"labels": "[" + "9" * 5000 + "]"}, {}, "model.safetensors"),
     "tensor missing": ({}, {"layers.0.bias_ih": None}, "layers.0.bias_ih  missing"),
     "tensor left over": ({}, {"x": np.zeros(2, np.float32)}, "x  not in the spec"),
-    "tensor of float64": ({}, {"layers.0.bias_ih": np.zeros(2)}, "expected float32, found float64"),
+    "tensor of float64": ({}, {"layers.0.bias_ih": np.zeros(2)}, "layers.0.bias_ih is F64"),
     "tensor with a nan": (
         {}, {"layers.0.bias_ih": np.array([1, np.nan], np.float32)}, "1 of 2 numbers are not",
     ),
@@ -358,6 +470,82 @@ def test_a_crafted_file_is_refused(tmp_path, name):
     with pytest.raises(WeightsError, match=message or "model.safetensors") as caught:
         numlstm.load(path)
     assert str(path) in str(caught.value)
+
+
+WEIGHT = "layers.0.weight_ih"
+SCALE = f"{WEIGHT}.scale"
+Q = np.array([[127, 1], [-127, 127]], np.int8)
+
+# By the dtype that the spec says.
+CRAFTED_MATRICES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "float32 for int8": (
+        "int8", {WEIGHT: np.ones((2, 2), np.float32)}, f"{WEIGHT}  expected int8, found float32",
+    ),
+    "bfloat16 for int8": (
+        "int8", {WEIGHT: np.ones((2, 2), np.uint16)}, "expected int8, found bfloat16",
+    ),
+    "int8 for bfloat16": ("bfloat16", {WEIGHT: Q}, "expected bfloat16, found int8"),
+    "int8 for float32": ("float32", {WEIGHT: Q}, "expected float32, found int8"),
+    "a bias of int8": (
+        "int8", {"layers.0.bias_ih": np.ones(2, np.int8)}, "expected float32, found int8",
+    ),
+    "int8 missing": ("int8", {WEIGHT: None}, f"{WEIGHT}  missing"),
+    "no scale": ("int8", {SCALE: None}, f"{WEIGHT}  its scale is missing"),
+    "a scale too many": (
+        "float32", {SCALE: np.ones(2, np.float32)}, f"{SCALE}  not in the spec",
+    ),
+    "a longer scale": (
+        "int8", {SCALE: np.ones(3, np.float32)}, r"its scale float32\(2,\), found float32\(3,\)",
+    ),
+    "a scale in two axes": ("int8", {SCALE: np.ones((2, 1), np.float32)}, "expected its scale"),
+    "a scale of int8": ("int8", {SCALE: np.ones(2, np.int8)}, "found int8"),
+    "a scale of nan": ("int8", {SCALE: np.array([1, np.nan], np.float32)}, "not finite"),
+    "an infinite scale": ("int8", {SCALE: np.array([1, np.inf], np.float32)}, "not finite"),
+    "a negative scale": ("int8", {SCALE: np.array([1, -1], np.float32)}, "negative"),
+    "a long scale": ("int8", {SCALE: np.full(2, 0.1, np.float32)}, "16 significant bits"),
+    "a scale of 0": ("int8", {SCALE: np.zeros(2, np.float32)}, "largest of a row"),
+    "-128": ("int8", {WEIGHT: Q - (Q == -127)}, "largest of a row"),
+    "turned": ("int8", {WEIGHT: np.ones((1, 2), np.int8)}, r"expected \(2, 2\), found \(1, 2\)"),
+    "a number": ("int8", {WEIGHT: np.array(1, np.int8)}, r"expected \(2, 2\), found \(\)"),
+    "nan in bfloat16": (
+        "bfloat16", {WEIGHT: np.full((2, 2), 0x7FC0, np.uint16)}, "4 of 4 numbers are not finite",
+    ),
+    "infinity in bfloat16": (
+        "bfloat16", {WEIGHT: bfloat16_bits(np.full((2, 2), np.inf, np.float32))}, "not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRAFTED_MATRICES)
+def test_a_crafted_matrix_is_refused(tmp_path, name):
+    dtype, tensors, message = CRAFTED_MATRICES[name]
+    path = tmp_path / "model.safetensors"
+    craft(path, {}, tensors, dtype)
+    with pytest.raises(WeightsError, match=message) as caught:
+        numlstm.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_16_bits_of_another_kind_are_no_bfloat16(tmp_path):
+    path = tmp_path / "model.safetensors"
+    craft(path, {}, dtype="bfloat16")
+    for kind in (b"U16", b"I16", b"F16"):
+        data = path.read_bytes().replace(b'"BF16"', b'"' + kind + b'" ')
+        (tmp_path / "other").write_bytes(data)
+        with pytest.raises(WeightsError, match=f"layers.0.weight_ih is {kind.decode()}"):
+            storage.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_changed_matrix_without_its_checksum_is_refused(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    storage.save(weights_in(dtype), path)
+    metadata, stored = storage._read(path)
+    for name, tensor in stored.items():
+        changed = {**stored, name: (tensor + 1).astype(tensor.dtype)}
+        path.write_bytes(storage._to_bytes(changed, metadata))
+        with pytest.raises(WeightsError, match="altered"):
+            storage.load(path)
 
 
 def test_a_changed_text_without_its_checksum_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,14 @@ from numlstm.cli import terminal
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A bundled model, or a .safetensors file.")
 ]
+
+
+class Dtype(StrEnum):
+    """What `--dtype` may be."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
 
 
 def list_models() -> None:
@@ -77,6 +86,13 @@ def convert(
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", help="A tokenizer.json to put into the file.")
     ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            "--dtype",
+            help="Of the matrices in the file; bfloat16 halves its size, int8 quarters it.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the target.")] = False,
 ) -> None:
     """Convert a trained network to a numlstm file, and check it against its framework.
@@ -92,7 +108,7 @@ def convert(
 
         numlstm convert weights.h5 model.safetensors --config model.json
 
-        numlstm convert model.onnx model.safetensors
+        numlstm convert model.onnx model.safetensors --dtype int8
     """
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists; --force replaces it")
@@ -118,6 +134,8 @@ def convert(
             tokenizer=None if tokenizer is None else _read_text(tokenizer),
             **options,
         )
+        if dtype is not None:
+            model = model.astype(dtype.value)
         model.save(target)
     terminal.console.print(model.info(), markup=False)
 
