@@ -35,7 +35,7 @@ from rich.progress import track
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional as F
-from trainer import AveragedWeights, batches_by_length, pad, seed_everything
+from trainer import Result, batches_by_length, fit, pad, seed_everything
 
 SEED = 0
 LABELS = ("negative", "positive")
@@ -301,8 +301,8 @@ def train(
     valid: tuple[list[list[int]], list[int]],
     name: str,
     seed: int,
-) -> AveragedWeights:
-    """Train a copy of `start` towards targets (N, 2); return its averaged weights."""
+) -> tuple[SentimentNet, Result]:
+    """Train a copy of `start` towards targets (N, 2)."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     net = copy.deepcopy(start)
@@ -310,31 +310,25 @@ def train(
     sequences = [sequence[:MAX_WORDS] for sequence in sequences]
     lengths = [len(sequence) for sequence in sequences]
     targets = targets * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / len(LABELS)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), RATE, (0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
+
+    def loss_of(net: nn.Module, batch: list[int]) -> torch.Tensor:
+        ids, batch_lengths = pad([sequences[index] for index in batch])
+        ids = ids.masked_fill(torch.rand(ids.shape) < WORD_DROPOUT, UNKNOWN)
+        return F.cross_entropy(net(ids, batch_lengths), targets[batch])
+
+    result = fit(
+        net,
+        batches=lambda epoch: batches_by_length(lengths, BATCH_SIZE, rng),
+        loss_of=loss_of,
+        score_of=lambda net: accuracy(net, *valid),
+        epochs=EPOCHS,
+        rate=RATE,
+        name=name,
+        weight_decay=WEIGHT_DECAY,
+        average_decay=AVERAGE_DECAY,
+        max_gradient_norm=MAX_GRADIENT_NORM,
     )
-    num_batches = len(batches_by_length(lengths, BATCH_SIZE, random.Random(seed)))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, total_steps=num_batches * EPOCHS + 1, pct_start=0.15
-    )
-    average = AveragedWeights(net, AVERAGE_DECAY)
-    for epoch in range(1, EPOCHS + 1):
-        net.train()
-        batches = batches_by_length(lengths, BATCH_SIZE, rng)
-        for batch in track(batches, f"{name}, epoch {epoch}", console=console):
-            ids, batch_lengths = pad([sequences[index] for index in batch])
-            ids = ids.masked_fill(torch.rand(ids.shape) < WORD_DROPOUT, UNKNOWN)
-            loss = F.cross_entropy(net(ids, batch_lengths), targets[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            schedule.step()
-            average.update(net)
-        score = accuracy(average.net, *valid)
-        average.keep_if_better(score, epoch)
-        console.print(f"{name}, epoch {epoch}: valid accuracy {score:.4f}")
-    return average
+    return net, result
 
 
 def soft_labels(teachers: list[nn.Module], sequences: list[list[int]]) -> torch.Tensor:
@@ -416,20 +410,20 @@ def main() -> None:
         train(base, labelled_ids, targets, valid_set, f"teacher {seed}", seed)
         for seed in TEACHER_SEEDS
     ]
-    guesses = soft_labels([teacher.best() for teacher in teachers], unlabelled_ids)
+    guesses = soft_labels([teacher for teacher, _ in teachers], unlabelled_ids)
     all_ids, all_targets = labelled_ids + unlabelled_ids, torch.cat([targets, guesses])
     students = {
         seed: train(base, all_ids, all_targets, valid_set, f"student {seed}", seed)
         for seed in STUDENT_SEEDS
     }
-    best_seed = max(students, key=lambda seed: students[seed].best_score)
-    net = students[best_seed].best()
+    best_seed = max(students, key=lambda seed: students[seed][1].valid_score)
+    net, result = students[best_seed]
 
     scores = {
         "valid_accuracy": round(accuracy(net, *valid_set), 4),
         "test_accuracy": round(accuracy(net, *test_set), 4),
-        "teacher_valid_accuracy": [round(teacher.best_score, 4) for teacher in teachers],
-        "student_valid_accuracy": [round(s.best_score, 4) for s in students.values()],
+        "teacher_valid_accuracy": [round(result.valid_score, 4) for _, result in teachers],
+        "student_valid_accuracy": [round(r.valid_score, 4) for _, r in students.values()],
         "num_sentences": len(sentences.texts),
         "num_phrases": len(phrases.texts),
         "num_unlabelled_sentences": len(unlabelled_ids),
@@ -437,7 +431,7 @@ def main() -> None:
         "num_parameters": sum(p.numel() for p in net.parameters()),
         "pretrain_epochs": PRETRAIN_EPOCHS,
         "epochs": EPOCHS,
-        "best_epoch": students[best_seed].best_epoch,
+        "best_epoch": result.best_epoch,
         "seed": SEED,
         "student_seed": best_seed,
         "positive": check_sentences(net, tokenizer),
