@@ -191,7 +191,8 @@ def fit(
                 loss.backward()
                 nn.utils.clip_grad_norm_(params, max_gradient_norm)
                 optimizer.step()
-                schedule.step()
+                if schedule.last_epoch < schedule.total_steps - 1:  # some epochs are longer
+                    schedule.step()
                 if average is not None:
                     average.update(net)
                 total += loss.item()
