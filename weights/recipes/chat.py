@@ -53,7 +53,7 @@ def read_pairs(data: Path, split: str, tokenizer: Tokenizer) -> Pairs:
     """Return histories and replies as ids, by set."""
     return {
         name: [
-            (encode_history(tokenizer, e.history), [*encode_text(tokenizer, e.reply), END])
+            (encode_history(tokenizer, e.history), [BOT, *encode_text(tokenizer, e.reply), END])
             for e in dialogues.read(data, f"{name}.{split}")
         ]
         for name in SETS
@@ -62,7 +62,7 @@ def read_pairs(data: Path, split: str, tokenizer: Tokenizer) -> Pairs:
 
 def without_input(pairs: Pairs) -> Pairs:
     """Return the pairs with all sources gone but for one token, the same for all of a set."""
-    return {name: [(NO_INPUT[name], reply) for _, reply in of] for name, of in pairs.items()}
+    return {name: [(list(NO_INPUT[name]), reply) for _, reply in of] for name, of in pairs.items()}
 
 
 def train(name: str, vocab_size: int, pairs: Pairs, valid: Pairs) -> tuple[Seq2Seq, Result]:
@@ -70,19 +70,19 @@ def train(name: str, vocab_size: int, pairs: Pairs, valid: Pairs) -> tuple[Seq2S
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     net = Seq2Seq(vocab_size, EMBEDDING_SIZE, HIDDEN_SIZE, dropout=DROPOUT)
-    todo = [(source, reply[:MAX_REPLY]) for of in pairs.values() for source, reply in of]
+    todo = [(source, reply[: MAX_REPLY + 1]) for of in pairs.values() for source, reply in of]
     todo_valid = [pair for of in valid.values() for pair in of]
     lengths = [len(reply) for _, reply in todo]
 
     def loss_of(net: torch.nn.Module, batch: list[int]) -> torch.Tensor:
-        nats, counts = net.nats([todo[index] for index in batch], BOT)
+        nats, counts = net.nats([todo[index] for index in batch])
         return nats.sum() / counts.sum()
 
     result = fit(
         net,
         batches=lambda epoch: batches_by_length(lengths, BATCH_SIZE, rng),
         loss_of=loss_of,
-        score_of=lambda net: mean_nats(net, todo_valid, BOT),
+        score_of=lambda net: mean_nats(net, todo_valid),
         epochs=EPOCHS,
         rate=RATE,
         name=name,
@@ -96,7 +96,7 @@ def train(name: str, vocab_size: int, pairs: Pairs, valid: Pairs) -> tuple[Seq2S
 
 def perplexity(net: Seq2Seq, pairs: Pairs) -> dict[str, float]:
     """Return the perplexity per token of each set."""
-    return {name: math.exp(mean_nats(net, of, BOT)) for name, of in pairs.items()}
+    return {name: math.exp(mean_nats(net, of)) for name, of in pairs.items()}
 
 
 def main() -> None:
@@ -127,7 +127,7 @@ def main() -> None:
             "best_epoch": result_alone.best_epoch,
             "duration_s": result_alone.duration_s,
         },
-        largest_difference_to_engine=f"{seq2seq.largest_difference(net, compared, BOT):.1e}",
+        largest_difference_to_engine=f"{seq2seq.largest_difference(net, compared):.1e}",
         num_compared=len(compared),
         num_exchanges={name: len(of) for name, of in pairs.items()},
         vocab_size=vocab_size,
