@@ -1,24 +1,24 @@
-"""What the language models share: the network, one long text read in windows, nats per token."""
+"""What the language models share: the network, one long text read in windows, nats per token.
+
+All of them are trained on one long text, and scored on another from its first token to its last,
+the state never reset.
+"""
 
 from __future__ import annotations
 
-import gzip
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
+from surprise import nats_of
 from tokenizers import Tokenizer
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from trainer import batches_of_stream
+from trainer import Result, batches_of_stream, fit
 
 State = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-def read(data: Path, name: str) -> str:
-    """Read the whole of `{name}.txt.gz`."""
-    return gzip.decompress((data / f"{name}.txt.gz").read_bytes()).decode("utf-8")
 
 
 class LanguageNet(nn.Module):
@@ -103,10 +103,22 @@ class Text:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+def train(net: LanguageNet, name: str, text: Text, valid: list[int], **options: Any) -> Result:
+    """Train on a text; the epoch is chosen by the nats per token of valid."""
+    return fit(
+        net,
+        batches=text.batches,
+        loss_of=text.loss_of,
+        score_of=lambda net: nats_per_token(net, valid),
+        name=name,
+        minimize=True,
+        **options,
+    )
+
+
 @torch.no_grad()
-def nats_per_token(net: LanguageNet, ids: list[int], num_steps: int = 500) -> float:
+def nats_per_token(net: nn.Module, ids: list[int], num_steps: int = 500) -> float:
     """Return -log p of every token but the first, on the average, the state never reset."""
-    net.eval()
     state, total = None, 0.0
     for xs, ys in batches_of_stream(torch.tensor(ids), 1, num_steps):
         logits, state = net(xs, state)
@@ -114,9 +126,20 @@ def nats_per_token(net: LanguageNet, ids: list[int], num_steps: int = 500) -> fl
     return total / (len(ids) - 1)
 
 
-def export(net: LanguageNet, tokenizer: Tokenizer, path: Path, dtype: str | None = None) -> None:
-    """Save the network, which ends in logits, with its tokenizer for numlstm."""
+def export(
+    net: LanguageNet, tokenizer: Tokenizer, path: Path, dtype: str, test: list[int]
+) -> dict[str, float]:
+    """Save the network, which ends in logits, with its tokenizer for numlstm.
+
+    Returns:
+        The nats per token of test by the engine, for each dtype.
+    """
     import numlstm
 
     model = numlstm.from_torch(net.embedding, *net.layers, net.head, tokenizer=tokenizer.to_str())
+    path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, dtype=dtype)
+    return {
+        dtype: nats_of(model.astype(dtype), test) / (len(test) - 1)
+        for dtype in ("float32", "bfloat16", "int8")
+    }
