@@ -54,6 +54,12 @@ def build_tokenizer(text: str) -> Tokenizer:
     return tokenizer
 
 
+def tokens_per_character(tokenizer: Tokenizer, text: str) -> float:
+    """Return how many scored tokens there are to a character: the first one of all is not."""
+    ids = tokenizer.encode(text).ids
+    return (len(ids) - 1) / (len(text) - len(tokenizer.decode(ids[:1])))
+
+
 def main() -> None:
     """Train, score, write."""
     args = parse_arguments("Train the byte-pair model.")
@@ -86,17 +92,17 @@ def main() -> None:
         patience=PATIENCE,
     )
     by_engine = export(net, tokenizer, args.out, DTYPE, test)
-    per_character = (len(test) - 1) / len(test_text)
+    per_character = tokens_per_character(tokenizer, test_text)
     write_scores(
         args.out,
         net,
         result,
-        valid_nats_per_character=result.valid_score * (len(valid) - 1) / len(valid_text),
+        valid_nats_per_character=result.valid_score * tokens_per_character(tokenizer, valid_text),
         test_nats_per_character=nats_per_token(net, test) * per_character,
         test_nats_per_character_by_engine={
             dtype: nats * per_character for dtype, nats in by_engine.items()
         },
-        characters_per_token=len(test_text) / len(test),
+        characters_per_token=1 / per_character,
         num_train_tokens=len(train_ids),
         vocab_size=tokenizer.get_vocab_size(),
         seed=SEED,

@@ -6,7 +6,7 @@ Run it with the language_model folder of the data:
 
 1. Build a tokenizer of the words that the training text has twice; others are `<unk>`, the end of a
    line is `<eos>`.
-2. Train two LSTM layers whose head shares the weights of the embedding, with dropout on embedding,
+2. Train one LSTM whose head shares the weights of the embedding, with dropout on embedding,
    answers and recurrent weights, on the text in windows; keep the averaged weights best on valid.
 3. Score the test text once, from its first word to its last, the state never reset; and on the same
    tokens the modified Kneser-Ney model of 5-grams, counted in the training text.
@@ -31,15 +31,15 @@ UNKNOWN, END_OF_LINE = "<unk>", "<eos>"
 MIN_WORD_COUNT = 2
 ORDER = 5  # of Kneser-Ney
 
-EMBEDDING_SIZE = 200
-HIDDEN_SIZES = (256, EMBEDDING_SIZE)
+EMBEDDING_SIZE = 192
+HIDDEN_SIZE = EMBEDDING_SIZE
 INPUT_DROPOUT = 0.4
 OUTPUT_DROPOUT = 0.4
 WEIGHT_DROPOUT = 0.4
 
-EPOCHS = 20
+EPOCHS = 14
 PATIENCE = 3
-NUM_STREAMS = 20
+NUM_STREAMS = 16
 NUM_STEPS = 35  # words per truncated back-propagation
 RATE = 4e-3
 WEIGHT_DECAY = 0.05
@@ -74,7 +74,7 @@ def main() -> None:
     net = LanguageNet(
         vocab_size,
         EMBEDDING_SIZE,
-        HIDDEN_SIZES,
+        (HIDDEN_SIZE,),
         input_dropout=INPUT_DROPOUT,
         output_dropout=OUTPUT_DROPOUT,
         weight_dropout=WEIGHT_DROPOUT,
