@@ -33,14 +33,14 @@ from trainer import batches_by_length, fit, parse_arguments, seed_everything, wr
 import numlstm
 
 SEED = 0
-VOCAB_SIZE = 5000
+VOCAB_SIZE = 4000
 EMBEDDING_SIZE = 128
 HIDDEN_SIZE = 256  # of the decoder; half of it in each direction of the encoder
 DROPOUT = 0.3
 MAX_TOKENS = 320  # of an abstract
 MAX_TARGET = 60
 
-EPOCHS = 20
+EPOCHS = 14
 BATCH_SIZE = 8  # abstracts, three targets each
 RATE = 3e-3
 WEIGHT_DECAY = 1e-2

@@ -62,7 +62,8 @@ def copied(ys: Floats, rows: Floats, ids: NDArray[Any]) -> Floats:
     attention *= (1 - gate) / attention.sum(-1, keepdims=True)
     p = gate * written
     np.add.at(p.T, ids, attention.T)
-    return np.log(p + np.float32(1e-9))
+    log_p: Floats = np.log(p + np.float32(1e-9))
+    return log_p
 
 
 def sample(
@@ -115,7 +116,7 @@ def beam_search(
             for token in np.argpartition(-log_p, 2 * width)[: 2 * width]:
                 candidates.append((total + float(log_p[token]), n, int(token)))
         candidates.sort(reverse=True)
-        chosen = []
+        chosen: list[tuple[float, int, int]] = []
         for total, n, token in candidates:
             if token == end:
                 done.append((total / length, beams[n][1]))
