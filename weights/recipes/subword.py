@@ -25,17 +25,17 @@ VOCAB_SIZE = 2000
 
 EMBEDDING_SIZE = 256
 HIDDEN_SIZE = EMBEDDING_SIZE
-INPUT_DROPOUT = 0.25
-OUTPUT_DROPOUT = 0.35
-WEIGHT_DROPOUT = 0.35
+INPUT_DROPOUT = 0.2
+OUTPUT_DROPOUT = 0.25
+WEIGHT_DROPOUT = 0.25
 
-EPOCHS = 16
+EPOCHS = 8
 PATIENCE = 3
 NUM_STREAMS = 20
 NUM_STEPS = 50  # tokens per truncated back-propagation
 RATE = 4e-3
 WEIGHT_DECAY = 0.05
-AVERAGE_DECAY = 0.998
+AVERAGE_DECAY = 0.995
 
 DTYPE = "int8"  # of the file
 
@@ -80,6 +80,7 @@ def main() -> None:
         weight_dropout=WEIGHT_DROPOUT,
         tied=True,
     )
+    net.expect_frequencies(train_ids)
     result = train(
         net,
         "subword",

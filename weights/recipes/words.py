@@ -33,17 +33,17 @@ ORDER = 5  # of Kneser-Ney
 
 EMBEDDING_SIZE = 192
 HIDDEN_SIZE = EMBEDDING_SIZE
-INPUT_DROPOUT = 0.4
+INPUT_DROPOUT = 0.3
 OUTPUT_DROPOUT = 0.4
-WEIGHT_DROPOUT = 0.4
+WEIGHT_DROPOUT = 0.3
 
-EPOCHS = 14
+EPOCHS = 11
 PATIENCE = 3
 NUM_STREAMS = 16
 NUM_STEPS = 35  # words per truncated back-propagation
-RATE = 4e-3
+RATE = 5e-3
 WEIGHT_DECAY = 0.05
-AVERAGE_DECAY = 0.998
+AVERAGE_DECAY = 0.995
 
 DTYPE = "int8"  # of the file
 
@@ -80,6 +80,7 @@ def main() -> None:
         weight_dropout=WEIGHT_DROPOUT,
         tied=True,
     )
+    net.expect_frequencies(train_ids)
     result = train(
         net,
         "words",
