@@ -63,6 +63,12 @@ class LanguageNet(nn.Module):
         if tied:
             self.head.weight = self.embedding.weight
 
+    @torch.no_grad()
+    def expect_frequencies(self, ids: list[int]) -> None:
+        """Set the bias of the head so that tokens begin as likely as they are frequent in `ids`."""
+        counts = torch.bincount(torch.tensor(ids), minlength=len(self.head.bias)) + 1
+        self.head.bias.copy_((counts / counts.sum()).log())
+
     def forward(self, ids: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
         """Return logits (S, T, V) of ids (S, T), and the state after them."""
         hs = self._drop(self.embedding(ids), self.input_dropout)
