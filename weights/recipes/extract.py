@@ -168,6 +168,7 @@ def main() -> None:
         epochs=EPOCHS,
         rate=RATE,
         name="extract",
+        patience=3,
         weight_decay=WEIGHT_DECAY,
         average_decay=0.99,
     )

@@ -37,10 +37,10 @@ VOCAB_SIZE = 4000
 EMBEDDING_SIZE = 128
 HIDDEN_SIZE = 256  # of the decoder; half of it in each direction of the encoder
 DROPOUT = 0.3
-MAX_TOKENS = 320  # of an abstract
+MAX_TOKENS = 256  # of an abstract
 MAX_TARGET = 60
 
-EPOCHS = 14
+EPOCHS = 10
 BATCH_SIZE = 8  # abstracts, three targets each
 RATE = 3e-3
 WEIGHT_DECAY = 1e-2

@@ -36,7 +36,7 @@ from weights.scores.decoding import EncoderDecoder, beam_search, files
 EXTRACT = Path(__file__).parents[1] / "extract.safetensors"
 SUMMARIZE = EXTRACT.with_name("summarize.safetensors")
 MAX_TOKENS_EXTRACT = 512
-MAX_TOKENS_SUMMARIZE = 320
+MAX_TOKENS_SUMMARIZE = 256
 BEAM_WIDTH = 4
 LENGTHS = {SUMMARY: (12, 50), TITLE: (3, 24)}  # tokens, at least and at most
 
