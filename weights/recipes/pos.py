@@ -85,6 +85,8 @@ WORD_DROPOUT = 0.1  # of any word; rare ones are dropped more often
 LABEL_SMOOTHING = 0.05
 LONGEST_PIECE = 8  # words, where right-to-left begins anew
 
+DTYPES = ("int8", "float32", "int8")  # of words, characters, tagger as they are written
+
 Piece = Sequence[int]  # positions, in the order in which they are read
 
 
@@ -409,8 +411,8 @@ def export(net: Tagger, out: Path) -> None:
         ),
         numlstm.from_torch(net.sentence.joined(), net.head, nn.Softmax(dim=-1), labels=LABELS),
     )
-    for model, path in zip(parts, paths(out), strict=True):
-        model.save(path)
+    for model, path, dtype in zip(parts, paths(out), DTYPES, strict=True):
+        model.save(path, dtype)
 
 
 def main() -> None:

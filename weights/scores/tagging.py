@@ -111,7 +111,7 @@ def share(found: Sequence[str], right: Sequence[str], among: Sequence[bool] | No
 
 
 def score_table(path: Path, data: Path) -> tuple[str, str, str]:
-    """Return Markdown tables of the scores, of the dtypes, and of the lookaheads."""
+    """Return Markdown tables of the scores as shipped, of the dtypes, and of the lookaheads."""
     parts = {split: read(data, split) for split in ("train", "valid", "test")}
     known = {word for sentence in parts["train"] for word in sentence.words}
     tagger = Tagger(path)
