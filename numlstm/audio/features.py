@@ -5,7 +5,7 @@ their mean, pre-emphasised; the power spectrum under 40 triangles on the mel sca
 Two neighbouring frames make one row, 20 ms, so that a network takes 50 steps per second.
 """
 
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def missing(package: str, error: ImportError) -> ImportError:
     )
 
 
-def _load_knf() -> ModuleType:
+def _load_knf() -> Any:
     try:
         import kaldi_native_fbank
     except ImportError as error:

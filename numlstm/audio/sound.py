@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ class Resampler:
         return resampled
 
 
-def _load_soxr() -> ModuleType:
+def _load_soxr() -> Any:
     try:
         import soxr
     except ImportError as error:
@@ -101,7 +100,7 @@ def _load_soxr() -> ModuleType:
     return soxr
 
 
-def _load_soundfile() -> ModuleType:
+def _load_soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: its C library is not there
