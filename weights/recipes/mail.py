@@ -47,7 +47,7 @@ MIN_PIECE_COUNT = 2
 CAPITALS = "\u21e7"  # before a word in capitals
 
 EPOCHS = 8
-EMAIL_EPOCHS = 3
+EMAIL_EPOCHS = 8
 BATCH_SIZE = 32
 RATE = 3e-3
 WEIGHT_DECAY = 3e-2
