@@ -1,20 +1,22 @@
 """(network, tensors) -> Program: a causal network becomes operations, its tensors flat arrays.
 
 The fast layouts are derived here, once, and nothing else knows them. The cells of PyTorch are one
-fused operation each; any other cell is a short program of elementwise operations, run row by row.
+operation each; any other cell is a short program of elementwise operations.
 """
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
+import numba
 import numpy as np
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
+from numlstm.kernels.network import DONE, argument, compile_run
 from numlstm.kernels.simd import LANES
-from numlstm.program import MEMORY, Builder, Floats, Place, Program, pad_rows, padded
+from numlstm.program import MEMORY, Builder, Floats, Place, Program, aligned, pad_rows, padded
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
@@ -24,16 +26,28 @@ Own = spec.Tensors  # the tensors of one layer, by their names within it
 Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
-def build(network: spec.Network, tensors: spec.Tensors) -> Program:
+# A table of what the first recurrent layer makes of every token is made if it fits in this.
+FOLD_BUDGET = 64 * 2**20  # bytes
+
+Fold = bool | Literal["auto"]
+
+
+def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> Program:
     """Return the program of a causal network.
 
     tensors   canonical names and shapes, float32, as `Network.check_tensors` demands
+    fold      whether to tabulate the input half of the layer that reads the tokens: `can_fold`
     """
     builder = Builder()
-    first = _add_input(builder, network, tensors)
+    folded = _folding_layer(network) if can_fold(network, fold) else None
+    table = None if folded is None else _folded_table(network, tensors, folded)
+    if table is None:
+        folded, first = None, _add_input(builder, network, tensors)
+    else:
+        first = _add_embedding(builder, table)
     feedback = [n for n, layer in enumerate(network.layers) if isinstance(layer, spec.Feedback)]
     with builder.rows() if feedback else nullcontext():
-        places = _add_layers(builder, network, tensors, first)
+        places = _add_layers(builder, network, tensors, first, folded)
         for n in feedback:
             layer = network.layers[n]
             assert isinstance(layer, spec.Feedback)
@@ -48,23 +62,89 @@ def build(network: spec.Network, tensors: spec.Tensors) -> Program:
 
 def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -> Place:
     """Add the operation that reads the input: numbers, or the row of a token."""
-    layer = network.layers[0]
-    y = builder.buffer(network.size(0 if network.reads_tokens else -1))
-    match layer:
-        case spec.OneHot():
-            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=layer.output_size)
-        case spec.Embedding():
+    match network.layers[0]:
+        case spec.OneHot() as layer:
+            size = layer.output_size
+            y = builder.buffer(size)
+            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=size)
+        case spec.Embedding() as layer:
             table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
             table[:, : layer.embedding_size] = tensors["embedding.weight"]
-            sizes: dict[str, Any] = {"X_SIZE": 1, "Y_SIZE": table.shape[1]}
-            return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), **sizes)
-    return builder.operation(columns.INPUT, None, y)
+            return _add_embedding(builder, table).part(0, layer.embedding_size)
+    return builder.operation(columns.INPUT, None, builder.buffer(network.input_size))
+
+
+def _add_embedding(builder: Builder, table: Floats) -> Place:
+    """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
+    y = builder.buffer(table.shape[1])
+    return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), X_SIZE=1)
+
+
+# Folding ------------------------------------------------------------------------------------------
+
+
+def _folding_layer(network: spec.Network) -> int | None:
+    """Return the number of the recurrent layer that alone reads the tokens, if there is one."""
+    readers = [n for n in range(1, len(network.layers)) if 0 in network.sources(n)]
+    fits = (
+        network.reads_tokens
+        and len(readers) == 1
+        and network.sources(readers[0]) == (0,)
+        and isinstance(network.layers[readers[0]], Recurrent)
+        and not any(isinstance(layer, spec.Feedback) for layer in network.layers)
+    )
+    return readers[0] if fits else None
+
+
+def can_fold(network: spec.Network, fold: Fold) -> bool:
+    """Whether the input half of the layer that reads the tokens is to be a table.
+
+    fold   "auto": if it takes no more than FOLD_BUDGET bytes, and the kernels are compiled
+    """
+    n = _folding_layer(network)
+    if n is None or not fold:
+        return False
+    layer = network.layers[n]
+    assert isinstance(layer, Recurrent)
+    num_bytes = 4 * (network.vocab_size or 0) * layer.num_gates * padded(layer.hidden_size)
+    return fold is True or (num_bytes <= FOLD_BUDGET and not numba.config.DISABLE_JIT)
+
+
+def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Floats | None:
+    """Return what layer n, which reads the tokens, makes of each without its h, (V, N).
+
+    The kernels make it, so it has the bits they would give at every step, in float32. None if some
+    numbers overflow: the steps may never meet those.
+    """
+    prefix, layer = list(network.named_layers())[n]
+    assert isinstance(layer, Recurrent)
+    own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
+    builder = Builder()
+    y = builder.linear(_add_input(builder, network, tensors), *_input_half(layer, own))
+    builder.operation(columns.OUTPUT, y, y)
+    ids = np.arange(network.vocab_size or 0, dtype=np.int32)
+    table = np.empty((len(ids), y.size), np.float32)
+    program = builder.program(BLOCK_ROWS, None)
+    state = aligned(program.block.state_size)
+    arrays = [argument(array) for array in (program.block.plan, program.params, state)]
+    status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
+    return table if status == DONE else None
+
+
+# Layers -------------------------------------------------------------------------------------------
 
 
 def _add_layers(
-    builder: Builder, network: spec.Network, tensors: spec.Tensors, first: Place
+    builder: Builder,
+    network: spec.Network,
+    tensors: spec.Tensors,
+    first: Place,
+    folded: int | None,
 ) -> list[Place]:
-    """Add every layer; return where each one's output is. `first` is where the input is."""
+    """Add every layer; return where each one's output is.
+
+    first    where the input is, or what the layer ``folded`` has made of it
+    """
     places: list[Place] = []
     for n, (prefix, layer) in enumerate(network.named_layers()):
         own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
@@ -77,6 +157,12 @@ def _add_layers(
         elif isinstance(layer, spec.Add | spec.Multiply):
             combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
             places.append(reduce(combine, inputs))
+        elif isinstance(layer, Recurrent):
+            a = first
+            if n != folded:
+                x = builder.join(inputs)
+                a = builder.linear(x, *_input_half(layer, own), layer.dtype)
+            places.append(_RECURRENT[type(layer)](builder, layer, own, a))
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
     return places
@@ -114,6 +200,16 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
     return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
 
 
+def _input_half(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+    """Return the weight (G * H, I) and the bias of what does not depend on h, gate by gate."""
+    bias_ih, bias_hh = _biases(layer, own)
+    # The bias inside the brackets that a reset gate multiplies stays with the other half.
+    apart = isinstance(layer, spec.GRU) and layer.reset_after
+    inner = 2 * layer.hidden_size if apart else len(bias_ih)
+    bias_ih[:inner] += bias_hh[:inner]
+    return _planar(own["weight_ih"], layer.num_gates), _planar(bias_ih, layer.num_gates)
+
+
 # What a layer of torch.nn can have; its cell is one operation. Any other option makes another cell.
 _PLAIN = {
     "input_size", "hidden_size", "bias", "nonlinearity", "forget_bias", "initial_state", "dtype",
@@ -132,9 +228,7 @@ def _is_unit(layer: Recurrent, own: Own) -> bool:
     return _is_plain(layer) and tanh and begins
 
 
-def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
-    bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh), layer.dtype)
+def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, a: Place) -> Place:
     h = _keep_h(builder, layer, own)
     y = builder.buffer(layer.hidden_size)
     with builder.rows():
@@ -146,21 +240,18 @@ def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
     return y
 
 
-def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
+def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
     """Add a GRU of any activations, the reset gate before or after the product."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
-    bias_ih, bias_hh = _biases(layer, own)
-    inner = 2 * size if layer.reset_after else 3 * size
-    bias_ih[:inner] += bias_hh[:inner]
     w_hh = _planar(own["weight_hh"], 3)
     w_rz, w_n = w_hh[: 2 * stride], w_hh[2 * stride :]
-    a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3), layer.dtype)
     a_rz, a_n = a.part(0, 2 * stride), a.part(2 * stride, size)
     h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     y = builder.buffer(size)
     with builder.rows():
         rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.dtype, unit)
         if layer.reset_after:
+            _, bias_hh = _biases(layer, own)
             n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.dtype, unit)
         if _is_plain(layer):
             return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
@@ -180,11 +271,9 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
     return y
 
 
-def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
+def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
     """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
-    bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, _planar(own["weight_ih"], 4), _planar(bias_ih + bias_hh, 4), layer.dtype)
     h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     c = _keep_c(builder, layer, own)
     y = builder.buffer(layer.h_size)
@@ -222,6 +311,14 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
         builder.copy(product, y)
         builder.copy(y, h)
     return y
+
+
+# They get the pre-activations that the input half gives.
+_RECURRENT: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
+    spec.RNN: _add_rnn,
+    spec.GRU: _add_gru,
+    spec.LSTM: _add_lstm,
+}
 
 
 # Other layers -------------------------------------------------------------------------------------
@@ -339,9 +436,6 @@ def _add_slice(builder: Builder, layer: spec.Slice, own: Own, x: Place) -> Place
 
 _ADD: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Masking: _pass_on,
-    spec.RNN: _add_rnn,
-    spec.GRU: _add_gru,
-    spec.LSTM: _add_lstm,
     spec.Linear: _add_linear,
     spec.Conv1d: _add_conv1d,
     spec.LayerNorm: _add_layer_norm,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec, storage
-from numlstm.build import build
+from numlstm.build import Fold, build
 from numlstm.checks import Floats, as_floats, check_out, token_ids
 from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
@@ -50,17 +50,20 @@ class Model:
         The text of a tokenizer.json.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, fold: Fold = "auto") -> None:
+        if fold not in (True, False, "auto"):
+            raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
         weights = rounded(weights)
         network = weights.network
         self._weights = weights
+        self._fold = fold
         self._run = compile_run()
         self._program: Program | None = None
         self._stages: list[Stage] = []
         if not network.is_causal:
-            self._stages = split(weights, Model)
+            self._stages = split(weights, fold, Model)
             return
-        self._program = build(network, weights.tensors)
+        self._program = build(network, weights.tensors, fold)
         if self._program.answer is not None:
             # What is answered to masked steps before any other.
             initial_state = self._program.initial_state.copy()
@@ -236,7 +239,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        return Model(as_dtype(self._weights, dtype))
+        return Model(as_dtype(self._weights, dtype), self._fold)
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""
@@ -288,7 +291,7 @@ class Model:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._weights,)
+        return type(self), (self._weights, self._fold)
 
     def __repr__(self) -> str:
         layers = ", ".join(str(layer) for layer in self.network.layers)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from numlstm import storage
+from numlstm.build import Fold
 from numlstm.model import Model
 from numlstm.quantize import as_dtype
 from numlstm.spec import Network, Weights, WeightsError
@@ -15,7 +16,7 @@ from numlstm.spec import Network, Weights, WeightsError
 _log = logging.getLogger("numlstm")
 
 
-def load(name: str | os.PathLike[str], dtype: str | None = None) -> Model:
+def load(name: str | os.PathLike[str], dtype: str | None = None, fold: Fold = "auto") -> Model:
     """Load a bundled model by its name, or a .safetensors file by its path.
 
     Parameters
@@ -25,18 +26,22 @@ def load(name: str | os.PathLike[str], dtype: str | None = None) -> Model:
     dtype : str, optional
         Of the matrices: "float32", "bfloat16" or "int8". Without it they are as the file says;
         "float32" of another file runs the rounded weights in float32.
+    fold : bool or "auto"
+        Whether to tabulate what the first recurrent layer of a token model makes of each token: it
+        reads a row then in place of multiplying, with the same bits (in float32; of int8 weights
+        this half is exact). "auto": if the table takes no more than 64 MB of memory.
 
     Raises
     ------
     FileNotFoundError
         If there is no such model or file.
     ValueError
-        If the dtype is none of these.
+        If dtype or fold is none of these.
     WeightsError
         If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
     weights = storage.load(storage.find(name))
-    return Model(weights if dtype is None else as_dtype(weights, dtype))
+    return Model(weights if dtype is None else as_dtype(weights, dtype), fold)
 
 
 def from_torch(

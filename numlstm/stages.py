@@ -93,6 +93,13 @@ class Collecting(Flow):
         return self.stage.run(inputs)
 
 
+def no_rows(model: "Model") -> Rows:
+    """Return no rows of what a model reads."""
+    if model.vocab_size is not None:
+        return np.zeros(0, np.int32)
+    return np.zeros((0, model.input_size), np.float32)
+
+
 def _joined(inputs: list[Rows]) -> Rows:
     return inputs[0] if len(inputs) == 1 else np.ascontiguousarray(np.hstack(inputs))
 
@@ -232,7 +239,7 @@ class _DirectionsFlow(Flow):
         self.lookahead = lookahead
         self.inner = None if stage.forward is None else _CausalFlow(stage.forward)
         self.reverse = Stream(stage.reverse)
-        self.xs: Rows = np.zeros((0, stage.layer.input_size), np.float32)
+        self.xs = no_rows(stage.reverse)
         self.forward: Rows = np.zeros((0, stage.layer.h_size), np.float32)
 
     @property

@@ -37,12 +37,12 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "storage": ({"quantize", "spec"}, {"numpy", "safetensors"}),
     "reference": ({"spec"}, {"numpy"}),
     "program": ({"errors", "functions", "layers", "quantize", "kernels"}, {"numpy"}),
-    "build": ({"spec", "program", "kernels"}, {"numpy"}),
+    "build": ({"spec", "program", "kernels"}, {"numpy", "numba"}),
     "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
     "checks": ({"kernels"}, {"numpy"}),
     "stream": ({"checks", "program", "kernels", "model"}, {"numpy"}),
     "stages": ({"spec", "stream", "model"}, {"numpy"}),
-    "split": ({"spec", "stages", "model"}, set()),
+    "split": ({"spec", "build", "stages", "model"}, set()),
     "lookahead": ({"checks", "stages", "model"}, {"numpy"}),
     "model": (
         {
@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy"},
     ),
-    "sources": ({"model", "spec", "storage", "checks", "convert", "quantize"}, set()),
+    "sources": ({"build", "model", "spec", "storage", "checks", "convert", "quantize"}, set()),
     "backend": ({"", "convert"}, {"numpy", "onnx"}),
     "convert": ({"spec", "reference", "convert"}, {"numpy", "torch", "h5py", "onnx"}),
     "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
