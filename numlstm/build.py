@@ -22,6 +22,9 @@ from numlstm.program import MEMORY, Builder, Floats, Place, Program, aligned, pa
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
 BLOCK_ROWS = 16
 
+# Streams that a pool takes through a step together.
+POOL_ROWS = 32
+
 Own = spec.Tensors  # the tensors of one layer, by their names within it
 Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
@@ -57,7 +60,7 @@ def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> P
         answer = builder.keep(network.output_size)
         builder.copy(places[-1], answer)
     builder.operation(columns.OUTPUT, places[-1], places[-1])
-    return builder.program(BLOCK_ROWS, answer)
+    return builder.program(BLOCK_ROWS, POOL_ROWS, answer)
 
 
 def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -> Place:
@@ -124,7 +127,7 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     builder.operation(columns.OUTPUT, y, y)
     ids = np.arange(network.vocab_size or 0, dtype=np.int32)
     table = np.empty((len(ids), y.size), np.float32)
-    program = builder.program(BLOCK_ROWS, None)
+    program = builder.program(BLOCK_ROWS, 1, None)
     state = aligned(program.block.state_size)
     arrays = [argument(array) for array in (program.block.plan, program.params, state)]
     status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))

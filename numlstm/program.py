@@ -47,7 +47,8 @@ def pad_rows(weight: Floats) -> Floats:
 class Layout:
     """A plan for blocks of a number of rows, and the size of a `state` that can run it.
 
-    The rows of the memory, where the network reads one, lie behind the state.
+    Behind the state lie the rows of the memory, where the network reads one; of a pool, what its
+    streams keep.
     """
 
     plan: NDArray[np.int64]
@@ -72,15 +73,19 @@ class Memory:
 class Program:
     """A causal network as arrays.
 
-    `initial_state` is what a new stream begins with. Both layouts keep it in the same place, so a
-    state moves between them by a copy of its first floats. `state_names` tells where in it the h
-    and c of each layer are: name -> (offset, size). `answer` is where the last answer is, of a
-    network that repeats it for masked steps.
+    `initial_state` is what a new stream begins with. All layouts keep it in the same order, so a
+    state moves between them by a copy. `state_names` tells where in it the h and c of each layer
+    are: name -> (offset, size). `answer` is where the last answer is, of a network that repeats it
+    for masked steps.
+
+    step, block   for one row, for several steps of a stream
+    pool          for a step of up to POOL_ROWS streams; a pool writes how many into its copy
     """
 
     params: Floats
     step: Layout
     block: Layout
+    pool: Layout
     initial_state: Floats
     state_names: dict[str, tuple[int, int]]
     memory: Memory | None
@@ -306,26 +311,40 @@ class Builder:
 
     # Arrays ---------------------------------------------------------------------------------------
 
-    def layout(self, num_rows: int, max_steps: int) -> Layout:
-        """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
-        starts = 2 * self.state_size + num_rows * np.cumsum([0, *self.buffer_sizes])
+    def layout(self, num_rows: int, max_steps: int, of_streams: bool = False) -> Layout:
+        """Place the buffers for blocks of ``num_rows``.
+
+        Before them is the state and a copy of it; ``of_streams``, in which each row is of another
+        stream, the states of all of them and their slots.
+        """
+        slots_at = num_rows * self.state_size
+        start = slots_at + padded(2 * num_rows) if of_streams else 2 * self.state_size
+        starts = start + num_rows * np.cumsum([0, *self.buffer_sizes])
         end = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
-        plan = np.zeros((len(self.operations), columns.NUM_COLUMNS), np.int64)
+        kept_stride = self.state_size if of_streams else 0
+        operations = self.operations
+        if of_streams:  # no row waits for another
+            operations = [o for o in operations if o[columns.KIND] != columns.ROWS]
+        plan = np.zeros((len(operations), columns.NUM_COLUMNS), np.int64)
+        plan[:, columns.KEPT_STRIDE] = kept_stride
         strides = {
             columns.X_AT: columns.X_STRIDE,
             columns.Y_AT: columns.Y_STRIDE,
             columns.Z_AT: columns.Z_STRIDE,
             columns.SX_AT: columns.S_STRIDE,
         }
-        for row, operation in zip(plan, self.operations, strict=True):
+        for row, operation in zip(plan, operations, strict=True):
             for column, value in operation.items():
                 if not isinstance(value, Place):
                     row[column] = value
                 elif value.buffer >= 0:
                     row[column] = starts[value.buffer] + value.at
                     row[strides[column]] = self.buffer_sizes[value.buffer]
+                elif value.buffer == _KEPT:
+                    row[column] = value.at
+                    row[strides[column]] = kept_stride
                 else:
-                    row[column] = value.at if value.buffer == _KEPT else end
+                    row[column] = end
             if row[columns.KIND] == columns.ATTENTION and self.memory is not None:
                 row[columns.MEMORY_STRIDE] = self.memory.row_size
                 row[columns.SPREAD] = self.memory.row_size - LANES
@@ -336,10 +355,13 @@ class Builder:
         plan[0, columns.MAX_STEPS] = max_steps
         plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
         plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        if of_streams:
+            plan[0, columns.KEPT_AT] = end
+            plan[0, columns.SLOTS_AT] = slots_at
         plan.flags.writeable = False
         return Layout(plan, end)
 
-    def program(self, block_rows: int, answer: Place | None) -> Program:
+    def program(self, block_rows: int, pool_rows: int, answer: Place | None) -> Program:
         """Return the arrays of all that was appended."""
         params = aligned(self.params_size)
         if self.params:
@@ -351,6 +373,7 @@ class Builder:
             params,
             self.layout(1, max_steps=1),
             self.layout(block_rows, max_steps=2**31),
+            self.layout(pool_rows, max_steps=2**31, of_streams=True),
             initial_state,
             self.state_names,
             self.memory,

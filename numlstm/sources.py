@@ -16,7 +16,12 @@ from numlstm.spec import Network, Weights, WeightsError
 _log = logging.getLogger("numlstm")
 
 
-def load(name: str | os.PathLike[str], dtype: str | None = None, fold: Fold = "auto") -> Model:
+def load(
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    fold: Fold = "auto",
+    num_threads: int = 1,
+) -> Model:
     """Load a bundled model by its name, or a .safetensors file by its path.
 
     Parameters
@@ -30,18 +35,21 @@ def load(name: str | os.PathLike[str], dtype: str | None = None, fold: Fold = "a
         Whether to tabulate what the first recurrent layer of a token model makes of each token: it
         reads a row then in place of multiplying, with the same bits (in float32; of int8 weights
         this half is exact). "auto": if the table takes no more than 64 MB of memory.
+    num_threads : int
+        How many threads share the streams of a pool or a batch, and the directions of a
+        bidirectional layer, where that is faster. A step of one stream is always one thread's.
 
     Raises
     ------
     FileNotFoundError
         If there is no such model or file.
     ValueError
-        If dtype or fold is none of these.
+        If dtype, fold or num_threads is none of these.
     WeightsError
         If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
     weights = storage.load(storage.find(name))
-    return Model(weights if dtype is None else as_dtype(weights, dtype), fold)
+    return Model(weights if dtype is None else as_dtype(weights, dtype), fold, num_threads)
 
 
 def from_torch(

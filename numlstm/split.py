@@ -27,20 +27,23 @@ from numlstm.stages import (
 if TYPE_CHECKING:
     from numlstm.model import Model
 
-MakeModel = Callable[[Weights, Fold], "Model"]
+MakeModel = Callable[[Weights, Fold, int], "Model"]
 
 
-def split(weights: Weights, fold: Fold, make_model: MakeModel) -> list[Stage]:
+def split(weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel) -> list[Stage]:
     """Return the stages of a network that is not causal, in the order of their work."""
-    return _Splitter(weights, fold, make_model).split()
+    return _Splitter(weights, fold, num_threads, make_model).split()
 
 
 class _Splitter:
-    def __init__(self, weights: Weights, fold: Fold, make_model: MakeModel) -> None:
+    def __init__(
+        self, weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel
+    ) -> None:
         self.network = weights.network
         self.tensors = weights.tensors
         self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
         self.fold = fold
+        self.num_threads = num_threads
         self.make_model = make_model
         self.folded = {n for n in range(len(self.prefixes)) if self._is_folded(n)}
         self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
@@ -109,7 +112,7 @@ class _Splitter:
                 if source not in inside and read not in reads:
                     reads.append(read)
         network, tensors = self._network_of(group, reads, outs)
-        model = self.make_model(Weights(network, tensors), self.fold)
+        model = self.make_model(Weights(network, tensors), self.fold, self.num_threads)
         return Causal(tuple(reads), tuple((n, self.network.size(n)) for n in outs), model)
 
     def _network_of(
@@ -168,7 +171,7 @@ class _Splitter:
                 return Pooled(reads, writes, self._model(bare, own, n in self.folded))
             case RNN() | GRU() | LSTM():
                 models = self._directions(bare, own, n in self.folded)
-                return Directions(reads, writes, bare, *models)
+                return Directions(reads, writes, bare, *models, self.num_threads)
             case spec.Pooling() | spec.AttentionPooling():
                 return Pooled(reads, writes, self._model(bare, own))
             case spec.Conv1d():
@@ -201,7 +204,7 @@ class _Splitter:
         return (self._model(one, first, is_folded) if both else None), reverse
 
     def _model(self, layer: Layer, own: spec.Tensors, is_folded: bool = False) -> "Model":
-        """Return a model of one layer; a folded one reads the tokens."""
+        """Return a model of one layer, for one thread; a folded one reads the tokens."""
         tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
         layers: tuple[Layer, ...] = (layer,)
         if is_folded:
@@ -210,7 +213,7 @@ class _Splitter:
             tensors |= {
                 f"embedding.{name}": self.tensors[f"embedding.{name}"] for name in first.tensors()
             }
-        return self.make_model(Weights(Network(layers), tensors), self.fold)
+        return self.make_model(Weights(Network(layers), tensors), self.fold, 1)
 
 
 def _is_together(layer: Layer) -> bool:

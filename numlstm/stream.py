@@ -172,8 +172,7 @@ class Stream:
         state = self._state_of(self._program.block)
         state[: self._num_kept] = self._state[: self._num_kept]
         state_at = argument(state)
-        # A call reads about a gigabyte of weights, 10 to 30 ms: that is how long Ctrl-C waits.
-        stride = min(max(2**28 // max(self._program.params.size, 1), 64), 2**16)
+        stride = self.model.steps_per_call
         for t in range(0, len(xs), stride):
             part = xs[t : t + stride]
             x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)

@@ -13,6 +13,7 @@ from numlstm.kernels.plan import (
     COUNT,
     FUNCTION,
     H_AT,
+    KEPT_STRIDE,
     SPREAD,
     W_AT,
     X_AT,
@@ -126,8 +127,17 @@ def window(op, state, first, stop):
 
     state   at H_AT the rows before the first one, (COUNT - 1) * SPREAD, the oldest first
     """
+    if op[KEPT_STRIDE] == 0:
+        _window(op, state, first, stop, op[H_AT])
+    else:
+        for row in range(first, stop):
+            _window(op, state, row, row + 1, op[H_AT] + row * op[KEPT_STRIDE])
+
+
+@jit
+def _window(op, state, first, stop, kept):
+    """The window of steps of one stream, whose rows before them are at ``kept``."""
     size, reach = op[X_SIZE], (op[COUNT] - 1) * op[SPREAD]
-    kept = op[H_AT]
     stride = (size + LANES - 1) // LANES * LANES
     for row in range(first, stop):
         for tap in range(op[COUNT]):

@@ -1,9 +1,9 @@
 """The operations of a plan. Each reads its row `op`, its `params`, and rows of the work buffers.
 
-A row is one time step; an operation takes rows `first` to `stop` of a block. A recurrent layer is a
-LINEAR that turns the rows of `x` into pre-activations, and a ROWS of operations, taken row by row:
-LINEAR_ADD, which adds ``w_hh @ h``, and the cell. The cells of PyTorch are here, any other is made
-of elementwise operations (`elementwise.py`).
+An operation takes rows `first` to `stop` of a block: steps of one stream, or a step of many. A
+recurrent layer is a LINEAR that turns the rows of `x` into pre-activations, a LINEAR_ADD, which
+adds ``w_hh @ h``, and the cell; of one stream these two are taken row by row (ROWS). The cells of
+PyTorch are here, any other is made of elementwise operations (`elementwise.py`).
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ from numlstm.kernels.plan import (
     DTYPE,
     FLOAT32,
     H_AT,
+    KEPT_STRIDE,
     KIND,
     LINEAR_ADD,
     S_AT,
@@ -171,7 +172,8 @@ def gru_cells(op, state, first, stop):
     size = op[Y_SIZE]
     for row in range(first, stop):
         a, b = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
-        y_at, h_at = op[Y_AT] + row * op[Y_STRIDE], op[H_AT]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        h_at = op[H_AT] + row * op[KEPT_STRIDE]
         for j in range(0, size, LANES):
             r, z, n_x = (
                 load(state, a + j),
@@ -193,7 +195,8 @@ def lstm_cells(op, state, first, stop):
     size = op[Y_SIZE]
     for row in range(first, stop):
         a, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
-        h_at, c_at = op[H_AT], op[C_AT]
+        kept = row * op[KEPT_STRIDE]
+        h_at, c_at = op[H_AT] + kept, op[C_AT] + kept
         for j in range(0, size, LANES):
             i, f = load(state, a + j), load(state, a + size + j)
             g, o = load(state, a + 2 * size + j), load(state, a + 3 * size + j)

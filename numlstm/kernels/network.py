@@ -50,18 +50,20 @@ from numlstm.kernels.plan import (
     COUNT,
     EMBEDDING,
     FLOAT32_AT,
+    KEPT_AT,
     KIND,
     MAX_STEPS,
     NUM_COLUMNS,
     NUM_ROWS,
     ONE_HOT,
     ROWS,
+    SLOTS_AT,
     STATE_SIZE,
     X_SIZE,
     Y_SIZE,
 )
 from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
-from numlstm.kernels.simd import inlined, offset, pointer
+from numlstm.kernels.simd import inlined, offset, pointer, reinterpret
 
 # What `run` returns. Unless it is DONE, the state is as it was before the call.
 DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(4)
@@ -147,6 +149,8 @@ def _make_run(sources):
         xs       (T * X_SIZE,), float32; of a token model (T,), int32 ids in the bits of float32
         ys       (T * Y_SIZE,), float32, written
 
+        In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
+
         Compiled, it takes the addresses of plan, params and state (`argument`). Any objects may
         come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token ids are the
         caller's to check.
@@ -168,7 +172,13 @@ def _make_run(sources):
         xs, ys = array_data(xs), array_data(ys)
         block_rows = first[BLOCK_ROWS]
         state_size = first[STATE_SIZE]
-        copy(state, 0, state, state_size, state_size)
+        slots = offset(reinterpret(state, np.int64), first[SLOTS_AT] // 2)
+        if first[KEPT_AT] == 0:
+            copy(state, 0, state, state_size, state_size)
+        else:
+            for row in range(block_rows):
+                kept_at = first[KEPT_AT] + slots[row] * state_size
+                copy(state, kept_at, state, row * state_size, state_size)
         status = DONE
         for t in range(0, num_steps, block_rows):
             num_rows = min(block_rows, num_steps - t)
@@ -183,8 +193,13 @@ def _make_run(sources):
             if not write_output(offset(first, last * NUM_COLUMNS), state, ys, t, num_rows):
                 status = OUTPUT_NOT_FINITE
                 break
-        if status != DONE:
-            copy(state, state_size, state, 0, state_size)
+        if first[KEPT_AT] == 0:
+            if status != DONE:
+                copy(state, state_size, state, 0, state_size)
+        elif status == DONE:
+            for row in range(block_rows):
+                kept_at = first[KEPT_AT] + slots[row] * state_size
+                copy(state, row * state_size, state, kept_at, state_size)
         return status
 
     return run

@@ -2,6 +2,9 @@
 
 A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
 `layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
+
+The rows of a block are steps of one stream, one after another, which keeps its state at
+``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
 """
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
@@ -42,11 +45,14 @@ DTYPE = 20  # of the weights
 S_AT = 21  # params: the scales of int8 weights
 S_STRIDE = 22  # from the scale of a row of quantised inputs to the next
 SX_AT = 23  # state: the scale of the first such row
+KEPT_STRIDE = 24  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
 # Only in the first row:
-BLOCK_ROWS = 24  # steps that fit in the buffers
-STATE_SIZE = 25  # what is kept from step to step is state[:STATE_SIZE]
-NUM_ROWS = 26  # rows of the plan
-ARRAY_TYPE_AT = 27  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 28
-MAX_STEPS = 29  # of one call
-NUM_COLUMNS = 30
+BLOCK_ROWS = 25  # rows that fit in the buffers
+STATE_SIZE = 26  # floats that a stream keeps from step to step
+NUM_ROWS = 27  # rows of the plan
+ARRAY_TYPE_AT = 28  # addresses by which `arrays.py` knows an array
+FLOAT32_AT = 29
+MAX_STEPS = 30  # of one call
+KEPT_AT = 31  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 32  # state: the slots of the rows of a block, int64
+NUM_COLUMNS = 33
