@@ -14,9 +14,20 @@ import numpy as np
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
+from numlstm.kernels import sampling
 from numlstm.kernels.network import DONE, argument, compile_run
 from numlstm.kernels.simd import LANES
-from numlstm.program import MEMORY, Builder, Floats, Place, Program, aligned, pad_rows, padded
+from numlstm.program import (
+    MEMORY,
+    Builder,
+    Floats,
+    Layout,
+    Place,
+    Program,
+    aligned,
+    pad_rows,
+    padded,
+)
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
@@ -59,8 +70,30 @@ def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> P
     if network.masks:
         answer = builder.keep(network.output_size)
         builder.copy(places[-1], answer)
+    generate = _layout_to_generate(builder.twin(), network, places[-1])
     builder.operation(columns.OUTPUT, places[-1], places[-1])
-    return builder.program(BLOCK_ROWS, POOL_ROWS, answer)
+    return builder.program(BLOCK_ROWS, POOL_ROWS, generate, answer)
+
+
+def _layout_to_generate(builder: Builder, network: spec.Network, scores: Place) -> Layout | None:
+    """Return a layout that chooses a token in place of giving the scores, if the network reads it.
+
+    A softmax at the end is left out: the scores are the logits that go into it.
+    """
+    if network.masks or (network.vocab_size or 0) < network.output_size:
+        return None
+    are_probabilities = isinstance(network.layers[-1], spec.Softmax)
+    last = builder.operations[-1]
+    is_softmax = last[columns.KIND] in (columns.SOFTMAX, columns.LOG_SOFTMAX)
+    if is_softmax and last[columns.Y_AT] == scores:
+        before = builder.operations.pop()[columns.X_AT]
+        assert isinstance(before, Place)
+        scores, are_probabilities = before, False
+    settings = builder.buffer(sampling.NUM_SETTINGS)
+    rows = builder.buffer(sampling.NUM_ROWS * padded(scores.size))
+    named = {"X_SIZE": scores.size, "Y_SIZE": 1, "FUNCTION": int(are_probabilities)}
+    builder.operation(columns.SAMPLE, scores, settings, rows, **named)
+    return builder.layout(1, max_steps=2**31)
 
 
 def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -> Place:
@@ -127,7 +160,7 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     builder.operation(columns.OUTPUT, y, y)
     ids = np.arange(network.vocab_size or 0, dtype=np.int32)
     table = np.empty((len(ids), y.size), np.float32)
-    program = builder.program(BLOCK_ROWS, 1, None)
+    program = builder.program(BLOCK_ROWS, 1, None, None)
     state = aligned(program.block.state_size)
     arrays = [argument(array) for array in (program.block.plan, program.params, state)]
     status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))

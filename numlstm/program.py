@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,12 +81,14 @@ class Program:
 
     step, block   for one row, for several steps of a stream
     pool          for a step of up to POOL_ROWS streams; a pool writes how many into its copy
+    generate      for steps whose answers become tokens, the next inputs; None if they cannot
     """
 
     params: Floats
     step: Layout
     block: Layout
     pool: Layout
+    generate: Layout | None
     initial_state: Floats
     state_names: dict[str, tuple[int, int]]
     memory: Memory | None
@@ -311,6 +314,12 @@ class Builder:
 
     # Arrays ---------------------------------------------------------------------------------------
 
+    def twin(self) -> "Builder":
+        """Return a builder that goes on from here; what it appends is not appended here."""
+        twin = copy(self)
+        twin.operations, twin.buffer_sizes = list(self.operations), list(self.buffer_sizes)
+        return twin
+
     def layout(self, num_rows: int, max_steps: int, of_streams: bool = False) -> Layout:
         """Place the buffers for blocks of ``num_rows``.
 
@@ -361,7 +370,9 @@ class Builder:
         plan.flags.writeable = False
         return Layout(plan, end)
 
-    def program(self, block_rows: int, pool_rows: int, answer: Place | None) -> Program:
+    def program(
+        self, block_rows: int, pool_rows: int, generate: Layout | None, answer: Place | None
+    ) -> Program:
         """Return the arrays of all that was appended."""
         params = aligned(self.params_size)
         if self.params:
@@ -374,6 +385,7 @@ class Builder:
             self.layout(1, max_steps=1),
             self.layout(block_rows, max_steps=2**31),
             self.layout(pool_rows, max_steps=2**31, of_streams=True),
+            generate,
             initial_state,
             self.state_names,
             self.memory,

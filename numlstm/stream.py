@@ -1,8 +1,9 @@
 """Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
 
+import operator
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from numlstm.checks import (
 )
 from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
 from numlstm.program import Layout, aligned
+from numlstm.sampling import Generator, Sampling
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -180,6 +182,101 @@ class Stream:
             if status != DONE:
                 raise_status("xs", part, t, status)
         self._state[: self._num_kept] = state[: self._num_kept]
+
+    def generate(
+        self,
+        first_id: int,
+        n: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+    ) -> NDArray[np.int32]:
+        """Take steps whose answers choose the tokens of the next ones, in one call without the GIL.
+
+        The scores of the tokens are what the network answers, logits; of one that ends in a
+        softmax, what goes into it.
+        The choice follows the order of Hugging Face's generation: repetition penalty, temperature,
+        top-k, top-p, min-p. The same seed gives the same tokens on every machine.
+
+        Parameters
+        ----------
+        first_id : int
+            The token that the first step reads.
+        n : int
+            How many tokens to choose.
+        temperature : float
+            The scores are divided by it. 0 takes the token of the largest score, always.
+        top_k : int, optional
+            Only that many tokens of the largest scores.
+        top_p : float
+            Only the fewest tokens that have this probability together (Holtzman et al. 2020).
+        min_p : float
+            Only tokens with at least this share of the probability of the likeliest one.
+        repetition_penalty : float
+            What the scores of tokens that came before are divided by, or multiplied if they are
+            negative (Keskar et al. 2019).
+        seed : int, optional
+            Decides the choices; without it they are others each time.
+        stop : token ids
+            It ends after one of these.
+        history : token ids
+            Tokens before ``first_id`` that the repetition penalty is for.
+
+        Returns
+        -------
+        int32 array of shape (n,), or shorter if it was stopped
+            The last one was not read yet: it is the ``first_id`` to go on with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is not as above, the network does not score the tokens that it reads, or it
+            overflows. The stream is as it was before.
+        """
+        if isinstance(n, bool) or operator.index(n) < 0:
+            raise ValueError(f"n is {n!r}, expected a number of tokens")
+        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        generator = Generator(self, first_id, how, stop, history)
+        stride = self.model.steps_per_call
+        kept = self.kept
+        parts = [np.zeros(0, np.int32)]
+        try:
+            for at in range(0, operator.index(n), stride):
+                parts.append(generator.next(min(stride, n - at)))
+                if generator.stopped:
+                    break
+        except BaseException:
+            self.kept = kept
+            raise
+        return np.concatenate(parts)
+
+    def tokens(
+        self,
+        first_id: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+    ) -> Iterator[int]:
+        """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
+        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        return self._tokens(Generator(self, first_id, how, stop, history))
+
+    @staticmethod
+    def _tokens(generator: Generator) -> Iterator[int]:
+        while not generator.stopped:
+            yield int(generator.next(1)[0])
 
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""

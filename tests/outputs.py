@@ -11,7 +11,7 @@ import numpy as np
 
 import numlstm
 from numlstm.kernels import tiles
-from numlstm.spec import GRU, LSTM, RNN, Linear, Network
+from numlstm.spec import GRU, LSTM, RNN, Embedding, Linear, Network
 from tests.cases import CASES, NETWORKS, random_input, random_weights
 
 SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes milliseconds for each
@@ -23,6 +23,9 @@ ROUNDED = {
     for cell in (RNN, GRU, LSTM)
     for dtype in ("bfloat16", "int8")
 }
+
+
+GENERATING = Network((Embedding(40, 8), LSTM(8, 17), Linear(17, 40)))
 
 
 def networks(which: str) -> dict[str, Network]:
@@ -44,6 +47,9 @@ def outputs(which: str) -> dict[str, np.ndarray]:
         results |= {f"{name} {key}": value for key, value in stream.state.items()}
         stream.reset()
         results[f"{name} steps"] = np.stack([stream.step(x) for x in xs])
+    stream = numlstm.Model(random_weights(GENERATING)).stream()
+    options = {"top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}
+    results["generate"] = stream.generate(0, SMALL_STEPS, seed=0, **options)
     return results
 
 

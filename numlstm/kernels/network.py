@@ -57,16 +57,18 @@ from numlstm.kernels.plan import (
     NUM_ROWS,
     ONE_HOT,
     ROWS,
+    SAMPLE,
     SLOTS_AT,
     STATE_SIZE,
     X_SIZE,
     Y_SIZE,
 )
 from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
+from numlstm.kernels.sampling import sample
 from numlstm.kernels.simd import inlined, offset, pointer, reinterpret
 
-# What `run` returns. Unless it is DONE, the state is as it was before the call.
-DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(4)
+# What `run` returns. Unless it is one of the first two, the state is as it was before the call.
+DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
 
 # plan, params and state, which a stream owns, as addresses; xs and ys as they are.
 SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
@@ -150,6 +152,8 @@ def _make_run(sources):
         ys       (T * Y_SIZE,), float32, written
 
         In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
+        Where the plan ends in SAMPLE, ys are ids too: ``xs, ys = ids[:-1], ids[1:]`` makes each one
+        the input of the next step. It returns STOPPED after one that stops.
 
         Compiled, it takes the addresses of plan, params and state (`argument`). Any objects may
         come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token ids are the
@@ -190,11 +194,19 @@ def _make_run(sources):
                 status = INPUT_NOT_FINITE
                 break
             _run_operations(first, last, params, state, num_rows)
-            if not write_output(offset(first, last * NUM_COLUMNS), state, ys, t, num_rows):
+            stops, output = False, offset(first, last * NUM_COLUMNS)
+            if output[KIND] == SAMPLE:
+                is_finite, stops = sample(output, state, ys, t)
+            else:
+                is_finite = write_output(output, state, ys, t, num_rows)
+            if not is_finite:
                 status = OUTPUT_NOT_FINITE
                 break
+            if stops:
+                status = STOPPED
+                break
         if first[KEPT_AT] == 0:
-            if status != DONE:
+            if status > STOPPED:
                 copy(state, state_size, state, 0, state_size)
         elif status == DONE:
             for row in range(block_rows):

@@ -7,15 +7,15 @@ The rows of a block are steps of one stream, one after another, which keeps its 
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
 """
 
-# Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
+# Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
 (
     INPUT, EMBEDDING, ONE_HOT,
     LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
     COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
-    OUTPUT,
-) = range(25)  # fmt: skip
+    OUTPUT, SAMPLE,
+) = range(26)  # fmt: skip
 
 # Types of weights.
 FLOAT32, BFLOAT16, INT8 = range(3)
@@ -35,7 +35,7 @@ B_AT = 10  # params: bias
 H_AT = 11  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
 C_AT = 12  # state: the second such vector (c; a pool's rounding errors)
 COUNT_AT = 13  # state: an int64 counter
-FUNCTION = 14  # one of activations.FUNCTIONS
+FUNCTION = 14  # one of activations.FUNCTIONS; a yes or no of other kinds
 ALPHA_AT = 15  # params: up to two parameters (of the function; what a layer adds or scales by)
 COUNT = 16  # operations that ROWS repeats; taps of a WINDOW
 SPREAD = 17  # rows from one tap of a WINDOW to the next
