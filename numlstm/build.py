@@ -272,7 +272,7 @@ def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, a: Place) -> Place:
         builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.dtype, unit)
         builder.clip(y, layer.clip)
         builder.activation(y, layer.nonlinearity, y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
 
 
@@ -303,7 +303,7 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
         builder.activation(n, layer.activation, n)
         new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
         builder.add(new, builder.multiply(z, h), y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
 
 
@@ -336,6 +336,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
         builder.activation(g, layer.activation, g)
         builder.add(builder.multiply(f, c), builder.multiply(i, g), c)
         builder.clip(c, layer.cell_clip)
+        builder.keep_new(c, c)
         activate_gate(o, "o")
         product = builder.multiply(o, builder.activation(c, layer.output_activation))
         if layer.proj_size:
@@ -345,7 +346,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
             product = product.part(0, layer.proj_size)
             builder.clip(product, layer.proj_clip)
         builder.copy(product, y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
 
 

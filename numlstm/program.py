@@ -285,6 +285,10 @@ class Builder:
     def copy(self, x: Place, y: Place) -> Place:
         return self.operation(columns.COPY, x, y)
 
+    def keep_new(self, x: Place, kept: Place) -> Place:
+        """Copy what decays from step to step to where it is kept; in place if it is there."""
+        return self.operation(columns.KEEP, x, kept)
+
     def join(self, places: list[Place]) -> Place:
         """Return a place that holds several end to end."""
         if len(places) == 1:

@@ -24,9 +24,31 @@ from numlstm.kernels.plan import (
     Z_AT,
     Z_STRIDE,
 )
-from numlstm.kernels.simd import LANES, first_lanes, fma, jit, load, splat, store
+from numlstm.kernels.simd import (
+    LANES,
+    at_least,
+    first_lanes,
+    fma,
+    jit,
+    load,
+    splat,
+    store,
+    where_greater,
+)
 
 _ZERO = np.float32(0.0)
+
+# Of a state that decays, what is below becomes 0: its products with weights down to 1e-8 are normal
+# numbers. Denormal ones take some CPUs a hundred times as long, and rounding would keep them for
+# ever from becoming 0.
+_NOTHING = np.float32(1e-30)
+
+
+@jit
+def without_denormals(x):
+    """Return x, 0 where it is too small to matter; a NaN stays one."""
+    zero = splat(_ZERO)
+    return where_greater(splat(_NOTHING), at_least(x, zero - x), zero, x)
 
 
 @jit
@@ -51,6 +73,15 @@ def copy_rows(op, state, first, stop):
     """ys[row] <- xs[row], rounded up to 16 lanes"""
     for row in range(first, stop):
         _copy_row(op, state, row)
+
+
+@jit
+def keep_rows(op, state, first, stop):
+    """ys[row] <- xs[row], rounded up to 16 lanes, `without_denormals`"""
+    for row in range(first, stop):
+        x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            store(state, y_at + j, without_denormals(load(state, x_at + j)))
 
 
 @jit

@@ -9,7 +9,7 @@ PyTorch are here, any other is made of elementwise operations (`elementwise.py`)
 import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
-from numlstm.kernels.elementwise import copy
+from numlstm.kernels.elementwise import copy, without_denormals
 from numlstm.kernels.integers import integer_rows
 from numlstm.kernels.plan import (
     ALPHA_AT,
@@ -181,6 +181,7 @@ def gru_cells(op, state, first, stop):
                 load(state, a + 2 * size + j),
             )
             h = gru_cell(r, z, n_x, load(state, b + j), load(state, h_at + j))
+            h = without_denormals(h)
             store(state, y_at + j, h)
             store(state, h_at + j, h)
 
@@ -201,6 +202,7 @@ def lstm_cells(op, state, first, stop):
             i, f = load(state, a + j), load(state, a + size + j)
             g, o = load(state, a + 2 * size + j), load(state, a + 3 * size + j)
             c, h = lstm_cell(i, f, g, o, load(state, c_at + j))
+            c, h = without_denormals(c), without_denormals(h)
             store(state, c_at + j, c)
             store(state, y_at + j, h)
             store(state, h_at + j, h)

@@ -26,6 +26,7 @@ from numlstm.kernels.elementwise import (
     add,
     copy,
     copy_rows,
+    keep_rows,
     log_softmax_rows,
     multiply,
     scale,
@@ -99,6 +100,8 @@ def _run_operation(op, params, state, first, stop):
         add(op, state, first, stop)
     elif kind == columns.COPY:
         copy_rows(op, state, first, stop)
+    elif kind == columns.KEEP:
+        keep_rows(op, state, first, stop)
     elif kind == columns.SCALE_ADD:
         scale_add(op, params, state, first, stop)
     elif kind == columns.SCALE:

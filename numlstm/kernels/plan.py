@@ -11,11 +11,11 @@ The rows of a block are steps of one stream, one after another, which keeps its 
 (
     INPUT, EMBEDDING, ONE_HOT,
     LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
-    COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
+    COPY, KEEP, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
     OUTPUT, SAMPLE,
-) = range(26)  # fmt: skip
+) = range(27)  # fmt: skip
 
 # Types of weights.
 FLOAT32, BFLOAT16, INT8 = range(3)
