@@ -58,7 +58,9 @@ class NumLSTM(Engine):
     def __init__(self, case: Case, folder: Path) -> None:
         super().__init__(case)
         path = folder / "weights.safetensors"
-        self.model = numlstm.load(path, dtype=self.dtype, fold=self.fold)
+        self.model = numlstm.load(
+            path, dtype=self.dtype, fold=self.fold, num_threads=case.num_threads
+        )
         self._call: Callable[..., Any]
         match case.task:
             case "sequence":
@@ -66,8 +68,7 @@ class NumLSTM(Engine):
                 self.out = self.out[:, 0]
                 self._call = self.model.run
             case "pool":
-                options = {"num_threads": case.num_threads} if case.num_threads > 1 else {}
-                self.pool = self.model.pool(case.num_streams, **options)
+                self.pool = self.model.pool(case.num_streams)
                 self.slots = np.array([self.pool.open() for _ in range(case.num_streams)])
                 self.x, self.out = self.input[0], self.out[0]
                 self._call = self._pool_step
