@@ -162,7 +162,7 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     table = np.empty((len(ids), y.size), np.float32)
     program = builder.program(BLOCK_ROWS, 1, None, None)
     state = aligned(program.block.state_size)
-    arrays = [argument(array) for array in (program.block.plan, program.params, state)]
+    arrays = (program.block.plan_at, program.params_at, argument(state))
     status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
     return table if status == DONE else None
 
@@ -197,7 +197,7 @@ def _add_layers(
             a = first
             if n != folded:
                 x = builder.join(inputs)
-                a = builder.linear(x, *_input_half(layer, own), layer.dtype)
+                a = builder.linear(x, *_input_half(layer, own), layer.precision)
             places.append(_RECURRENT[type(layer)](builder, layer, own, a))
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
@@ -249,6 +249,7 @@ def _input_half(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
 # What a layer of torch.nn can have; its cell is one operation. Any other option makes another cell.
 _PLAIN = {
     "input_size", "hidden_size", "bias", "nonlinearity", "forget_bias", "initial_state", "dtype",
+    "activations",
     "direction", "merge", "shared", "outputs", "name", "inputs",
 }  # fmt: skip
 
@@ -269,7 +270,7 @@ def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, a: Place) -> Place:
     y = builder.buffer(layer.hidden_size)
     with builder.rows():
         unit = _is_unit(layer, own)
-        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.dtype, unit)
+        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.precision, unit)
         builder.clip(y, layer.clip)
         builder.activation(y, layer.nonlinearity, y)
         builder.keep_new(y, h)
@@ -285,10 +286,10 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
     h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     y = builder.buffer(size)
     with builder.rows():
-        rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.dtype, unit)
+        rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.precision, unit)
         if layer.reset_after:
             _, bias_hh = _biases(layer, own)
-            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.dtype, unit)
+            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.precision, unit)
         if _is_plain(layer):
             return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
         builder.clip(rz, layer.clip)
@@ -298,7 +299,7 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
             n = builder.add(a_n, builder.multiply(r, n_h.part(0, size)))
         else:
             rh = builder.multiply(r, h)
-            n = builder.linear_add(rh, w_n, a_n, None, layer.dtype).part(0, size)
+            n = builder.linear_add(rh, w_n, a_n, None, layer.precision).part(0, size)
         builder.clip(n, layer.clip)
         builder.activation(n, layer.activation, n)
         new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
@@ -314,7 +315,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
     c = _keep_c(builder, layer, own)
     y = builder.buffer(layer.h_size)
     with builder.rows():
-        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.dtype, unit)
+        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.precision, unit)
         if _is_plain(layer):
             at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
             return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
@@ -342,7 +343,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
         if layer.proj_size:
             weight = pad_rows(own["weight_hr"])
             no_bias = np.zeros(len(weight), np.float32)
-            product = builder.linear(product, weight, no_bias, layer.dtype)
+            product = builder.linear(product, weight, no_bias, layer.precision)
             product = product.part(0, layer.proj_size)
             builder.clip(product, layer.proj_clip)
         builder.copy(product, y)
@@ -369,7 +370,7 @@ def _add_matrix(
     builder: Builder, layer: spec.Linear | spec.Conv1d, weight: Floats, own: Own, x: Place
 ) -> Place:
     bias = own["bias"] if layer.bias else np.zeros(layer.output_size, np.float32)
-    y = builder.linear(x, pad_rows(weight), pad_rows(bias), layer.dtype)
+    y = builder.linear(x, pad_rows(weight), pad_rows(bias), layer.precision)
     y = y.part(0, layer.output_size)
     return y if layer.activation is None else builder.activation(y, layer.activation, y)
 

@@ -285,7 +285,7 @@ class _Worker:
         self.num_rows = int(plan[0, columns.BLOCK_ROWS])
         self._num_streams = plan[0, columns.BLOCK_ROWS : columns.BLOCK_ROWS + 1]
         self._slots = state[slots_at : slots_at + 2 * self.num_rows].view(np.int64)
-        self._arguments = argument(plan), argument(program.params), argument(state)
+        self._arguments = argument(plan), program.params_at, argument(state)
         self._alive = plan, state
         self._run = model._run
 

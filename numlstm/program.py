@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from numlstm.errors import WeightsError
 from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
-from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
+from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, address
 from numlstm.kernels.integers import MAX_INPUTS
+from numlstm.kernels.network import argument
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
-from numlstm.layers import DTYPES
+from numlstm.layers import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
@@ -29,7 +31,7 @@ Floats = NDArray[np.float32]
 def aligned(size: int) -> Floats:
     """Return an array, not initialised, at a multiple of 64 bytes: unaligned runs at half speed."""
     spare = np.empty(size + LANES, np.float32)
-    start = -spare.ctypes.data % 64 // 4
+    start = -address(spare) % 64 // 4
     return spare[start : start + size]
 
 
@@ -54,6 +56,11 @@ class Layout:
 
     plan: NDArray[np.int64]
     state_size: int
+
+    @cached_property
+    def plan_at(self) -> Any:
+        """The plan as the kernel takes it."""
+        return argument(self.plan)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Program:
     state_names: dict[str, tuple[int, int]]
     memory: Memory | None
     answer: tuple[int, int] | None
+
+    @cached_property
+    def params_at(self) -> Any:
+        """The params as the kernel takes them."""
+        return argument(self.params)
 
 
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
@@ -209,15 +221,19 @@ class Builder:
         loop[columns.COUNT] = len(self.operations) - first
 
     def linear(
-        self, x: Place, weight: Floats, bias: Floats, dtype: str = "float32", unit: bool = False
+        self,
+        x: Place,
+        weight: Floats,
+        bias: Floats,
+        precision: Precision = FLOAT32,
+        unit: bool = False,
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-        dtype   of the weights
-        unit    whether every x is in [-1, 1], as the h of an LSTM is
+        unit   whether every x is in [-1, 1], as the h of an LSTM is
         """
         at = {"B_AT": self.param(bias)}
-        return self._product(columns.LINEAR, x, weight, None, None, dtype, unit, at)
+        return self._product(columns.LINEAR, x, weight, None, None, precision, unit, at)
 
     def linear_add(
         self,
@@ -225,11 +241,11 @@ class Builder:
         weight: Floats,
         z: Place,
         y: Place | None = None,
-        dtype: str = "float32",
+        precision: Precision = FLOAT32,
         unit: bool = False,
     ) -> Place:
         """Add ``z + weight @ x``, as `linear` does."""
-        return self._product(columns.LINEAR_ADD, x, weight, z, y, dtype, unit, {})
+        return self._product(columns.LINEAR_ADD, x, weight, z, y, precision, unit, {})
 
     def _product(
         self,
@@ -238,12 +254,12 @@ class Builder:
         weight: Floats,
         z: Place | None,
         y: Place | None,
-        dtype: str,
+        precision: Precision,
         unit: bool,
         at: dict[str, Any],
     ) -> Place:
         y = self.buffer(len(weight)) if y is None else y
-        if dtype == "int8":
+        if precision.dtype == "int8":
             if x.size > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             q, scale = quantize_rows(weight)
@@ -251,15 +267,17 @@ class Builder:
             at["S_AT"] = self.param(np.concatenate([scale, sums.view(np.float32)]))
             words = as_words(q)
             plane = padded(words.shape[1])
-            at["X_SIZE"], quantized, at["SX_AT"] = x.size, self.buffer(2 * plane), self.buffer(1)
-            named = {"Y_SIZE": plane, "FUNCTION": int(unit)}
+            at["COUNT"] = num_planes = 1 if precision.activations == "int8" else 2
+            quantized, at["SX_AT"] = self.buffer(num_planes * plane), self.buffer(1)
+            at["X_SIZE"] = x.size
+            named = {"Y_SIZE": plane, "FUNCTION": int(unit), "COUNT": num_planes}
             x = self.operation(columns.QUANTIZE, x, quantized, at["SX_AT"], **named)
-        elif dtype == "bfloat16":
+        elif precision.dtype == "bfloat16":
             words = as_words(bfloat16_bits(weight))
         else:
             words = weight
         at["W_AT"] = self.param(pack(words, panel_widths(len(words) // LANES)))
-        at["DTYPE"] = DTYPES.index(dtype)
+        at["DTYPE"] = DTYPES.index(precision.dtype)
         return self.operation(kind, x, y, z, Y_SIZE=len(weight), **at)
 
     def activation(self, x: Place, function: str, y: Place | None = None) -> Place:

@@ -91,7 +91,7 @@ class Generator:
         if not 0 <= self._token < vocab_size:
             raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
         self._stream = stream
-        self._plan_at = argument(layout.plan)
+        self._plan_at = layout.plan_at
         self._state = stream._state_of(layout)
         self._state_at = argument(self._state)
         size = int(layout.plan[-1, X_SIZE])

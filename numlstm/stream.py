@@ -50,9 +50,8 @@ class Stream:
         self._token_bits = self._token.view(np.float32)
         # What every step passes to the kernel.
         self._run = model._run
-        self._plan_at = argument(program.step.plan)
-        self._block_plan_at = argument(program.block.plan)
-        self._params_at = argument(program.params)
+        self._plan_at = program.step.plan_at
+        self._params_at = program.params_at
         self._memory = model._memory_rows(memory)
         self._place_state(program.initial_state)
 
@@ -173,12 +172,12 @@ class Stream:
         """Take steps on a copy of the state, which replaces it when all are done."""
         state = self._state_of(self._program.block)
         state[: self._num_kept] = self._state[: self._num_kept]
-        state_at = argument(state)
+        plan_at, state_at = self._program.block.plan_at, argument(state)
         stride = self.model.steps_per_call
         for t in range(0, len(xs), stride):
             part = xs[t : t + stride]
             x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
-            status = self._run(self._block_plan_at, self._params_at, state_at, x, y)
+            status = self._run(plan_at, self._params_at, state_at, x, y)
             if status != DONE:
                 raise_status("xs", part, t, status)
         self._state[: self._num_kept] = state[: self._num_kept]

@@ -19,9 +19,11 @@ SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes millisecond
 
 # Cells over a number of units and inputs that fill no vector and no word.
 ROUNDED = {
-    f"{cell.__name__} {dtype}": Network((cell(17, 23), Linear(23, 19))).with_dtype(dtype)
+    f"{cell.__name__} {' '.join(precision)}": Network((cell(17, 23), Linear(23, 19))).with_dtype(
+        *precision
+    )
     for cell in (RNN, GRU, LSTM)
-    for dtype in ("bfloat16", "int8")
+    for precision in (("bfloat16",), ("int8",), ("int8", "int8"))
 }
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
 from numlstm.kernels.elementwise import copy, without_denormals
-from numlstm.kernels.integers import integer_rows
+from numlstm.kernels.integers import rows_of_8_bits, rows_of_16_bits
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
     BFLOAT16,
     C_AT,
+    COUNT,
     DTYPE,
     FLOAT32,
     H_AT,
@@ -153,10 +154,16 @@ def linear(op, params, state, first, stop):
             init, init_at, op[Z_STRIDE],
             state, x_at, x_stride, state, y_at, y_stride, stop - first,
         )  # fmt: skip
-    else:
-        integer_rows(
+    elif op[COUNT] == 2:
+        rows_of_16_bits(
             params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
             state, x_at, x_stride // 2, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
+            y_at, y_stride, stop - first,
+        )  # fmt: skip
+    else:
+        rows_of_8_bits(
+            params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
+            state, x_at, x_stride, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
             y_at, y_stride, stop - first,
         )  # fmt: skip
 

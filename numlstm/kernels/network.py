@@ -17,6 +17,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.arrays import (
     READABLE,
     WRITEABLE,
+    address,
     array_data,
     array_size,
     object_pointer,
@@ -77,7 +78,7 @@ SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, o
 
 def argument(array: NDArray[Any]) -> Any:
     """Return what `run` takes for plan, params or state; keep the array alive as long as it."""
-    return array if numba.config.DISABLE_JIT else array.ctypes.data
+    return array if numba.config.DISABLE_JIT else address(array)
 
 
 @inlined
