@@ -33,6 +33,13 @@ _LINES: dict[str, dict[str, Any]] = {
         **_HALF,
     },
     "numlstm_int8": {"color": _OWN_DARK, "linewidth": 2.4, "marker": "o", "zorder": 3, **_OPEN},
+    "numlstm_int8_int8": {
+        "color": _OWN_DARK,
+        "linewidth": 2.4,
+        "marker": "s",
+        "zorder": 3,
+        **_OPEN,
+    },
     "onnxruntime_binding": {"color": _ORT, "marker": "s"},
     "onnxruntime_run": {"color": _ORT, "marker": "s", **_OPEN},
     "onnxruntime_int8": {"color": _ORT, "marker": "s", **_OPEN},

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from numlstm.build import POOL_ROWS
 from numlstm.checks import FLOAT32, Floats
 from numlstm.pool import THREAD_WORK, Pool
-from numlstm.stream import Stream
+from numlstm.stream import run_whole
 from numlstm.threads import run_together
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def run_sequences(model: "Model", xss: list[NDArray[Any]]) -> list[Floats]:
     The model is causal and without a memory; what is given was checked, and no step is masked.
     """
     if len(xss) == 1:
-        return [Stream(model).run(xss[0])]
+        y = np.empty((len(xss[0]), model.output_size), FLOAT32)
+        run_whole(model, xss[0].view(FLOAT32), y)
+        return [y]
     lengths = np.array([len(xs) for xs in xss], np.int64)
     starts = np.cumsum(lengths) - lengths
     ys = np.empty((int(lengths.sum()), model.output_size), FLOAT32)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import spec, storage
 from numlstm.batch import run_sequences
 from numlstm.build import Fold, build
-from numlstm.checks import Floats, as_floats, check_out, token_ids
+from numlstm.checks import Floats, as_floats, check_out, filled, for_kernel, token_ids
 from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
 from numlstm.pool import Pool
@@ -23,7 +23,7 @@ from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
 from numlstm.spec import Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
-from numlstm.stream import MaskedStream, Stream
+from numlstm.stream import MaskedStream, Stream, run_whole
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,18 @@ class Model:
         A network that is not causal gives a row per step, or one where it pools.
         """
         if self._program is not None:
-            return self.stream(memory=memory).run(xs, out)
+            if memory is not None or self.network.memory_size is not None or self.network.masks:
+                return self.stream(memory=memory).run(xs, out)
+            rows = self.rows_for_kernel(xs)
+            rows, ys = for_kernel(rows, out, (len(rows), self.output_size))
+            run_whole(self, rows, ys)
+            return filled(out, ys)
         if memory is not None:
             raise ValueError("the network takes no memory")
         ys = self._run_checked([self._check_sequence(xs, "xs")])[0]
-        if out is None:
-            return ys
-        check_out(out, ys.shape)
-        out[:] = ys
-        return out
+        if out is not None:
+            check_out(out, ys.shape)
+        return filled(out, ys)
 
     def run_batch(self, xss: Iterable[ArrayLike]) -> list[Floats]:
         """Run many whole sequences, of any lengths, each from the initial state.
@@ -239,11 +242,17 @@ class Model:
             yss.insert(n, np.empty((0, self.output_size), np.float32))
         return yss
 
+    def rows_for_kernel(self, xs: ArrayLike, name: str = "xs") -> Floats:
+        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
+        if self.vocab_size is None:
+            return as_floats(name, xs, (-1, self.input_size))
+        return token_ids(name, xs, self.vocab_size)
+
     def check_xs(self, xs: ArrayLike, name: str = "xs") -> NDArray[Any]:
         """Return xs as int32 ids (T,) or finite float32 (T, input_size), or raise."""
+        floats = self.rows_for_kernel(xs, name)
         if self.vocab_size is not None:
-            return token_ids(name, xs, self.vocab_size).view(np.int32)
-        floats = as_floats(name, xs, (-1, self.input_size))
+            return floats.view(np.int32)
         if not np.isfinite(floats).all():
             t, at = np.argwhere(~np.isfinite(floats))[0]
             raise ValueError(f"{name}[{t}, {at}] is {floats[t, at]}, expected finite numbers")

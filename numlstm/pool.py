@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.checks import FLOAT32, Floats, as_floats, check_out, raise_status, token_ids
+from numlstm.checks import FLOAT32, Floats, as_floats, filled, for_kernel, raise_status, token_ids
 from numlstm.kernels import plan as columns
 from numlstm.kernels.network import DONE, OUTPUT_NOT_FINITE, argument
 from numlstm.program import aligned
@@ -116,9 +116,9 @@ class Pool:
         """
         slots = self._check_slots(slots)
         xs = self._check_xs(xs, (len(slots),))
-        ys = self._outputs(out, (len(slots),))
+        xs, ys = for_kernel(xs, out, (len(slots), self.model.output_size))
         self._take(slots, xs[None], ys[None], xs)
-        return _filled(out, ys)
+        return filled(out, ys)
 
     def run(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take T steps of some of the streams in one call; the same bits as T calls of `step`.
@@ -143,9 +143,9 @@ class Pool:
         """
         slots = self._check_slots(slots)
         xs = self._check_xs(xs, (-1, len(slots)))
-        ys = self._outputs(out, xs.shape[:2])
+        xs, ys = for_kernel(xs, out, (*xs.shape[:2], self.model.output_size))
         self._take(slots, xs, ys, xs)
-        return _filled(out, ys)
+        return filled(out, ys)
 
     # Checks ---------------------------------------------------------------------------------------
 
@@ -184,13 +184,6 @@ class Pool:
             expected = str(shape).replace("-1", "T")
             raise ValueError(f"xs has shape {ids.shape}, expected {expected} token ids")
         return token_ids("xs", ids.reshape(-1), vocab_size).reshape(ids.shape)
-
-    def _outputs(self, out: Floats | None, shape: tuple[int, ...]) -> Floats:
-        """Return what the kernel writes to: out, or a new array if it is none or no plain one."""
-        shape = (*shape, self.model.output_size)
-        if out is not None:
-            check_out(out, shape)
-        return out if type(out) is np.ndarray and out.dtype is FLOAT32 else np.empty(shape, FLOAT32)
 
     # Steps ----------------------------------------------------------------------------------------
 
@@ -304,12 +297,3 @@ class _Worker:
             )
         if status != DONE:
             raise_status("xs", given, 0, status)
-
-
-def _filled(out: Floats | None, ys: Floats) -> Floats:
-    """Return out, with ys in it, or ys if there is none."""
-    if out is None:
-        return ys
-    if out is not ys:
-        out[:] = ys
-    return out

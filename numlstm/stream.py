@@ -14,6 +14,8 @@ from numlstm.checks import (
     Floats,
     as_floats,
     check_out,
+    filled,
+    for_kernel,
     raise_status,
     token_id,
     token_ids,
@@ -145,42 +147,14 @@ class Stream:
         TypeError, ValueError
             As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
         """
-        xs = self._check_xs(xs)
-        num_steps = len(xs)
-        y_shape = (num_steps, *self._y_shape)
-        if out is None:
-            out = np.empty(y_shape, FLOAT32)
-        else:
-            check_out(out, y_shape)
-            if np.may_share_memory(xs, out):
-                xs = xs.copy()
-        # The kernel knows plain arrays, and one of the objects that mean float32.
-        known = type(out) is np.ndarray and out.dtype is FLOAT32
-        fitted = out if known else np.empty(y_shape, FLOAT32)
-        if num_steps == 1:
-            x, y = xs.reshape(-1), fitted.reshape(-1)
-            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
-            if status != DONE:
-                raise_status("xs", xs, 0, status)
-        else:
-            self._run_blocks(xs, fitted)
-        if fitted is not out:
-            out[:] = fitted
-        return out
-
-    def _run_blocks(self, xs: NDArray[Any], ys: Floats) -> None:
-        """Take steps on a copy of the state, which replaces it when all are done."""
+        xs = self.model.rows_for_kernel(xs)
+        xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
+        kept = slice(0, self._num_kept)
         state = self._state_of(self._program.block)
-        state[: self._num_kept] = self._state[: self._num_kept]
-        plan_at, state_at = self._program.block.plan_at, argument(state)
-        stride = self.model.steps_per_call
-        for t in range(0, len(xs), stride):
-            part = xs[t : t + stride]
-            x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
-            status = self._run(plan_at, self._params_at, state_at, x, y)
-            if status != DONE:
-                raise_status("xs", part, t, status)
-        self._state[: self._num_kept] = state[: self._num_kept]
+        state[kept] = self._state[kept]
+        run_blocks(self.model, state, xs, ys)
+        self._state[kept] = state[kept]
+        return filled(out, ys)
 
     def generate(
         self,
@@ -370,14 +344,31 @@ class Stream:
             self._memory = floats[self._num_kept :].reshape(-1, row_size)
         self._place_state(floats[: self._num_kept])
 
-    def _check_xs(self, xs: ArrayLike) -> NDArray[Any]:
-        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
-        if self._vocab_size is None:
-            return as_floats("xs", xs, (-1, *self._x_shape))
-        return token_ids("xs", xs, self._vocab_size)
-
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"
+
+
+def run_blocks(model: "Model", state: Floats, xs: NDArray[Any], ys: Floats) -> None:
+    """Take steps from a state, of the layout of blocks; what it holds after an error is lost."""
+    program = model._program
+    assert program is not None
+    plan_at, params_at, state_at = program.block.plan_at, program.params_at, argument(state)
+    stride = model.steps_per_call
+    for t in range(0, len(xs), stride):
+        part = xs[t : t + stride]
+        x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
+        status = model._run(plan_at, params_at, state_at, x, y)
+        if status != DONE:
+            raise_status("xs", part, t, status)
+
+
+def run_whole(model: "Model", xs: NDArray[Any], ys: Floats) -> None:
+    """Take all steps of a sequence, for a network without a memory."""
+    program = model._program
+    assert program is not None
+    state = aligned(program.block.state_size)
+    state[: program.initial_state.size] = program.initial_state
+    run_blocks(model, state, xs, ys)
 
 
 class MaskedStream(Stream):
@@ -393,7 +384,7 @@ class MaskedStream(Stream):
         return out
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
-        xs = self._check_xs(xs)
+        xs = self.model.rows_for_kernel(xs)
         masked = self._mask(xs)
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))
@@ -402,11 +393,7 @@ class MaskedStream(Stream):
         if len(rows) > 1:
             kept = xs[~masked]
             super().run(kept.view(np.int32) if self._vocab_size else kept, rows[1:])
-        ys = rows[np.cumsum(~masked)]
-        if out is None:
-            return ys
-        out[:] = ys
-        return out
+        return filled(out, rows[np.cumsum(~masked)])
 
     def _check_one(self, x: ArrayLike) -> NDArray[Any]:
         if self._vocab_size is None:

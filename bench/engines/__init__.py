@@ -132,6 +132,13 @@ PEERS = {
     ),
     "numlstm_bfloat16": _NUMLSTM("numlstm bfloat16", engine="Bfloat16", dtype="bfloat16"),
     "numlstm_int8": _NUMLSTM("numlstm int8", engine="Int8", dtype="int8"),
+    "numlstm_int8_int8": _NUMLSTM(
+        "numlstm int8, activations int8",
+        engine="Int8Activations",
+        dtype="int8",
+        tasks=("step", "sequence", "pool"),
+        tokens=False,
+    ),
     "onnxruntime_binding": _ONNXRUNTIME("ONNX Runtime, I/O binding", engine="Binding"),
     "onnxruntime_run": _ONNXRUNTIME(
         "ONNX Runtime, run", engine="Run", tasks=("step",), tokens=False

@@ -53,13 +53,18 @@ class NumLSTM(Engine):
     """`Stream.step`, `Model.run` or `Pool.step`, with the output in a given array."""
 
     dtype = "float32"
+    activations = "int16"
     fold: Any = "auto"
 
     def __init__(self, case: Case, folder: Path) -> None:
         super().__init__(case)
         path = folder / "weights.safetensors"
         self.model = numlstm.load(
-            path, dtype=self.dtype, fold=self.fold, num_threads=case.num_threads
+            path,
+            dtype=self.dtype,
+            activations=self.activations,
+            fold=self.fold,
+            num_threads=case.num_threads,
         )
         self._call: Callable[..., Any]
         match case.task:
@@ -180,6 +185,10 @@ class Bfloat16(NumLSTM):
 
 class Int8(NumLSTM):
     dtype = "int8"
+
+
+class Int8Activations(Int8):
+    activations = "int8"
 
 
 def _many_steps(step: Any) -> Any:

@@ -146,13 +146,13 @@ def linear(op, params, state, first, stop):
     if op[DTYPE] == FLOAT32:
         linear_rows(
             params, op[W_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+            state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
     elif op[DTYPE] == BFLOAT16:
         linear_rows(
             reinterpret(params, np.uint32), op[W_AT], op[X_SIZE], op[Y_SIZE],
             init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+            state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
     elif op[COUNT] == 2:
         rows_of_16_bits(
