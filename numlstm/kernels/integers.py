@@ -54,7 +54,7 @@ from numlstm.kernels.simd import (
 from numlstm.kernels.tiles import (
     PANEL,
     cpu_features,
-    emit_prefetches,
+    lower_accumulate,
     make_load_tile,
     store_tile,
     tile_type,
@@ -247,27 +247,13 @@ def _accumulate(tile, weights, w_at, xs, x_at, x_stride):
     )
 
 
-@lowered(
+# The planes of one row, or of two of one plane, are too few.
+lower_accumulate(
     _accumulate,
-    lambda tile, weights, w_at, xs, x_at, x_stride: signature(
-        tile, tile, weights, types.intp, xs, types.intp, types.intp
-    ),
+    1,
+    2,
+    lambda builder, sums, words, inputs: _emit_dot4(builder, sums, *inputs, words),
 )
-def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
-    num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
-    if num_rows <= 2 and num_vectors == PANEL:
-        emit_prefetches(builder, weights, w_at, num_vectors)
-    vectors = [
-        emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
-        for v in range(num_vectors)
-    ]
-    for row in range(num_rows):
-        row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
-        inputs = emit_splat(builder, builder.load(builder.gep(xs, [row_at])))
-        for v in range(num_vectors):
-            sums = _emit_dot4(builder, builder.extract_value(tile, (row, v)), inputs, vectors[v])
-            tile = builder.insert_value(tile, sums, (row, v))
-    return tile
 
 
 def _scaled(tile, init, scales, s_at, xs, z_at, z_stride):

@@ -132,6 +132,42 @@ def _(context, builder, sig, weights):
     return _INDEX(2 if sig.args[0].dtype == types.uint32 else 1)
 
 
+def lower_accumulate(function, num_inputs, num_rows_alone, emit_products):
+    """Give LLVM IR to ``function(tile, weights, w_at, xs, x_at, x_stride)``, which returns
+
+        tile[row][v] + the words at w_at + 16 * v times the inputs at x_at + row * x_stride
+
+    num_inputs       how many inputs of a row it takes
+    num_rows_alone   up to so many rows do too little to hide the way of the weights: `PREFETCH`
+    emit_products    ``emit(builder, sums, words, inputs)`` of one vector; inputs are splat
+    """
+
+    @lowered(
+        function,
+        lambda tile, weights, w_at, xs, x_at, x_stride: signature(
+            tile, tile, weights, types.intp, xs, types.intp, types.intp
+        ),
+    )
+    def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
+        num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
+        places = [builder.add(w_at, _INDEX(LANES * v)) for v in range(num_vectors)]
+        if num_rows <= num_rows_alone and num_vectors == PANEL:
+            for place in places:
+                emit_prefetch(builder, weights, builder.add(place, _INDEX(PREFETCH)))
+        words = [emit_load(builder, weights, place) for place in places]
+        for row in range(num_rows):
+            row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
+            inputs = [
+                emit_splat(builder, builder.load(builder.gep(xs, [builder.add(row_at, _INDEX(n))])))
+                for n in range(num_inputs)
+            ]
+            for v in range(num_vectors):
+                sums = builder.extract_value(tile, (row, v))
+                sums = emit_products(builder, sums, words[v], inputs)
+                tile = builder.insert_value(tile, sums, (row, v))
+        return tile
+
+
 def _parts(words):
     """Return the weights in words: one vector, or two of bfloat16, widened."""
     if words.dtype == np.float32:
@@ -139,16 +175,19 @@ def _parts(words):
     return (words << 16).view(np.float32), (words & 0xFFFF0000).view(np.float32)
 
 
-def _emit_parts(builder, words, num_parts):
-    if words.type == f32x16.value:
-        return [words]
-    shift, mask = (ir.Constant(words.type, [n] * LANES) for n in (16, 0xFFFF0000))
-    halves = [builder.shl(words, shift), builder.and_(words, mask)]
-    return [builder.bitcast(half, f32x16.value) for half in halves[:num_parts]]
+def _emit_products(builder, sums, words, inputs):
+    parts = [words]
+    if words.type != f32x16.value:
+        shift, mask = (ir.Constant(words.type, [n] * LANES) for n in (16, 0xFFFF0000))
+        halves = (builder.shl(words, shift), builder.and_(words, mask))
+        parts = [builder.bitcast(half, f32x16.value) for half in halves]
+    for part, x in zip(parts, inputs, strict=False):
+        sums = emit_fma(builder, part, x, sums)
+    return sums
 
 
-def _make_accumulate(num_parts):
-    """Return a function that adds the products with the first parts of a word of weights."""
+def _make_accumulate(num_inputs):
+    """Return a function that adds the products of the first inputs of a word of weights."""
 
     def accumulate(tile, weights, w_at, xs, x_at, x_stride):
         """Return ``tile[row][v] + the word at w_at + 16 * v times xs[x_at + row * x_stride:]``."""
@@ -157,45 +196,16 @@ def _make_accumulate(num_parts):
             sums = list(vectors)
             for v in range(len(sums)):
                 parts = _parts(load(weights, w_at + LANES * v))
-                for n, part in enumerate(parts[:num_parts]):
+                for n, part in enumerate(parts[:num_inputs]):
                     sums[v] = fma(part, splat(xs[x_at + row * x_stride + n]), sums[v])
             result.append(tuple(sums))
         return tuple(result)
 
-    @lowered(
-        accumulate,
-        lambda tile, weights, w_at, xs, x_at, x_stride: signature(
-            tile, tile, weights, types.intp, xs, types.intp, types.intp
-        ),
-    )
-    def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
-        num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
-        if num_rows == 1 and num_vectors == PANEL:
-            emit_prefetches(builder, weights, w_at, num_vectors)
-        vectors = [
-            emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
-            for v in range(num_vectors)
-        ]
-        parts = [_emit_parts(builder, words, num_parts) for words in vectors]
-        for row in range(num_rows):
-            row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
-            for n in range(len(parts[0])):
-                at = builder.add(row_at, _INDEX(n))
-                x = emit_splat(builder, builder.load(builder.gep(xs, [at])))
-                for v in range(num_vectors):
-                    acc = emit_fma(builder, parts[v][n], x, builder.extract_value(tile, (row, v)))
-                    tile = builder.insert_value(tile, acc, (row, v))
-        return tile
-
+    lower_accumulate(accumulate, num_inputs, 1, _emit_products)
     return accumulate
 
 
-def emit_prefetches(builder, weights, w_at, num_vectors):
-    for v in range(num_vectors):
-        emit_prefetch(builder, weights, builder.add(w_at, _INDEX(LANES * v + PREFETCH)))
-
-
-_accumulate, _accumulate_low = _make_accumulate(2), _make_accumulate(1)
+_accumulate_one, _accumulate_two = _make_accumulate(1), _make_accumulate(2)
 
 
 def store_tile(tile, a, at, row_stride):
@@ -230,10 +240,13 @@ def dot(tile, weights, w_at, w_stride, xs, x_at, x_stride, k_size):
     step = inputs_per_word(weights)
     whole = k_size - k_size % step
     for k in range(0, whole, step):
-        tile = _accumulate(tile, weights, w_at, xs, x_at + k, x_stride)
+        if step == 2:
+            tile = _accumulate_two(tile, weights, w_at, xs, x_at + k, x_stride)
+        else:
+            tile = _accumulate_one(tile, weights, w_at, xs, x_at + k, x_stride)
         w_at += w_stride
     if whole < k_size:
-        tile = _accumulate_low(tile, weights, w_at, xs, x_at + whole, x_stride)
+        tile = _accumulate_one(tile, weights, w_at, xs, x_at + whole, x_stride)
     return tile
 
 
