@@ -1,10 +1,16 @@
 """``python -m bench``: one command per benchmark, and the report."""
 
+import os
+
 import typer
 
+from bench.cold import cold
+from bench.compare import Cores, Engines, Quick
+from bench.long import long
 from bench.lookahead import lookahead
+from bench.memory import memory
 from bench.report import report
-from bench.step import step
+from bench.speed import generate, pool, sequence, step
 
 app = typer.Typer(
     help="Measure numlstm beside other engines.",
@@ -12,7 +18,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (step, lookahead, report):
+
+
+@app.command("all")
+def everything(quick: Quick = False, core: Cores = None, engine: Engines = None) -> None:
+    """Run all of these but lookahead; step, sequence and pool also with two threads."""
+    for benchmark in (step, sequence, pool, generate, cold, memory, long):
+        benchmark(quick, None, core, engine)
+    if (os.cpu_count() or 1) > 1:
+        for benchmark in (step, sequence, pool):
+            benchmark(quick, None, None, engine, threads=2)
+
+
+for command in (step, sequence, pool, generate, cold, memory, long, lookahead, report):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The roof: how fast this core reads memory of a given size.
+"""The roofs: how fast this core reads memory of a given size, and how fast it multiplies.
 
 Compiled loops that load every float of an array once per pass, 8 independent sums at a time, and
 do nothing else. Which is fastest depends on the CPU and the size, so all are timed and the
@@ -89,3 +89,37 @@ def read_quarters(params, sums, num_reads):
 
 
 READS: dict[str, Any] = {"add": read_add, "fma": read_fma, "quarters": read_quarters}
+
+
+# Multiply-adds that wait for no other: enough to hide their latency, few enough for the registers
+# of AVX-512 (12 of 32) or of AVX2 (6, two registers each, of 16).
+
+
+@_entry
+def fma_twelve(params, sums, num_rounds):
+    """sums <- 12 independent chains of a <- a * x + y, 16 lanes each, num_rounds times."""
+    p = pointer(params, np.float32)
+    x, y = load(p, 0), load(p, 16)
+    a = b = c = d = e = f = g = h = i = j = k = m = x
+    for _ in range(num_rounds):
+        a, b, c = fma(a, x, y), fma(b, x, y), fma(c, x, y)
+        d, e, f = fma(d, x, y), fma(e, x, y), fma(f, x, y)
+        g, h, i = fma(g, x, y), fma(h, x, y), fma(i, x, y)
+        j, k, m = fma(j, x, y), fma(k, x, y), fma(m, x, y)
+    store(pointer(sums, np.float32), 0, _total(a, b, c, d, e, f, g, h) + ((i + j) + (k + m)))
+
+
+@_entry
+def fma_six(params, sums, num_rounds):
+    """The same with 6 chains."""
+    p = pointer(params, np.float32)
+    x, y = load(p, 0), load(p, 16)
+    a = b = c = d = e = f = x
+    for _ in range(num_rounds):
+        a, b, c = fma(a, x, y), fma(b, x, y), fma(c, x, y)
+        d, e, f = fma(d, x, y), fma(e, x, y), fma(f, x, y)
+    store(pointer(sums, np.float32), 0, ((a + b) + (c + d)) + (e + f))
+
+
+# By the floating-point operations of a round.
+MULTIPLIES: dict[int, Any] = {2 * 16 * 12: fma_twelve, 2 * 16 * 6: fma_six}

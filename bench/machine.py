@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 
 import numlstm
 
-_PACKAGES = ("numba", "llvmlite", "numpy", "torch", "onnxruntime", "onnx")
+_PACKAGES = ("numba", "llvmlite", "numpy", "torch", "onnxruntime", "onnx", "openvino")
 
 
 def describe() -> dict[str, Any]:

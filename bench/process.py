@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from bench.cases import Case
 
-_ONE_THREAD = (
+_NUM_THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -22,40 +23,56 @@ _ONE_THREAD = (
 
 def last_core() -> int | None:
     """Return a core to pin the engines to, or None where that is not possible."""
+    cores = last_cores(1)
+    return cores[0] if cores else None
+
+
+def last_cores(count: int) -> list[int]:
+    """Return the cores to pin the engines to; none where that is not possible."""
     if not hasattr(os, "sched_setaffinity"):
-        return None
-    return max(os.sched_getaffinity(0))
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < count:
+        raise ValueError(f"there are {len(cores)} cores, expected at least {count} for the threads")
+    return cores[-count:]
 
 
 class EngineProcess:
-    """One engine with one case in a process of its own, on one core, with one thread.
+    """One engine in a process of its own, on the given cores, for one case after the other.
 
-    facts   what is known of the engine before anything is timed: times of the start in seconds,
-            peak memory, the largest difference to the reference
+    facts   what is known of the engine and the case before anything is timed: times of the start
+            in seconds, memory in bytes, the largest difference to the reference
     calls   names of what it can time
     """
 
-    def __init__(self, engine: str, case: Case, folder: Path, core: int | None) -> None:
-        self.name = f"{engine} on {case}"
-        request = {
-            "engine": engine,
-            "case": asdict(case),
-            "folder": str(folder),
-            "core": core,
-        }
-        began = time.perf_counter()
+    def __init__(
+        self,
+        engine: str,
+        cores: list[int],
+        num_threads: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = engine
+        request = {"engine": engine, "cores": cores}
+        threads = dict.fromkeys(_NUM_THREADS, str(num_threads))
+        self._began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[1],
-            env=os.environ | dict.fromkeys(_ONE_THREAD, "1"),
+            env=os.environ | threads | dict(environment or {}),
         )
-        self.facts = self._reply()
-        self.facts["first_output_s"] = time.perf_counter() - began
-        self.facts |= self._reply()
-        self.calls: list[str] = self.facts.pop("calls")
+        self.facts = self._of_start = self._reply()
+        self.calls: list[str] = []
+
+    def load(self, case: Case, folder: Path) -> None:
+        """Load a case, in place of the one before, and hold its outputs against the reference."""
+        first = self._ask(case=asdict(case), folder=str(folder))
+        first["first_output_s"] = time.perf_counter() - self._began
+        self.facts = self._of_start | first | self._reply()
+        self.calls = self.facts.pop("calls")
 
     def time(self, call: str, seconds: float) -> None:
         """Time one round of a call."""
@@ -64,6 +81,10 @@ class EngineProcess:
     def summary(self, call: str) -> dict[str, Any]:
         """Return percentiles over all rounds of a call."""
         return self._ask(call=call)
+
+    def probe(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return what a function of `probes.py` finds."""
+        return self._ask(probe=name, arguments=arguments)
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin

@@ -2,19 +2,29 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from bench import lookahead_report, step_report
+from bench import lookahead_report, process_report, speed_report, step_report
+from bench.tables import Results
 
 RESULTS = Path(__file__).parent / "results"
 _ROOT = Path(__file__).parent.parent
 
-# By the "benchmark" of a JSON file: writes a table and plots beside it, returns their paths.
-_WRITERS = {"step": step_report.write}
+# By the "benchmark" of a JSON file: its page.
+_PAGES: dict[str, Callable[[Results], str]] = {
+    "step": step_report.report,
+    "sequence": speed_report.sequence,
+    "pool": speed_report.pool,
+    "generate": speed_report.generate,
+    "cold": process_report.cold,
+    "memory": process_report.memory,
+    "long": process_report.long,
+}
 # Likewise: the document with the markers of a table, and who writes that table.
 _SUMMARIES = {
     "step": ("README.md", step_report.summary),
@@ -35,12 +45,27 @@ def report(
     for path in paths:
         results = json.loads(path.read_text())
         benchmark = results["benchmark"]
-        write = _WRITERS.get(benchmark)
-        for written in [path, *(write(results, path) if write else [])]:
+        for written in [path, *_write(results, path)]:
             console.print(f"{written.parent.name}/{written.name}", highlight=False)
-        if path.parent == RESULTS:
+        if path.parent == RESULTS and path.stem in _SUMMARIES:
             document, summary = _SUMMARIES[benchmark]
             _write_table(_ROOT / document, benchmark, summary(results))
+
+
+def tables(results: Results) -> str:
+    """Return the page of a benchmark."""
+    return _PAGES[results["benchmark"]](results)
+
+
+def _write(results: Results, path: Path) -> list[Path]:
+    """Write the page and the plots of a benchmark beside its JSON; return their paths."""
+    if results["benchmark"] not in _PAGES:
+        return []
+    from bench import plots  # matplotlib is for those who write plots
+
+    markdown = path.with_suffix(".md")
+    markdown.write_text(tables(results))
+    return [markdown, *plots.write(results, path)]
 
 
 def _write_table(document: Path, benchmark: str, text: str) -> None:

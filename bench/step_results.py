@@ -1,21 +1,18 @@
-"""The JSON of ``python -m bench step``, and the rates at which weights are read in it."""
+"""The rates at which weights are read in the JSON of ``python -m bench step``."""
 
-from typing import Any
-
-# Of a whole run, or of one case of it: `step.py` writes them, `worker.py` and `clock.py` fill them.
-Results = dict[str, Any]
+from bench.tables import Results
 
 
-def read_gb_per_s(case: Results) -> tuple[float, str]:
-    """Return the fastest read of the weights' bytes, and which loop did it."""
-    engine = case["engines"]["numlstm"]
-    reads = {name: engine[name]["p50_us"] for name in engine if name.startswith("read_")}
-    fastest = min(reads, key=lambda name: reads[name])
+def read_gb_per_s(case: Results, name: str) -> tuple[float, str]:
+    """Return the fastest read of the weights' bytes of an engine, and which loop did it."""
+    engine = case["engines"][name]
+    reads = {call: engine[call]["p50_us"] for call in engine if call.startswith("read_")}
+    fastest = min(reads, key=lambda call: reads[call])
     return engine["weight_bytes"] / reads[fastest] / 1e3, fastest.removeprefix("read_")
 
 
-def gb_per_s(case: Results, call: str) -> float:
+def gb_per_s(case: Results, name: str, call: str) -> float:
     """Return the weight bytes per second of a call of numlstm, each read once per step."""
-    engine = case["engines"]["numlstm"]
+    engine = case["engines"][name]
     rate: float = engine["weight_bytes"] / engine[call]["p50_us"] / 1e3
     return rate

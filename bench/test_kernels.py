@@ -91,8 +91,9 @@ def _tile(weights, bias, xs, ys, num_times):  # type: ignore[no-untyped-def]
     source, target = pointer(xs, np.float32), pointer(ys, np.float32)
     for _ in range(num_times):
         linear_rows(
-            params, 0, k_size, y_size, init, 0, 0, source, 0, k_size, target, 0, y_size, num_rows
-        )
+            params, 0, k_size, y_size, init, 0, 0, source, 0, k_size, target, 0, y_size, num_rows,
+            False,
+        )  # fmt: skip
 
 
 def _num_times(num_bytes: int) -> int:

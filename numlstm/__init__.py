@@ -3,6 +3,7 @@
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
+from numlstm.pool import Pool
 from numlstm.sources import from_keras, from_onnx, from_torch, load
 from numlstm.spec import (
     CRF,
@@ -62,6 +63,7 @@ __all__ = [
     "Multiply",
     "Network",
     "OneHot",
+    "Pool",
     "Pooling",
     "Prediction",
     "Repeat",

@@ -1,39 +1,67 @@
 """(network, tensors) -> Program: a causal network becomes operations, its tensors flat arrays.
 
 The fast layouts are derived here, once, and nothing else knows them. The cells of PyTorch are one
-fused operation each; any other cell is a short program of elementwise operations, run row by row.
+operation each; any other cell is a short program of elementwise operations.
 """
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
+import numba
 import numpy as np
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
+from numlstm.kernels import sampling
+from numlstm.kernels.network import DONE, argument, compile_run
 from numlstm.kernels.simd import LANES
-from numlstm.program import MEMORY, Builder, Floats, Place, Program, pad_rows, padded
+from numlstm.program import (
+    MEMORY,
+    Builder,
+    Floats,
+    Layout,
+    Place,
+    Program,
+    aligned,
+    pad_rows,
+    padded,
+)
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
 BLOCK_ROWS = 16
 
+# Streams that a pool takes through a step together.
+POOL_ROWS = 32
+
 Own = spec.Tensors  # the tensors of one layer, by their names within it
 Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
-def build(network: spec.Network, tensors: spec.Tensors) -> Program:
+# A table of what the first recurrent layer makes of every token is made if it fits in this.
+FOLD_BUDGET = 64 * 2**20  # bytes
+
+Fold = bool | Literal["auto"]
+
+
+def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> Program:
     """Return the program of a causal network.
 
     tensors   canonical names and shapes, float32, as `Network.check_tensors` demands
+    fold      whether to tabulate the input half of the layer that reads the tokens: `can_fold`
     """
     builder = Builder()
-    first = _add_input(builder, network, tensors)
+    folded = _folding_layer(network) if can_fold(network, fold) else None
+    table = None if folded is None else _folded_table(network, tensors, folded)
+    if table is None:
+        folded, first = None, _add_input(builder, network, tensors)
+    else:
+        first = _add_embedding(builder, table)
     feedback = [n for n, layer in enumerate(network.layers) if isinstance(layer, spec.Feedback)]
     with builder.rows() if feedback else nullcontext():
-        places = _add_layers(builder, network, tensors, first)
+        places = _add_layers(builder, network, tensors, first, folded)
         for n in feedback:
             layer = network.layers[n]
             assert isinstance(layer, spec.Feedback)
@@ -42,29 +70,117 @@ def build(network: spec.Network, tensors: spec.Tensors) -> Program:
     if network.masks:
         answer = builder.keep(network.output_size)
         builder.copy(places[-1], answer)
+    generate = _layout_to_generate(builder.twin(), network, places[-1])
     builder.operation(columns.OUTPUT, places[-1], places[-1])
-    return builder.program(BLOCK_ROWS, answer)
+    return builder.program(BLOCK_ROWS, POOL_ROWS, generate, answer)
+
+
+def _layout_to_generate(builder: Builder, network: spec.Network, scores: Place) -> Layout | None:
+    """Return a layout that chooses a token in place of giving the scores, if the network reads it.
+
+    A softmax at the end is left out: the scores are the logits that go into it.
+    """
+    if network.masks or (network.vocab_size or 0) < network.output_size:
+        return None
+    are_probabilities = isinstance(network.layers[-1], spec.Softmax)
+    last = builder.operations[-1]
+    is_softmax = last[columns.KIND] in (columns.SOFTMAX, columns.LOG_SOFTMAX)
+    if is_softmax and last[columns.Y_AT] == scores:
+        before = builder.operations.pop()[columns.X_AT]
+        assert isinstance(before, Place)
+        scores, are_probabilities = before, False
+    settings = builder.buffer(sampling.NUM_SETTINGS)
+    rows = builder.buffer(sampling.NUM_ROWS * padded(scores.size))
+    named = {"X_SIZE": scores.size, "Y_SIZE": 1, "FUNCTION": int(are_probabilities)}
+    builder.operation(columns.SAMPLE, scores, settings, rows, **named)
+    return builder.layout(1, max_steps=2**31)
 
 
 def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -> Place:
     """Add the operation that reads the input: numbers, or the row of a token."""
-    layer = network.layers[0]
-    y = builder.buffer(network.size(0 if network.reads_tokens else -1))
-    match layer:
-        case spec.OneHot():
-            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=layer.output_size)
-        case spec.Embedding():
+    match network.layers[0]:
+        case spec.OneHot() as layer:
+            size = layer.output_size
+            y = builder.buffer(size)
+            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=size)
+        case spec.Embedding() as layer:
             table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
             table[:, : layer.embedding_size] = tensors["embedding.weight"]
-            sizes: dict[str, Any] = {"X_SIZE": 1, "Y_SIZE": table.shape[1]}
-            return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), **sizes)
-    return builder.operation(columns.INPUT, None, y)
+            return _add_embedding(builder, table).part(0, layer.embedding_size)
+    return builder.operation(columns.INPUT, None, builder.buffer(network.input_size))
+
+
+def _add_embedding(builder: Builder, table: Floats) -> Place:
+    """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
+    y = builder.buffer(table.shape[1])
+    return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), X_SIZE=1)
+
+
+# Folding ------------------------------------------------------------------------------------------
+
+
+def _folding_layer(network: spec.Network) -> int | None:
+    """Return the number of the recurrent layer that alone reads the tokens, if there is one."""
+    readers = [n for n in range(1, len(network.layers)) if 0 in network.sources(n)]
+    fits = (
+        network.reads_tokens
+        and len(readers) == 1
+        and network.sources(readers[0]) == (0,)
+        and isinstance(network.layers[readers[0]], Recurrent)
+        and not any(isinstance(layer, spec.Feedback) for layer in network.layers)
+    )
+    return readers[0] if fits else None
+
+
+def can_fold(network: spec.Network, fold: Fold) -> bool:
+    """Whether the input half of the layer that reads the tokens is to be a table.
+
+    fold   "auto": if it takes no more than FOLD_BUDGET bytes, and the kernels are compiled
+    """
+    n = _folding_layer(network)
+    if n is None or not fold:
+        return False
+    layer = network.layers[n]
+    assert isinstance(layer, Recurrent)
+    num_bytes = 4 * (network.vocab_size or 0) * layer.num_gates * padded(layer.hidden_size)
+    return fold is True or (num_bytes <= FOLD_BUDGET and not numba.config.DISABLE_JIT)
+
+
+def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Floats | None:
+    """Return what layer n, which reads the tokens, makes of each without its h, (V, N).
+
+    The kernels make it, so it has the bits they would give at every step, in float32. None if some
+    numbers overflow: the steps may never meet those.
+    """
+    prefix, layer = list(network.named_layers())[n]
+    assert isinstance(layer, Recurrent)
+    own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
+    builder = Builder()
+    y = builder.linear(_add_input(builder, network, tensors), *_input_half(layer, own))
+    builder.operation(columns.OUTPUT, y, y)
+    ids = np.arange(network.vocab_size or 0, dtype=np.int32)
+    table = np.empty((len(ids), y.size), np.float32)
+    program = builder.program(BLOCK_ROWS, 1, None, None)
+    state = aligned(program.block.state_size)
+    arrays = (program.block.plan_at, program.params_at, argument(state))
+    status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
+    return table if status == DONE else None
+
+
+# Layers -------------------------------------------------------------------------------------------
 
 
 def _add_layers(
-    builder: Builder, network: spec.Network, tensors: spec.Tensors, first: Place
+    builder: Builder,
+    network: spec.Network,
+    tensors: spec.Tensors,
+    first: Place,
+    folded: int | None,
 ) -> list[Place]:
-    """Add every layer; return where each one's output is. `first` is where the input is."""
+    """Add every layer; return where each one's output is.
+
+    first    where the input is, or what the layer ``folded`` has made of it
+    """
     places: list[Place] = []
     for n, (prefix, layer) in enumerate(network.named_layers()):
         own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
@@ -77,6 +193,12 @@ def _add_layers(
         elif isinstance(layer, spec.Add | spec.Multiply):
             combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
             places.append(reduce(combine, inputs))
+        elif isinstance(layer, Recurrent):
+            a = first
+            if n != folded:
+                x = builder.join(inputs)
+                a = builder.linear(x, *_input_half(layer, own), layer.precision)
+            places.append(_RECURRENT[type(layer)](builder, layer, own, a))
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
     return places
@@ -114,9 +236,20 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
     return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
 
 
+def _input_half(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+    """Return the weight (G * H, I) and the bias of what does not depend on h, gate by gate."""
+    bias_ih, bias_hh = _biases(layer, own)
+    # The bias inside the brackets that a reset gate multiplies stays with the other half.
+    apart = isinstance(layer, spec.GRU) and layer.reset_after
+    inner = 2 * layer.hidden_size if apart else len(bias_ih)
+    bias_ih[:inner] += bias_hh[:inner]
+    return _planar(own["weight_ih"], layer.num_gates), _planar(bias_ih, layer.num_gates)
+
+
 # What a layer of torch.nn can have; its cell is one operation. Any other option makes another cell.
 _PLAIN = {
     "input_size", "hidden_size", "bias", "nonlinearity", "forget_bias", "initial_state", "dtype",
+    "activations",
     "direction", "merge", "shared", "outputs", "name", "inputs",
 }  # fmt: skip
 
@@ -132,36 +265,31 @@ def _is_unit(layer: Recurrent, own: Own) -> bool:
     return _is_plain(layer) and tanh and begins
 
 
-def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, x: Place) -> Place:
-    bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, pad_rows(own["weight_ih"]), pad_rows(bias_ih + bias_hh), layer.dtype)
+def _add_rnn(builder: Builder, layer: spec.RNN, own: Own, a: Place) -> Place:
     h = _keep_h(builder, layer, own)
     y = builder.buffer(layer.hidden_size)
     with builder.rows():
         unit = _is_unit(layer, own)
-        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.dtype, unit)
+        builder.linear_add(h, pad_rows(own["weight_hh"]), a, y, layer.precision, unit)
         builder.clip(y, layer.clip)
         builder.activation(y, layer.nonlinearity, y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
 
 
-def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
+def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
     """Add a GRU of any activations, the reset gate before or after the product."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
-    bias_ih, bias_hh = _biases(layer, own)
-    inner = 2 * size if layer.reset_after else 3 * size
-    bias_ih[:inner] += bias_hh[:inner]
     w_hh = _planar(own["weight_hh"], 3)
     w_rz, w_n = w_hh[: 2 * stride], w_hh[2 * stride :]
-    a = builder.linear(x, _planar(own["weight_ih"], 3), _planar(bias_ih, 3), layer.dtype)
     a_rz, a_n = a.part(0, 2 * stride), a.part(2 * stride, size)
     h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     y = builder.buffer(size)
     with builder.rows():
-        rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.dtype, unit)
+        rz = builder.linear_add(h, w_rz, a_rz, a_rz, layer.precision, unit)
         if layer.reset_after:
-            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.dtype, unit)
+            _, bias_hh = _biases(layer, own)
+            n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.precision, unit)
         if _is_plain(layer):
             return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
         builder.clip(rz, layer.clip)
@@ -171,25 +299,23 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, x: Place) -> Place:
             n = builder.add(a_n, builder.multiply(r, n_h.part(0, size)))
         else:
             rh = builder.multiply(r, h)
-            n = builder.linear_add(rh, w_n, a_n, None, layer.dtype).part(0, size)
+            n = builder.linear_add(rh, w_n, a_n, None, layer.precision).part(0, size)
         builder.clip(n, layer.clip)
         builder.activation(n, layer.activation, n)
         new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
         builder.add(new, builder.multiply(z, h), y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
 
 
-def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
+def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
     """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
     size, stride = layer.hidden_size, padded(layer.hidden_size)
-    bias_ih, bias_hh = _biases(layer, own)
-    a = builder.linear(x, _planar(own["weight_ih"], 4), _planar(bias_ih + bias_hh, 4), layer.dtype)
     h, unit = _keep_h(builder, layer, own), _is_unit(layer, own)
     c = _keep_c(builder, layer, own)
     y = builder.buffer(layer.h_size)
     with builder.rows():
-        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.dtype, unit)
+        ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.precision, unit)
         if _is_plain(layer):
             at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
             return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
@@ -211,17 +337,26 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, x: Place) -> Place:
         builder.activation(g, layer.activation, g)
         builder.add(builder.multiply(f, c), builder.multiply(i, g), c)
         builder.clip(c, layer.cell_clip)
+        builder.keep_new(c, c)
         activate_gate(o, "o")
         product = builder.multiply(o, builder.activation(c, layer.output_activation))
         if layer.proj_size:
             weight = pad_rows(own["weight_hr"])
             no_bias = np.zeros(len(weight), np.float32)
-            product = builder.linear(product, weight, no_bias, layer.dtype)
+            product = builder.linear(product, weight, no_bias, layer.precision)
             product = product.part(0, layer.proj_size)
             builder.clip(product, layer.proj_clip)
         builder.copy(product, y)
-        builder.copy(y, h)
+        builder.keep_new(y, h)
     return y
+
+
+# They get the pre-activations that the input half gives.
+_RECURRENT: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
+    spec.RNN: _add_rnn,
+    spec.GRU: _add_gru,
+    spec.LSTM: _add_lstm,
+}
 
 
 # Other layers -------------------------------------------------------------------------------------
@@ -235,7 +370,7 @@ def _add_matrix(
     builder: Builder, layer: spec.Linear | spec.Conv1d, weight: Floats, own: Own, x: Place
 ) -> Place:
     bias = own["bias"] if layer.bias else np.zeros(layer.output_size, np.float32)
-    y = builder.linear(x, pad_rows(weight), pad_rows(bias), layer.dtype)
+    y = builder.linear(x, pad_rows(weight), pad_rows(bias), layer.precision)
     y = y.part(0, layer.output_size)
     return y if layer.activation is None else builder.activation(y, layer.activation, y)
 
@@ -339,9 +474,6 @@ def _add_slice(builder: Builder, layer: spec.Slice, own: Own, x: Place) -> Place
 
 _ADD: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Masking: _pass_on,
-    spec.RNN: _add_rnn,
-    spec.GRU: _add_gru,
-    spec.LSTM: _add_lstm,
     spec.Linear: _add_linear,
     spec.Conv1d: _add_conv1d,
     spec.LayerNorm: _add_layer_norm,

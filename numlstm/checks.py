@@ -75,6 +75,30 @@ def check_out(out: Any, shape: tuple[int, ...]) -> None:
         raise ValueError("out must be contiguous, aligned and writeable")
 
 
+def for_kernel(xs: Floats, out: Floats | None, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return xs and what the kernel writes to: out, or a new array if it is none or no plain one.
+
+    Raises a TypeError or ValueError unless out is a float32 array of the shape that can be written.
+    """
+    if out is None:
+        return xs, np.empty(shape, FLOAT32)
+    check_out(out, shape)
+    if np.may_share_memory(xs, out):
+        xs = xs.copy()
+    # The kernel knows plain arrays, and one of the objects that mean float32.
+    is_plain = type(out) is np.ndarray and out.dtype is FLOAT32
+    return xs, out if is_plain else np.empty(shape, FLOAT32)
+
+
+def filled(out: Floats | None, ys: Floats) -> Floats:
+    """Return out with ys in it, or ys if there is no out."""
+    if out is None:
+        return ys
+    if out is not ys:
+        out[:] = ys
+    return out
+
+
 def raise_status(name: str, x: Floats, start: int, status: int) -> None:
     """Raise what a status of the kernel means; x begins at index ``start`` of what was given."""
     if status == INPUT_NOT_FINITE:

@@ -26,6 +26,7 @@ MERGES = ("concat", "sum", "mul", "ave")
 OUTPUTS = ("sequence", "last")
 ATTENTIONS = ("dot", "general", "additive")
 DTYPES = ("float32", "bfloat16", "int8")
+ACTIVATIONS = ("int16", "int8")
 
 
 def _check(value: Any, option: Any) -> str | None:
@@ -77,7 +78,7 @@ class Layer:
 
     def options(self) -> dict[str, Any]:
         """Return the sizes and options, of the keywords only those that are not the defaults."""
-        last = {"dtype": 1, "name": 2, "inputs": 3}
+        last = {"dtype": 1, "activations": 2, "name": 3, "inputs": 4}
         return {
             option.name: getattr(self, option.name)
             for option in sorted(fields(self), key=lambda option: last.get(option.name, 0))
@@ -130,17 +131,39 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+@dataclass(frozen=True)
+class Precision:
+    """What the matrices of a layer are, and what int8 ones are multiplied with."""
+
+    dtype: str = "float32"
+    activations: str = "int16"
+
+
+FLOAT32 = Precision()
+
+
 @dataclass(frozen=True, repr=False)
 class MatrixLayer(Layer):
     """A layer with matrices: its tensors of two or more axes.
 
-    dtype   of the matrices, "float32", "bfloat16" or "int8"; all else is float32
+    dtype         of the matrices, "float32", "bfloat16" or "int8"; all else is float32
+    activations   what int8 matrices are multiplied with: "int16", or faster and less exact "int8"
     """
 
     _: KW_ONLY
     dtype: str = "float32"
+    activations: str = "int16"
 
-    choices: ClassVar = {"dtype": DTYPES}
+    choices: ClassVar = {"dtype": DTYPES, "activations": ACTIVATIONS}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activations != "int16" and self.dtype != "int8":
+            raise WeightsError(f"{type(self).__name__}: activations are those of int8 matrices")
+
+    @property
+    def precision(self) -> Precision:
+        return Precision(self.dtype, self.activations)
 
     def matrices(self) -> list[str]:
         """Return the names of the tensors that `dtype` is of."""
@@ -232,6 +255,7 @@ class _Recurrent(MatrixLayer):
         "merge": MERGES,
         "outputs": OUTPUTS,
         "dtype": DTYPES,
+        "activations": ACTIVATIONS,
     }
 
     @property

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm.checks import Floats
-from numlstm.stages import INPUT, Causal, Collecting, Flow, Read, Stage
+from numlstm.stages import INPUT, Causal, Collecting, Flow, Read, Stage, no_rows
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -74,8 +74,8 @@ class LookaheadStream:
         self._finished = False
 
     def _no_rows(self, source: int) -> NDArray[Any]:
-        if source == INPUT and self.model.vocab_size is not None:
-            return np.zeros(0, np.int32)
+        if source == INPUT:
+            return no_rows(self.model)
         return np.zeros((0, self.model.network.size(source)), np.float32)
 
     def step(self, x: ArrayLike) -> Floats | None:

@@ -1,23 +1,29 @@
 """Model: a network with its weights, ready to run."""
 
+import math
+import operator
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec, storage
-from numlstm.build import build
-from numlstm.checks import Floats, as_floats, check_out, token_ids
+from numlstm.batch import run_sequences
+from numlstm.build import Fold, build
+from numlstm.checks import Floats, as_floats, check_out, filled, for_kernel, token_ids
 from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
+from numlstm.pool import Pool
 from numlstm.program import Program
 from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
 from numlstm.spec import Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
-from numlstm.stream import MaskedStream, Stream
+from numlstm.stream import MaskedStream, Stream, run_whole
 
 
 @dataclass(frozen=True)
@@ -48,24 +54,33 @@ class Model:
         Names of the outputs, or empty.
     tokenizer : str or None
         The text of a tokenizer.json.
+    num_threads : int
+        How many threads `Pool` and `run_batch` share their streams among, and `run` the directions
+        of a bidirectional layer, where that is faster. A lone stream has one.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, fold: Fold = "auto", num_threads: int = 1) -> None:
+        if fold not in (True, False, "auto"):
+            raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
+        if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
+            raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
         weights = rounded(weights)
         network = weights.network
         self._weights = weights
+        self._fold = fold
+        self.num_threads = operator.index(num_threads)
         self._run = compile_run()
         self._program: Program | None = None
         self._stages: list[Stage] = []
         if not network.is_causal:
-            self._stages = split(weights, Model)
+            self._stages = split(weights, fold, self.num_threads, Model)
             return
-        self._program = build(network, weights.tensors)
+        self._program = build(network, weights.tensors, fold)
         if self._program.answer is not None:
             # What is answered to masked steps before any other.
             initial_state = self._program.initial_state.copy()
             at, size = self._program.answer
-            initial_state[at : at + size] = _idle_answer(weights)
+            initial_state[at : at + size] = self._idle_answer[0]
             self._program = replace(self._program, initial_state=initial_state)
 
     @property
@@ -125,12 +140,25 @@ class Model:
                 raise ValueError("a stream with a lookahead takes no memory")
             return LookaheadStream(self, lookahead)
         if self._program is None:
-            later = next(str(la) for la in self.network.layers if not la.is_causal)
             raise ValueError(
-                f"{later} reads later steps: use model.run(xs) for whole sequences, or "
+                f"{self._reads_later()}: use model.run(xs) for whole sequences, or "
                 "model.stream(lookahead=k) for answers k steps late"
             )
         return (MaskedStream if self.network.masks else Stream)(self, memory)
+
+    def pool(self, capacity: int) -> Pool:
+        """Return a pool with room for ``capacity`` streams, none of them open.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If capacity is no positive integer, or the network reads later steps or a memory.
+        """
+        if self._program is None:
+            raise ValueError(f"{self._reads_later()}: use model.run_batch(xss) for many sequences")
+        if self._program.memory is not None:
+            raise ValueError("the network attends to a memory, which only lone streams have")
+        return Pool(self, capacity, self.num_threads)
 
     def run(
         self, xs: ArrayLike, out: Floats | None = None, memory: ArrayLike | None = None
@@ -140,48 +168,116 @@ class Model:
         A network that is not causal gives a row per step, or one where it pools.
         """
         if self._program is not None:
-            return self.stream(memory=memory).run(xs, out)
+            if memory is not None or self.network.memory_size is not None or self.network.masks:
+                return self.stream(memory=memory).run(xs, out)
+            rows = self.rows_for_kernel(xs)
+            rows, ys = for_kernel(rows, out, (len(rows), self.output_size))
+            run_whole(self, rows, ys)
+            return filled(out, ys)
         if memory is not None:
             raise ValueError("the network takes no memory")
-        ys = self._run_stages(self.check_xs(xs))
-        if out is None:
-            return ys
-        check_out(out, ys.shape)
-        out[:] = ys
-        return out
+        ys = self._run_checked([self._check_sequence(xs, "xs")])[0]
+        if out is not None:
+            check_out(out, ys.shape)
+        return filled(out, ys)
 
-    def _run_stages(self, xs: NDArray[Any]) -> Floats:
+    def run_batch(self, xss: Iterable[ArrayLike]) -> list[Floats]:
+        """Run many whole sequences, of any lengths, each from the initial state.
+
+        Several streams share every read of the weights; each gets the bits of `run`.
+
+        Parameters
+        ----------
+        xss : list of arrays of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers; T may differ.
+
+        Returns
+        -------
+        list of float32 arrays of shape (T, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `run`, naming the sequence; or if the network attends to a memory.
+        """
+        if self.network.memory_size is not None:
+            raise ValueError("the network attends to a memory, which only lone streams have")
+        return self._run_checked(
+            [self._check_sequence(xs, f"xss[{n}]") for n, xs in enumerate(xss)]
+        )
+
+    def _run_checked(self, xss: list[NDArray[Any]]) -> list[Floats]:
+        """Run sequences, leaving masked steps out, which repeat the answer before."""
+        if not self.network.masks:
+            return self._run_unmasked(xss)
+        goes_on = [~self._masked(xs) for xs in xss]
+        yss = self._run_unmasked([xs[wanted] for xs, wanted in zip(xss, goes_on, strict=True)])
+        if self._program is None and self.network.rows[-1] != self.network.rows_of(-1):
+            return yss
+        pairs = zip(yss, goes_on, strict=True)
+        return [np.concatenate([self._idle_answer, ys])[np.cumsum(on)] for ys, on in pairs]
+
+    def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
         masked = self.network.masked(xs)
-        rows = xs if masked is None else xs[~masked]
-        if not len(rows):
-            if len(xs):
-                raise ValueError("every step of xs is masked")
-            return np.empty((0, self.output_size), np.float32)
-        values: dict[int, NDArray[Any]] = {-1: rows}
-        for stage in self._stages:
-            inputs = [values[read.source] for read in stage.reads]
-            inputs = [x[-1:] if r.last else x for x, r in zip(inputs, stage.reads, strict=True)]
-            together = stage.run(inputs)
+        return np.zeros(len(xs), np.bool_) if masked is None else masked
+
+    def _run_unmasked(self, xss: list[NDArray[Any]]) -> list[Floats]:
+        if self._program is not None:
+            return run_sequences(self, xss)
+        # Without a row there is nothing that a stage could join or pool.
+        empty = [n for n, xs in enumerate(xss) if not len(xs)]
+        values: dict[int, list[NDArray[Any]]] = {-1: [xs for xs in xss if len(xs)]}
+        for stage in self._stages if values[-1] else []:
+            inputs = [
+                [x[-1:] if read.last else x for x in values[read.source]] for read in stage.reads
+            ]
+            yss = stage.run([list(parts) for parts in zip(*inputs, strict=True)])
             at = 0
             for n, size in stage.writes:
-                values[n] = together[:, at : at + size]
+                values[n] = [ys[:, at : at + size] for ys in yss]
                 at += size
-        ys = np.ascontiguousarray(values[len(self.network.layers) - 1])
-        if masked is None or self.network.rows[-1] != self.network.rows_of(-1):
-            return ys
-        answers = np.empty((1 + len(ys), self.output_size), np.float32)
-        answers[0], answers[1:] = _idle_answer(self._weights), ys
-        return answers[np.cumsum(~masked)]
+        last = values.get(len(self.network.layers) - 1, [])
+        yss = [np.ascontiguousarray(ys) for ys in last]
+        for n in empty:
+            yss.insert(n, np.empty((0, self.output_size), np.float32))
+        return yss
 
-    def check_xs(self, xs: ArrayLike) -> NDArray[Any]:
+    def rows_for_kernel(self, xs: ArrayLike, name: str = "xs") -> Floats:
+        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
+        if self.vocab_size is None:
+            return as_floats(name, xs, (-1, self.input_size))
+        return token_ids(name, xs, self.vocab_size)
+
+    def check_xs(self, xs: ArrayLike, name: str = "xs") -> NDArray[Any]:
         """Return xs as int32 ids (T,) or finite float32 (T, input_size), or raise."""
+        floats = self.rows_for_kernel(xs, name)
         if self.vocab_size is not None:
-            return token_ids("xs", xs, self.vocab_size).view(np.int32)
-        floats = as_floats("xs", xs, (-1, self.input_size))
+            return floats.view(np.int32)
         if not np.isfinite(floats).all():
             t, at = np.argwhere(~np.isfinite(floats))[0]
-            raise ValueError(f"xs[{t}, {at}] is {floats[t, at]}, expected finite numbers")
+            raise ValueError(f"{name}[{t}, {at}] is {floats[t, at]}, expected finite numbers")
         return floats
+
+    def _reads_later(self) -> str:
+        later = next(str(layer) for layer in self.network.layers if not layer.is_causal)
+        return f"{later} reads later steps"
+
+    @cached_property
+    def num_products(self) -> int:
+        """Products of weights and inputs in one step of a causal network."""
+        shapes = self.network.tensor_shapes()
+        return sum(math.prod(shapes[name]) for name in self.network.matrix_dtypes())
+
+    @cached_property
+    def steps_per_call(self) -> int:
+        """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms."""
+        return min(max(2**28 // max(self.num_products, 1), 64), 2**16)
+
+    def _check_sequence(self, xs: ArrayLike, name: str) -> NDArray[Any]:
+        checked = self.check_xs(xs, name)
+        if self._program is None and len(checked) and self._masked(checked).all():
+            raise ValueError(f"every step of {name} is masked")
+        return checked
 
     def _memory_rows(self, memory: ArrayLike | None) -> Floats:
         """Return the rows that attention reads: what was given, the keys made of it, a score."""
@@ -224,19 +320,22 @@ class Model:
         weights = self._weights if dtype is None else as_dtype(self._weights, dtype)
         storage.save(weights, path)
 
-    def astype(self, dtype: str) -> "Model":
+    def astype(self, dtype: str, activations: str = "int16") -> "Model":
         """Return the model with all matrices of a dtype: "float32", "bfloat16" or "int8".
+
+        What int8 matrices are multiplied with is rounded to 16 bits; to 8, with half the work and
+        about twice the error, where activations is "int8".
 
         They are rounded from what they are: int8 to float32 brings nothing back.
 
         Raises
         ------
         ValueError
-            If the dtype is none of these.
+            If dtype or activations is none of these.
         WeightsError
             If a number is too large for it.
         """
-        return Model(as_dtype(self._weights, dtype))
+        return Model(as_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""
@@ -281,6 +380,33 @@ class Model:
             )
         return "\n".join(lines)
 
+    @cached_property
+    def _idle_answer(self) -> Floats:
+        """What is answered to masked steps before any other, (1, O).
+
+        The answer of a network whose recurrent layers all give zeros; if it has none, zeros.
+        """
+        layers: list[spec.Layer] = []
+        tensors = dict(self._weights.tensors)
+        for prefix, layer in self.network.named_layers():
+            if isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
+                tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{prefix}.")}
+                shape = (layer.output_size, layer.input_size)
+                tensors[f"{prefix}.weight"] = np.zeros(shape, np.float32)
+                layer = spec.Linear(*shape[::-1], False, name=layer.name, inputs=layer.inputs)
+            elif isinstance(layer, spec.Embedding):
+                layer = replace(layer, mask_zero=False)
+            elif isinstance(layer, spec.Masking):
+                layer = spec.Concat(layer.input_size, name=layer.name)
+            layers.append(layer)
+        network = Network(tuple(layers))
+        xs = np.zeros(1 if network.reads_tokens else (1, network.input_size), np.int32)
+        try:
+            answer: Floats = Model(Weights(network, tensors)).run(xs)[-1:]
+        except ValueError:  # it overflows, as the logarithm of zero does
+            answer = np.zeros((1, network.output_size), np.float32)
+        return answer
+
     def __copy__(self) -> Self:
         return self
 
@@ -288,32 +414,8 @@ class Model:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._weights,)
+        return type(self), (self._weights, self._fold, self.num_threads)
 
     def __repr__(self) -> str:
         layers = ", ".join(str(layer) for layer in self.network.layers)
         return f"<numlstm.Model {layers}>"
-
-
-def _idle_answer(weights: Weights) -> Floats:
-    """Return the answer of a network whose recurrent layers all give zeros; if none, zeros."""
-    layers: list[spec.Layer] = []
-    tensors = dict(weights.tensors)
-    for prefix, layer in weights.network.named_layers():
-        if isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
-            tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{prefix}.")}
-            shape = (layer.output_size, layer.input_size)
-            tensors[f"{prefix}.weight"] = np.zeros(shape, np.float32)
-            layer = spec.Linear(*shape[::-1], False, name=layer.name, inputs=layer.inputs)
-        elif isinstance(layer, spec.Embedding):
-            layer = replace(layer, mask_zero=False)
-        elif isinstance(layer, spec.Masking):
-            layer = spec.Concat(layer.input_size, name=layer.name)
-        layers.append(layer)
-    network = Network(tuple(layers))
-    xs = np.zeros(1 if network.reads_tokens else (1, network.input_size), np.int32)
-    try:
-        answer: Floats = Model(Weights(network, tensors)).run(xs)[-1]
-    except ValueError:  # it overflows, as the logarithm of zero does
-        answer = np.zeros(network.output_size, np.float32)
-    return answer

@@ -5,7 +5,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,12 @@ from numlstm.errors import WeightsError
 from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
-from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT
+from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, address
 from numlstm.kernels.integers import MAX_INPUTS
+from numlstm.kernels.network import argument
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
-from numlstm.layers import DTYPES
+from numlstm.layers import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
@@ -28,7 +31,7 @@ Floats = NDArray[np.float32]
 def aligned(size: int) -> Floats:
     """Return an array, not initialised, at a multiple of 64 bytes: unaligned runs at half speed."""
     spare = np.empty(size + LANES, np.float32)
-    start = -spare.ctypes.data % 64 // 4
+    start = -address(spare) % 64 // 4
     return spare[start : start + size]
 
 
@@ -47,11 +50,17 @@ def pad_rows(weight: Floats) -> Floats:
 class Layout:
     """A plan for blocks of a number of rows, and the size of a `state` that can run it.
 
-    The rows of the memory, where the network reads one, lie behind the state.
+    Behind the state lie the rows of the memory, where the network reads one; of a pool, what its
+    streams keep.
     """
 
     plan: NDArray[np.int64]
     state_size: int
+
+    @cached_property
+    def plan_at(self) -> Any:
+        """The plan as the kernel takes it."""
+        return argument(self.plan)
 
 
 @dataclass(frozen=True)
@@ -72,19 +81,30 @@ class Memory:
 class Program:
     """A causal network as arrays.
 
-    `initial_state` is what a new stream begins with. Both layouts keep it in the same place, so a
-    state moves between them by a copy of its first floats. `state_names` tells where in it the h
-    and c of each layer are: name -> (offset, size). `answer` is where the last answer is, of a
-    network that repeats it for masked steps.
+    `initial_state` is what a new stream begins with. All layouts keep it in the same order, so a
+    state moves between them by a copy. `state_names` tells where in it the h and c of each layer
+    are: name -> (offset, size). `answer` is where the last answer is, of a network that repeats it
+    for masked steps.
+
+    step, block   for one row, for several steps of a stream
+    pool          for a step of up to POOL_ROWS streams; a pool writes how many into its copy
+    generate      for steps whose answers become tokens, the next inputs; None if they cannot
     """
 
     params: Floats
     step: Layout
     block: Layout
+    pool: Layout
+    generate: Layout | None
     initial_state: Floats
     state_names: dict[str, tuple[int, int]]
     memory: Memory | None
     answer: tuple[int, int] | None
+
+    @cached_property
+    def params_at(self) -> Any:
+        """The params as the kernel takes them."""
+        return argument(self.params)
 
 
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
@@ -201,15 +221,19 @@ class Builder:
         loop[columns.COUNT] = len(self.operations) - first
 
     def linear(
-        self, x: Place, weight: Floats, bias: Floats, dtype: str = "float32", unit: bool = False
+        self,
+        x: Place,
+        weight: Floats,
+        bias: Floats,
+        precision: Precision = FLOAT32,
+        unit: bool = False,
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-        dtype   of the weights
-        unit    whether every x is in [-1, 1], as the h of an LSTM is
+        unit   whether every x is in [-1, 1], as the h of an LSTM is
         """
         at = {"B_AT": self.param(bias)}
-        return self._product(columns.LINEAR, x, weight, None, None, dtype, unit, at)
+        return self._product(columns.LINEAR, x, weight, None, None, precision, unit, at)
 
     def linear_add(
         self,
@@ -217,11 +241,11 @@ class Builder:
         weight: Floats,
         z: Place,
         y: Place | None = None,
-        dtype: str = "float32",
+        precision: Precision = FLOAT32,
         unit: bool = False,
     ) -> Place:
         """Add ``z + weight @ x``, as `linear` does."""
-        return self._product(columns.LINEAR_ADD, x, weight, z, y, dtype, unit, {})
+        return self._product(columns.LINEAR_ADD, x, weight, z, y, precision, unit, {})
 
     def _product(
         self,
@@ -230,12 +254,12 @@ class Builder:
         weight: Floats,
         z: Place | None,
         y: Place | None,
-        dtype: str,
+        precision: Precision,
         unit: bool,
         at: dict[str, Any],
     ) -> Place:
         y = self.buffer(len(weight)) if y is None else y
-        if dtype == "int8":
+        if precision.dtype == "int8":
             if x.size > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             q, scale = quantize_rows(weight)
@@ -243,15 +267,17 @@ class Builder:
             at["S_AT"] = self.param(np.concatenate([scale, sums.view(np.float32)]))
             words = as_words(q)
             plane = padded(words.shape[1])
-            at["X_SIZE"], quantized, at["SX_AT"] = x.size, self.buffer(2 * plane), self.buffer(1)
-            named = {"Y_SIZE": plane, "FUNCTION": int(unit)}
+            at["COUNT"] = num_planes = 1 if precision.activations == "int8" else 2
+            quantized, at["SX_AT"] = self.buffer(num_planes * plane), self.buffer(1)
+            at["X_SIZE"] = x.size
+            named = {"Y_SIZE": plane, "FUNCTION": int(unit), "COUNT": num_planes}
             x = self.operation(columns.QUANTIZE, x, quantized, at["SX_AT"], **named)
-        elif dtype == "bfloat16":
+        elif precision.dtype == "bfloat16":
             words = as_words(bfloat16_bits(weight))
         else:
             words = weight
         at["W_AT"] = self.param(pack(words, panel_widths(len(words) // LANES)))
-        at["DTYPE"] = DTYPES.index(dtype)
+        at["DTYPE"] = DTYPES.index(precision.dtype)
         return self.operation(kind, x, y, z, Y_SIZE=len(weight), **at)
 
     def activation(self, x: Place, function: str, y: Place | None = None) -> Place:
@@ -276,6 +302,10 @@ class Builder:
 
     def copy(self, x: Place, y: Place) -> Place:
         return self.operation(columns.COPY, x, y)
+
+    def keep_new(self, x: Place, kept: Place) -> Place:
+        """Copy what decays from step to step to where it is kept; in place if it is there."""
+        return self.operation(columns.KEEP, x, kept)
 
     def join(self, places: list[Place]) -> Place:
         """Return a place that holds several end to end."""
@@ -306,26 +336,46 @@ class Builder:
 
     # Arrays ---------------------------------------------------------------------------------------
 
-    def layout(self, num_rows: int, max_steps: int) -> Layout:
-        """Place the buffers for blocks of ``num_rows`` behind the state and the copy of it."""
-        starts = 2 * self.state_size + num_rows * np.cumsum([0, *self.buffer_sizes])
+    def twin(self) -> "Builder":
+        """Return a builder that goes on from here; what it appends is not appended here."""
+        twin = copy(self)
+        twin.operations, twin.buffer_sizes = list(self.operations), list(self.buffer_sizes)
+        return twin
+
+    def layout(self, num_rows: int, max_steps: int, of_streams: bool = False) -> Layout:
+        """Place the buffers for blocks of ``num_rows``.
+
+        Before them is the state and a copy of it; ``of_streams``, in which each row is of another
+        stream, the states of all of them and their slots.
+        """
+        slots_at = num_rows * self.state_size
+        start = slots_at + padded(2 * num_rows) if of_streams else 2 * self.state_size
+        starts = start + num_rows * np.cumsum([0, *self.buffer_sizes])
         end = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
-        plan = np.zeros((len(self.operations), columns.NUM_COLUMNS), np.int64)
+        kept_stride = self.state_size if of_streams else 0
+        operations = self.operations
+        if of_streams:  # no row waits for another
+            operations = [o for o in operations if o[columns.KIND] != columns.ROWS]
+        plan = np.zeros((len(operations), columns.NUM_COLUMNS), np.int64)
+        plan[:, columns.KEPT_STRIDE] = kept_stride
         strides = {
             columns.X_AT: columns.X_STRIDE,
             columns.Y_AT: columns.Y_STRIDE,
             columns.Z_AT: columns.Z_STRIDE,
             columns.SX_AT: columns.S_STRIDE,
         }
-        for row, operation in zip(plan, self.operations, strict=True):
+        for row, operation in zip(plan, operations, strict=True):
             for column, value in operation.items():
                 if not isinstance(value, Place):
                     row[column] = value
                 elif value.buffer >= 0:
                     row[column] = starts[value.buffer] + value.at
                     row[strides[column]] = self.buffer_sizes[value.buffer]
+                elif value.buffer == _KEPT:
+                    row[column] = value.at
+                    row[strides[column]] = kept_stride
                 else:
-                    row[column] = value.at if value.buffer == _KEPT else end
+                    row[column] = end
             if row[columns.KIND] == columns.ATTENTION and self.memory is not None:
                 row[columns.MEMORY_STRIDE] = self.memory.row_size
                 row[columns.SPREAD] = self.memory.row_size - LANES
@@ -336,10 +386,15 @@ class Builder:
         plan[0, columns.MAX_STEPS] = max_steps
         plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
         plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        if of_streams:
+            plan[0, columns.KEPT_AT] = end
+            plan[0, columns.SLOTS_AT] = slots_at
         plan.flags.writeable = False
         return Layout(plan, end)
 
-    def program(self, block_rows: int, answer: Place | None) -> Program:
+    def program(
+        self, block_rows: int, pool_rows: int, generate: Layout | None, answer: Place | None
+    ) -> Program:
         """Return the arrays of all that was appended."""
         params = aligned(self.params_size)
         if self.params:
@@ -351,6 +406,8 @@ class Builder:
             params,
             self.layout(1, max_steps=1),
             self.layout(block_rows, max_steps=2**31),
+            self.layout(pool_rows, max_steps=2**31, of_streams=True),
+            generate,
             initial_state,
             self.state_names,
             self.memory,

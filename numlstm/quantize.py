@@ -127,17 +127,17 @@ def rounded(weights: Weights) -> Weights:
     return replace(weights, tensors=tensors) if dtypes else weights
 
 
-def as_dtype(weights: Weights, dtype: str) -> Weights:
+def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weights:
     """Return the weights with all matrices of a dtype, rounded; all else is kept.
 
     Raises
     ------
     ValueError
-        If the dtype is none of `DTYPES`.
+        If dtype or activations is none of `DTYPES` and `ACTIVATIONS`.
     WeightsError
         If a number is too large for it.
     """
-    return rounded(replace(weights, network=weights.network.with_dtype(dtype)))
+    return rounded(replace(weights, network=weights.network.with_dtype(dtype, activations)))
 
 
 def dtypes_of(network: Network) -> list[str]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from numlstm import storage
+from numlstm.build import Fold
 from numlstm.model import Model
 from numlstm.quantize import as_dtype
 from numlstm.spec import Network, Weights, WeightsError
@@ -15,7 +16,13 @@ from numlstm.spec import Network, Weights, WeightsError
 _log = logging.getLogger("numlstm")
 
 
-def load(name: str | os.PathLike[str], dtype: str | None = None) -> Model:
+def load(
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    activations: str = "int16",
+    fold: Fold = "auto",
+    num_threads: int = 1,
+) -> Model:
     """Load a bundled model by its name, or a .safetensors file by its path.
 
     Parameters
@@ -25,18 +32,33 @@ def load(name: str | os.PathLike[str], dtype: str | None = None) -> Model:
     dtype : str, optional
         Of the matrices: "float32", "bfloat16" or "int8". Without it they are as the file says;
         "float32" of another file runs the rounded weights in float32.
+    activations : str
+        What int8 matrices are multiplied with, "int16" or "int8": half the work, which pays where
+        the weights are read for many rows, in pools and sequences, for about twice the error. Only
+        with ``dtype="int8"``.
+    fold : bool or "auto"
+        Whether to tabulate what the first recurrent layer of a token model makes of each token: it
+        reads a row then in place of multiplying, with the same bits (in float32; of int8 weights
+        this half is exact). "auto": if the table takes no more than 64 MB of memory.
+    num_threads : int
+        How many threads share the streams of a pool or a batch, and the directions of a
+        bidirectional layer, where that is faster. A step of one stream is always one thread's.
 
     Raises
     ------
     FileNotFoundError
         If there is no such model or file.
     ValueError
-        If the dtype is none of these.
+        If an option is none of these.
     WeightsError
         If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
     weights = storage.load(storage.find(name))
-    return Model(weights if dtype is None else as_dtype(weights, dtype))
+    if dtype is None and activations != "int16":
+        raise ValueError(f"activations={activations!r} goes with dtype='int8'")
+    if dtype is not None:
+        weights = as_dtype(weights, dtype, activations)
+    return Model(weights, fold, num_threads)
 
 
 def from_torch(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from numlstm.errors import WeightsError
 from numlstm.functions import FUNCTIONS, function_text, parse_function
 from numlstm.layers import (
+    ACTIVATIONS,
     CRF,
     DTYPES,
     GRU,
@@ -328,12 +329,19 @@ class Network:
             for name in layer.matrices()
         }
 
-    def with_dtype(self, dtype: str) -> "Network":
+    def with_dtype(self, dtype: str, activations: str = "int16") -> "Network":
         """Return the network with all matrices of a dtype, or raise a ValueError."""
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}, expected one of: {', '.join(DTYPES)}")
+        if activations not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activations is {activations!r}, expected one of: {known}")
+        if activations != "int16" and dtype != "int8":
+            raise ValueError(f"activations={activations!r} goes with dtype='int8', not {dtype!r}")
         layers = (
-            replace(layer, dtype=dtype) if isinstance(layer, MatrixLayer) else layer
+            replace(layer, dtype=dtype, activations=activations)
+            if isinstance(layer, MatrixLayer)
+            else layer
             for layer in self.layers
         )
         return Network(tuple(layers))

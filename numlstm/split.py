@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numlstm import spec
+from numlstm.build import Fold, can_fold
 from numlstm.spec import GRU, LSTM, RNN, Layer, Network, Weights, WeightsError
 from numlstm.stages import (
     INPUT,
@@ -26,20 +27,25 @@ from numlstm.stages import (
 if TYPE_CHECKING:
     from numlstm.model import Model
 
-MakeModel = Callable[[Weights], "Model"]
+MakeModel = Callable[[Weights, Fold, int], "Model"]
 
 
-def split(weights: Weights, make_model: MakeModel) -> list[Stage]:
+def split(weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel) -> list[Stage]:
     """Return the stages of a network that is not causal, in the order of their work."""
-    return _Splitter(weights, make_model).split()
+    return _Splitter(weights, fold, num_threads, make_model).split()
 
 
 class _Splitter:
-    def __init__(self, weights: Weights, make_model: MakeModel) -> None:
+    def __init__(
+        self, weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel
+    ) -> None:
         self.network = weights.network
         self.tensors = weights.tensors
         self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
+        self.fold = fold
+        self.num_threads = num_threads
         self.make_model = make_model
+        self.folded = {n for n in range(len(self.prefixes)) if self._is_folded(n)}
         self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
 
     def split(self) -> list[Stage]:
@@ -48,7 +54,7 @@ class _Splitter:
         for n, layer in enumerate(self.network.layers):
             sources = self._sources(n)
             level = max(self.ready[source] for source in sources)
-            if layer.is_causal and not layer.pools:
+            if _is_together(layer):
                 self.ready[n] = level
                 groups.setdefault((level, self.network.rows[n]), []).append(n)
             else:
@@ -63,10 +69,23 @@ class _Splitter:
             stages += [self._single(n) for n in alone.get(level, [])]
         return stages
 
-    def _sources(self, n: int) -> tuple[int, ...]:
-        """Return all layers that layer n reads."""
+    def _is_folded(self, n: int) -> bool:
+        """Whether layer n, a stage of its own, reads the tokens: its input half is a table."""
         layer = self.network.layers[n]
-        sources = self.network.sources(n)
+        if not isinstance(layer, RNN | GRU | LSTM) or _is_together(layer):
+            return False
+        if not self.network.reads_tokens or self.network.sources(n) != (0,):
+            return False
+        return can_fold(Network((self._unmasked(0), _one_direction(layer))), self.fold)
+
+    def _reads(self, n: int) -> tuple[int, ...]:
+        """Return the layers whose rows layer n reads."""
+        return (INPUT,) if n in self.folded else self.network.sources(n)
+
+    def _sources(self, n: int) -> tuple[int, ...]:
+        """Return all layers that layer n needs."""
+        layer = self.network.layers[n]
+        sources = self._reads(n)
         if isinstance(layer, spec.Attention):
             sources += (self.network.index(layer.memory),)
         return sources
@@ -93,7 +112,7 @@ class _Splitter:
                 if source not in inside and read not in reads:
                     reads.append(read)
         network, tensors = self._network_of(group, reads, outs)
-        model = self.make_model(Weights(network, tensors))
+        model = self.make_model(Weights(network, tensors), self.fold, self.num_threads)
         return Causal(tuple(reads), tuple((n, self.network.size(n)) for n in outs), model)
 
     def _network_of(
@@ -144,14 +163,15 @@ class _Splitter:
         """Return the stage of a layer that is not causal, or pools."""
         layer = self.network.layers[n]
         own = {name: self.tensors[f"{self.prefixes[n]}.{name}"] for name in layer.tensors()}
-        reads = tuple(self._read(source, n) for source in self.network.sources(n))
+        reads = tuple(self._read(source, n) for source in self._reads(n))
         writes = ((n, layer.output_size),)
         bare = replace(layer, name="", inputs=())
         match bare:
             case RNN() | GRU() | LSTM() if layer.is_causal:
-                return Pooled(reads, writes, self._model(bare, own))
+                return Pooled(reads, writes, self._model(bare, own, n in self.folded))
             case RNN() | GRU() | LSTM():
-                return self._directions(reads, writes, bare, own)
+                models = self._directions(bare, own, n in self.folded)
+                return Directions(reads, writes, bare, *models, self.num_threads)
             case spec.Pooling() | spec.AttentionPooling():
                 return Pooled(reads, writes, self._model(bare, own))
             case spec.Conv1d():
@@ -173,19 +193,36 @@ class _Splitter:
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(
-        self,
-        reads: tuple[Read, ...],
-        writes: tuple[tuple[int, int], ...],
-        layer: RNN | GRU | LSTM,
-        own: spec.Tensors,
-    ) -> Stage:
-        one = replace(layer, direction="forward", merge="concat", shared=False, outputs="sequence")
+        self, layer: RNN | GRU | LSTM, own: spec.Tensors, is_folded: bool
+    ) -> tuple["Model | None", "Model"]:
+        """Return the forward direction, if there is one, and the other."""
+        one = _one_direction(layer)
         first = {name: own[name] for name in one.tensors()}
         second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
-        reverse = self._model(one, second)
-        forward = self._model(one, first) if layer.direction == "bidirectional" else None
-        return Directions(reads, writes, layer, forward, reverse)
+        reverse = self._model(one, second, is_folded)
+        both = layer.direction == "bidirectional"
+        return (self._model(one, first, is_folded) if both else None), reverse
 
-    def _model(self, layer: Layer, own: spec.Tensors) -> "Model":
+    def _model(self, layer: Layer, own: spec.Tensors, is_folded: bool = False) -> "Model":
+        """Return a model of one layer, for one thread; a folded one reads the tokens."""
         tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
-        return self.make_model(Weights(Network((layer,)), tensors))
+        layers: tuple[Layer, ...] = (layer,)
+        if is_folded:
+            first = self._unmasked(0)
+            layers = (first, layer)
+            tensors |= {
+                f"embedding.{name}": self.tensors[f"embedding.{name}"] for name in first.tensors()
+            }
+        return self.make_model(Weights(Network(layers), tensors), self.fold, 1)
+
+
+def _is_together(layer: Layer) -> bool:
+    """Whether a layer goes into one network with others like it."""
+    return layer.is_causal and not layer.pools
+
+
+def _one_direction(layer: RNN | GRU | LSTM) -> RNN | GRU | LSTM:
+    return replace(
+        layer, direction="forward", merge="concat", shared=False, outputs="sequence",
+        name="", inputs=(),
+    )  # fmt: skip

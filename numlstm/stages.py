@@ -1,7 +1,7 @@
 """Stages: what a network that is not causal is run as, one after another (`split.py`).
 
-A stage takes rows and gives rows: all of a sequence at once (`Stage.run`), or as they come
-(`Stage.flow`).
+A stage takes rows and gives rows: all those of some sequences at once (`Stage.run`), or those of
+one as they come (`Stage.flow`).
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
+from numlstm.batch import run_sequences
+from numlstm.pool import THREAD_WORK
 from numlstm.spec import GRU, LSTM, RNN
 from numlstm.stream import Stream
+from numlstm.threads import run_together
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -62,8 +65,12 @@ class Stage:
     def size(self) -> int:
         return sum(size for _, size in self.writes)
 
-    def run(self, inputs: list[Rows]) -> Rows:
-        """Return all rows of a sequence, from all of its inputs' rows."""
+    def run(self, batch: list[list[Rows]]) -> list[Rows]:
+        """Return all rows of every sequence of a batch, from all rows of its inputs."""
+        return [self.run_one(inputs) for inputs in batch]
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        """Return all rows of a sequence."""
         raise NotImplementedError
 
     def flow(self, lookahead: int) -> Flow:
@@ -90,7 +97,14 @@ class Collecting(Flow):
         inputs = [np.concatenate(parts) for parts in zip(*self.kept, strict=True)]
         if not inputs or not len(inputs[0]):
             return np.zeros((0, self.stage.size), np.float32)
-        return self.stage.run(inputs)
+        return self.stage.run([inputs])[0]
+
+
+def no_rows(model: "Model") -> Rows:
+    """Return no rows of what a model reads."""
+    if model.vocab_size is not None:
+        return np.zeros(0, np.int32)
+    return np.zeros((0, model.input_size), np.float32)
 
 
 def _joined(inputs: list[Rows]) -> Rows:
@@ -109,8 +123,8 @@ class Causal(Stage):
         super().__init__(reads, writes)
         self.model = model
 
-    def run(self, inputs: list[Rows]) -> Rows:
-        return Stream(self.model).run(_joined(inputs))
+    def run(self, batch: list[list[Rows]]) -> list[Rows]:
+        return run_sequences(self.model, [_joined(inputs) for inputs in batch])
 
     def flow(self, lookahead: int) -> Flow:
         return _CausalFlow(self.model)
@@ -141,8 +155,8 @@ class _CausalFlow(Flow):
 class Pooled(Causal):
     """The last row of a causal layer: a pooling over the whole sequence."""
 
-    def run(self, inputs: list[Rows]) -> Rows:
-        return super().run(inputs)[-1:]
+    def run(self, batch: list[list[Rows]]) -> list[Rows]:
+        return [rows[-1:] for rows in super().run(batch)]
 
     def flow(self, lookahead: int) -> Flow:
         return _LastFlow(self.model)
@@ -188,19 +202,37 @@ class Directions(Stage):
         layer: RNN | GRU | LSTM,
         forward: "Model | None",
         reverse: "Model",
+        num_threads: int,
     ) -> None:
         super().__init__(reads, writes)
+        self.num_threads = num_threads
         self.layer = layer
         self.forward = forward
         self.reverse = reverse
 
-    def run(self, inputs: list[Rows]) -> Rows:
-        xs = _joined(inputs)
-        forward = None if self.forward is None else Stream(self.forward).run(xs)
-        reverse = backward(Stream(self.reverse), xs)
+    def run(self, batch: list[list[Rows]]) -> list[Rows]:
+        xss = [_joined(inputs) for inputs in batch]
+        forwards: list[Any] = [None] * len(xss)
+        reverses: list[Any] = [None] * len(xss)
+
+        def run_forward() -> None:
+            if self.forward is not None:
+                forwards[:] = run_sequences(self.forward, xss)
+
+        def run_reverse() -> None:
+            ends_first = [np.ascontiguousarray(xs[::-1]) for xs in xss]
+            reverses[:] = [ys[::-1] for ys in run_sequences(self.reverse, ends_first)]
+
+        work = sum(len(xs) for xs in xss) * self.reverse.num_products
+        if self.num_threads > 1 and self.forward is not None and work > THREAD_WORK:
+            run_together([run_forward, run_reverse])
+        else:
+            run_forward()
+            run_reverse()
         if self.layer.outputs == "last":
-            return self.merge(None if forward is None else forward[-1:], reverse[:1])
-        return self.merge(forward, reverse)
+            forwards = [None if ys is None else ys[-1:] for ys in forwards]
+            reverses = [ys[:1] for ys in reverses]
+        return [self.merge(*pair) for pair in zip(forwards, reverses, strict=True)]
 
     def merge(self, forward: Rows | None, reverse: Rows) -> Rows:
         if forward is None:
@@ -232,7 +264,7 @@ class _DirectionsFlow(Flow):
         self.lookahead = lookahead
         self.inner = None if stage.forward is None else _CausalFlow(stage.forward)
         self.reverse = Stream(stage.reverse)
-        self.xs: Rows = np.zeros((0, stage.layer.input_size), np.float32)
+        self.xs = no_rows(stage.reverse)
         self.forward: Rows = np.zeros((0, stage.layer.h_size), np.float32)
 
     @property
@@ -288,7 +320,7 @@ class Convolution(Stage):
         self.model = model
         self.activate = activate
 
-    def run(self, inputs: list[Rows]) -> Rows:
+    def run_one(self, inputs: list[Rows]) -> Rows:
         flow = self.flow(0)
         return np.concatenate([flow.push(inputs), flow.finish()])
 
@@ -337,7 +369,7 @@ class Attended(Stage):
         super().__init__(reads, writes)
         self.model = model
 
-    def run(self, inputs: list[Rows]) -> Rows:
+    def run_one(self, inputs: list[Rows]) -> Rows:
         *queries, memory = inputs
         return Stream(self.model, memory).run(_joined(queries))
 
@@ -351,14 +383,14 @@ class Repeated(Stage):
         super().__init__(reads, writes)
         self.num_steps = num_steps
 
-    def run(self, inputs: list[Rows]) -> Rows:
+    def run_one(self, inputs: list[Rows]) -> Rows:
         return np.repeat(_joined(inputs)[-1:], self.num_steps, 0)
 
 
 class Reversed(Stage):
     """The rows from the last to the first."""
 
-    def run(self, inputs: list[Rows]) -> Rows:
+    def run_one(self, inputs: list[Rows]) -> Rows:
         return np.ascontiguousarray(_joined(inputs)[::-1])
 
 
@@ -372,7 +404,7 @@ class BestPath(Stage):
         self.start, self.end = own["start_transitions"], own["end_transitions"]
         self.transitions = own["transitions"]
 
-    def run(self, inputs: list[Rows]) -> Rows:
+    def run_one(self, inputs: list[Rows]) -> Rows:
         flow = _BestPathFlow(self, lookahead=len(inputs[0]))
         return np.concatenate([flow.push(inputs), flow.finish()])
 

@@ -1,8 +1,9 @@
 """Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
 
+import operator
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,12 +14,15 @@ from numlstm.checks import (
     Floats,
     as_floats,
     check_out,
+    filled,
+    for_kernel,
     raise_status,
     token_id,
     token_ids,
 )
 from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
 from numlstm.program import Layout, aligned
+from numlstm.sampling import Generator, Sampling
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -48,9 +52,8 @@ class Stream:
         self._token_bits = self._token.view(np.float32)
         # What every step passes to the kernel.
         self._run = model._run
-        self._plan_at = argument(program.step.plan)
-        self._block_plan_at = argument(program.block.plan)
-        self._params_at = argument(program.params)
+        self._plan_at = program.step.plan_at
+        self._params_at = program.params_at
         self._memory = model._memory_rows(memory)
         self._place_state(program.initial_state)
 
@@ -144,43 +147,109 @@ class Stream:
         TypeError, ValueError
             As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
         """
-        xs = self._check_xs(xs)
-        num_steps = len(xs)
-        y_shape = (num_steps, *self._y_shape)
-        if out is None:
-            out = np.empty(y_shape, FLOAT32)
-        else:
-            check_out(out, y_shape)
-            if np.may_share_memory(xs, out):
-                xs = xs.copy()
-        # The kernel knows plain arrays, and one of the objects that mean float32.
-        known = type(out) is np.ndarray and out.dtype is FLOAT32
-        fitted = out if known else np.empty(y_shape, FLOAT32)
-        if num_steps == 1:
-            x, y = xs.reshape(-1), fitted.reshape(-1)
-            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
-            if status != DONE:
-                raise_status("xs", xs, 0, status)
-        else:
-            self._run_blocks(xs, fitted)
-        if fitted is not out:
-            out[:] = fitted
-        return out
-
-    def _run_blocks(self, xs: NDArray[Any], ys: Floats) -> None:
-        """Take steps on a copy of the state, which replaces it when all are done."""
+        xs = self.model.rows_for_kernel(xs)
+        xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
+        kept = slice(0, self._num_kept)
         state = self._state_of(self._program.block)
-        state[: self._num_kept] = self._state[: self._num_kept]
-        state_at = argument(state)
-        # A call reads about a gigabyte of weights, 10 to 30 ms: that is how long Ctrl-C waits.
-        stride = min(max(2**28 // max(self._program.params.size, 1), 64), 2**16)
-        for t in range(0, len(xs), stride):
-            part = xs[t : t + stride]
-            x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
-            status = self._run(self._block_plan_at, self._params_at, state_at, x, y)
-            if status != DONE:
-                raise_status("xs", part, t, status)
-        self._state[: self._num_kept] = state[: self._num_kept]
+        state[kept] = self._state[kept]
+        run_blocks(self.model, state, xs, ys)
+        self._state[kept] = state[kept]
+        return filled(out, ys)
+
+    def generate(
+        self,
+        first_id: int,
+        n: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+    ) -> NDArray[np.int32]:
+        """Take steps whose answers choose the tokens of the next ones, in one call without the GIL.
+
+        The scores of the tokens are what the network answers, logits; of one that ends in a
+        softmax, what goes into it.
+        The choice follows the order of Hugging Face's generation: repetition penalty, temperature,
+        top-k, top-p, min-p. The same seed gives the same tokens on every machine.
+
+        Parameters
+        ----------
+        first_id : int
+            The token that the first step reads.
+        n : int
+            How many tokens to choose.
+        temperature : float
+            The scores are divided by it. 0 takes the token of the largest score, always.
+        top_k : int, optional
+            Only that many tokens of the largest scores.
+        top_p : float
+            Only the fewest tokens that have this probability together (Holtzman et al. 2020).
+        min_p : float
+            Only tokens with at least this share of the probability of the likeliest one.
+        repetition_penalty : float
+            What the scores of tokens that came before are divided by, or multiplied if they are
+            negative (Keskar et al. 2019).
+        seed : int, optional
+            Decides the choices; without it they are others each time.
+        stop : token ids
+            It ends after one of these.
+        history : token ids
+            Tokens before ``first_id`` that the repetition penalty is for.
+
+        Returns
+        -------
+        int32 array of shape (n,), or shorter if it was stopped
+            The last one was not read yet: it is the ``first_id`` to go on with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is not as above, the network does not score the tokens that it reads, or it
+            overflows. The stream is as it was before.
+        """
+        if isinstance(n, bool) or operator.index(n) < 0:
+            raise ValueError(f"n is {n!r}, expected a number of tokens")
+        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        generator = Generator(self, first_id, how, stop, history)
+        stride = self.model.steps_per_call
+        kept = self.kept
+        parts = [np.zeros(0, np.int32)]
+        try:
+            for at in range(0, operator.index(n), stride):
+                parts.append(generator.next(min(stride, n - at)))
+                if generator.stopped:
+                    break
+        except BaseException:
+            self.kept = kept
+            raise
+        return np.concatenate(parts)
+
+    def tokens(
+        self,
+        first_id: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+    ) -> Iterator[int]:
+        """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
+        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        return self._tokens(Generator(self, first_id, how, stop, history))
+
+    @staticmethod
+    def _tokens(generator: Generator) -> Iterator[int]:
+        while not generator.stopped:
+            yield int(generator.next(1)[0])
 
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""
@@ -275,14 +344,31 @@ class Stream:
             self._memory = floats[self._num_kept :].reshape(-1, row_size)
         self._place_state(floats[: self._num_kept])
 
-    def _check_xs(self, xs: ArrayLike) -> NDArray[Any]:
-        """Return xs as the kernel reads it: float32 (T, input_size), or ids in float32 (T,)."""
-        if self._vocab_size is None:
-            return as_floats("xs", xs, (-1, *self._x_shape))
-        return token_ids("xs", xs, self._vocab_size)
-
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"
+
+
+def run_blocks(model: "Model", state: Floats, xs: NDArray[Any], ys: Floats) -> None:
+    """Take steps from a state, of the layout of blocks; what it holds after an error is lost."""
+    program = model._program
+    assert program is not None
+    plan_at, params_at, state_at = program.block.plan_at, program.params_at, argument(state)
+    stride = model.steps_per_call
+    for t in range(0, len(xs), stride):
+        part = xs[t : t + stride]
+        x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
+        status = model._run(plan_at, params_at, state_at, x, y)
+        if status != DONE:
+            raise_status("xs", part, t, status)
+
+
+def run_whole(model: "Model", xs: NDArray[Any], ys: Floats) -> None:
+    """Take all steps of a sequence, for a network without a memory."""
+    program = model._program
+    assert program is not None
+    state = aligned(program.block.state_size)
+    state[: program.initial_state.size] = program.initial_state
+    run_blocks(model, state, xs, ys)
 
 
 class MaskedStream(Stream):
@@ -298,7 +384,7 @@ class MaskedStream(Stream):
         return out
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
-        xs = self._check_xs(xs)
+        xs = self.model.rows_for_kernel(xs)
         masked = self._mask(xs)
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))
@@ -307,11 +393,7 @@ class MaskedStream(Stream):
         if len(rows) > 1:
             kept = xs[~masked]
             super().run(kept.view(np.int32) if self._vocab_size else kept, rows[1:])
-        ys = rows[np.cumsum(~masked)]
-        if out is None:
-            return ys
-        out[:] = ys
-        return out
+        return filled(out, rows[np.cumsum(~masked)])
 
     def _check_one(self, x: ArrayLike) -> NDArray[Any]:
         if self._vocab_size is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 import numlstm
 from numlstm.kernels import tiles
-from numlstm.spec import GRU, LSTM, RNN, Linear, Network
+from numlstm.spec import GRU, LSTM, RNN, Embedding, Linear, Network
 from tests.cases import CASES, NETWORKS, random_input, random_weights
 
 SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes milliseconds for each
@@ -19,10 +19,15 @@ SMALL_STEPS = 20  # more than a block of 16 rows; plain Python takes millisecond
 
 # Cells over a number of units and inputs that fill no vector and no word.
 ROUNDED = {
-    f"{cell.__name__} {dtype}": Network((cell(17, 23), Linear(23, 19))).with_dtype(dtype)
+    f"{cell.__name__} {' '.join(precision)}": Network((cell(17, 23), Linear(23, 19))).with_dtype(
+        *precision
+    )
     for cell in (RNN, GRU, LSTM)
-    for dtype in ("bfloat16", "int8")
+    for precision in (("bfloat16",), ("int8",), ("int8", "int8"))
 }
+
+
+GENERATING = Network((Embedding(40, 8), LSTM(8, 17), Linear(17, 40)))
 
 
 def networks(which: str) -> dict[str, Network]:
@@ -44,6 +49,9 @@ def outputs(which: str) -> dict[str, np.ndarray]:
         results |= {f"{name} {key}": value for key, value in stream.state.items()}
         stream.reset()
         results[f"{name} steps"] = np.stack([stream.step(x) for x in xs])
+    stream = numlstm.Model(random_weights(GENERATING)).stream()
+    options = {"top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}
+    results["generate"] = stream.generate(0, SMALL_STEPS, seed=0, **options)
     return results
 
 

@@ -141,9 +141,12 @@ def test_softmax_does_not_feel_a_common_shift(size, shift, seed):
 def test_layer_norm_gives_mean_zero_and_variance_one(size, seed):
     layer = spec.LayerNorm(size, 1e-12, False, False)
     model = numlstm.Model(Weights(Network((layer,)), {}))
-    ys = model.run(np.random.default_rng(seed).standard_normal((5, size)) * 3 + 2).astype(float)
-    np.testing.assert_allclose(ys.mean(1), 0, atol=2e-5)
-    np.testing.assert_allclose(ys.var(1), 1, atol=2e-5)
+    xs = np.random.default_rng(seed).standard_normal((5, size)) * 3 + 2
+    ys = model.run(xs).astype(float)
+    # The mean is rounded: what is left of nearly equal numbers is as uncertain as it is small.
+    uncertain = 1e-6 * (1 + np.abs(xs).max(1) / xs.std(1))
+    np.testing.assert_array_less(np.abs(ys.mean(1)), uncertain)
+    np.testing.assert_array_less(np.abs(ys.var(1) - 1), 4 * uncertain)
 
 
 @pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.id)

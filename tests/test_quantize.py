@@ -39,6 +39,9 @@ LOW_DTYPES = ("bfloat16", "int8")
 
 # The weights are those of the reference; int8 rounds activations to 16 bits besides.
 ROUNDED = Tolerance(1e-3, 1e-3, "activations of 16 bits, through a few layers")
+ROUNDED_TO_8 = Tolerance(
+    0.1, 0.1, "activations of 8 bits, each off by up to 1 / 254 of the largest"
+)
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MATRICES = st.tuples(
@@ -249,6 +252,51 @@ def test_a_model_answers_as_the_reference_does_with_rounded_weights(name, dtype)
     xs = random_input(weights.network, 20)
     expected, _ = reference.run(weights.network, weights.tensors, xs)
     ROUNDED.check(numlstm.Model(weights).run(xs), expected, name)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *NOT_CAUSAL])
+def test_activations_of_8_bits_are_near_the_reference(name):
+    weights = as_dtype(random_weights((NETWORKS | NOT_CAUSAL)[name]), "int8", "int8")
+    xs = random_input(weights.network, 20)
+    expected, _ = reference.run(weights.network, weights.tensors, xs)
+    ROUNDED_TO_8.check(numlstm.Model(weights).run(xs), expected, name)
+
+
+def test_activations_of_8_bits_are_those_of_the_equations():
+    """One matrix, in float64: q = round(127 x / max |x|), of halves the even one."""
+    weights = as_dtype(random_weights(Network((spec.Linear(37, 20),))), "int8", "int8")
+    xs = random_input(weights.network, 7).astype(np.float64)
+    largest = np.abs(xs).max(axis=1, keepdims=True)
+    q = np.round(xs * 127 / largest)
+    weight, bias = (weights.tensors[f"layers.0.{name}"] for name in ("weight", "bias"))
+    expected = (q * largest / 127) @ weight.T.astype(np.float64) + bias
+    found = numlstm.Model(weights).run(xs)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    in_16 = numlstm.Model(as_dtype(weights, "int8")).run(xs)
+    exact = xs @ weight.T.astype(np.float64) + bias
+    assert 20 * np.abs(in_16 - exact).max() < np.abs(found - exact).max()
+
+
+def test_activations_go_with_int8_alone(float_model):
+    with pytest.raises(
+        ValueError, match="activations='int8' goes with dtype='int8', not 'float32'"
+    ):
+        float_model.astype("float32", "int8")
+    with pytest.raises(ValueError, match="activations is 'int4', expected one of: int16, int8"):
+        float_model.astype("int8", "int4")
+    with pytest.raises(ValueError, match="activations='int8' goes with dtype='int8'"):
+        numlstm.load("sentiment", activations="int8")
+    with pytest.raises(WeightsError, match="activations are those of int8 matrices"):
+        spec.Linear(3, 4, activations="int8")
+
+
+def test_activations_stay_with_the_file(float_model, tmp_path):
+    model = float_model.astype("int8", "int8")
+    model.save(tmp_path / "m.safetensors")
+    xs = random_input(model.network, 9)
+    loaded = numlstm.load(tmp_path / "m.safetensors")
+    assert loaded.network == model.network
+    assert_same_bits(loaded.run(xs), model.run(xs))
 
 
 def test_dtypes_may_differ_by_layer():

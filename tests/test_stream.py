@@ -771,3 +771,32 @@ def test_nothing_warns(model):
         warnings.simplefilter("always")
         model.run(random_input(model.network, 40))
     assert caught == []
+
+
+# Denormals ----------------------------------------------------------------------------------------
+
+_DECAYING = {
+    "rnn": spec.RNN(4, 20),
+    "relu": spec.RNN(4, 20, nonlinearity="relu"),
+    "gru": spec.GRU(4, 20),
+    "lstm": spec.LSTM(4, 20),
+    "projected": spec.LSTM(4, 20, proj_size=8),
+    "peepholes": spec.LSTM(4, 20, peepholes=True),
+}
+
+
+@pytest.mark.parametrize("layer", _DECAYING.values(), ids=_DECAYING)
+def test_a_state_that_decays_becomes_zero_and_never_denormal(layer):
+    network = Network((layer,))
+    tensors = {
+        name: np.zeros_like(tensor) if "bias" in name else 0.3 * tensor
+        for name, tensor in random_weights(network).tensors.items()
+    }
+    stream = numlstm.Model(Weights(network, tensors)).stream()
+    stream.step(np.ones(4, np.float32))
+    assert np.abs(stream.kept).max() > 1e-3
+    for _ in range(60):
+        stream.run(np.zeros((100, 4), np.float32))
+        kept = np.abs(stream.kept)
+        assert not ((kept > 0) & (kept < np.finfo(np.float32).tiny)).any()
+    np.testing.assert_array_equal(stream.kept, 0)

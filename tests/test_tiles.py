@@ -14,15 +14,15 @@ NUM_ROWS = tuple(range(1, 10))
 
 
 @numba.njit(error_model="numpy")
-def _linear_rows(weights, k_size, y_size, init, init_stride, xs, ys, num_rows):
+def _linear_rows(weights, k_size, y_size, init, init_stride, xs, ys, num_rows, backwards):
     tiles.linear_rows(
         pointer(weights, np.float32), 0, k_size, y_size, pointer(init, np.float32), 0, init_stride,
         pointer(xs, np.float32), 0, xs.shape[1],
-        pointer(ys, np.float32), 0, ys.shape[1], num_rows,
+        pointer(ys, np.float32), 0, ys.shape[1], num_rows, backwards,
     )  # fmt: skip
 
 
-def linear_rows(weight, init, xs):
+def linear_rows(weight, init, xs, backwards=False):
     """Return init + xs @ weight.T; strides wider than the rows, their ends must stay untouched."""
     y_size, k_size = weight.shape
     num_rows = len(xs)
@@ -30,9 +30,8 @@ def linear_rows(weight, init, xs):
     wide_xs = np.full((num_rows, k_size + 3), np.nan, np.float32)
     wide_xs[:, :k_size] = xs
     packed = pack(weight, panel_widths(y_size // LANES))
-    _linear_rows(
-        packed, k_size, y_size, init, 0 if init.ndim == 1 else y_size, wide_xs, ys, num_rows
-    )
+    stride = 0 if init.ndim == 1 else y_size
+    _linear_rows(packed, k_size, y_size, init, stride, wide_xs, ys, num_rows, backwards)
     assert (ys[num_rows] == -7).all(), "written behind the rows"
     assert (ys[:num_rows, y_size:] == -7).all(), "written beside the rows"
     return ys[:num_rows, :y_size].copy()
@@ -124,3 +123,11 @@ def test_the_tile_fits_the_registers_of_the_cpu():
 def test_cpu_features_are_those_numba_was_told(monkeypatch):
     monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx,-avx512f,+fma")
     assert tiles.cpu_features() == {"avx", "fma"}
+
+
+@pytest.mark.parametrize("y_size", [16, 64, 128, 240, 320])
+def test_the_order_of_panels_changes_nothing(y_size):
+    weight, init, xs = material(y_size, 19, 3)
+    for num_rows in (1, 3):
+        rows = linear_rows(weight, init[:num_rows], xs[:num_rows])
+        assert_same_bits(linear_rows(weight, init[:num_rows], xs[:num_rows], True), rows)

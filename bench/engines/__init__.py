@@ -6,45 +6,62 @@ process of the engine to load it; no process of an engine imports another engine
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from bench.cases import Case, Floats
+from bench.cases import Case, Floats, Inputs
 from bench.clock import Call
+from bench.sampling import sample
+
+TASKS = ("step", "sequence", "pool", "generate")
+_NUM_TOKENS = 64  # of one call of `generate`
+_FROM = 128  # units, where peers of fewer bits begin: below, no one would round for speed
 
 
 class Engine(ABC):
-    """A network that takes steps, its state carried from step to step as a user has to.
+    """A network that takes steps, its state carried from call to call as a user has to.
 
     Attributes
     ----------
-    input : float32 (I,)
+    input : float32 (T, S, I), or int64 (T, S)
         The next input; the caller fills it.
     x : Any
         The same memory in the engine's own form.
-    out : float32 (O,)
+    out : float32 (T, S, O)
         Where the engine writes its output, if it can be told where.
     """
 
     def __init__(self, case: Case) -> None:
-        self.input = np.zeros(case.input_size, np.float32)
-        self.out = np.zeros(case.hidden_size, np.float32)
+        self.case = case
+        self.input: Inputs = np.zeros(case.input_shape, np.int64 if case.vocab_size else np.float32)
+        self.out: Floats = np.zeros(case.output_shape, np.float32)
         self.x: Any = self.input
+        self._rng = np.random.default_rng(0)
 
     @abstractmethod
     def step(self, x: Any, out: Floats) -> Any:
-        """Take one step, as fast as the engine's interface allows."""
+        """Do what the task asks for once, as fast as the engine's interface allows."""
 
     @abstractmethod
     def output(self) -> Floats:
-        """Return the output of the last step (O,)."""
+        """Return the output of the last step, of as many numbers as `out`."""
 
-    def calls(self, xs: Floats) -> dict[str, Call]:
-        """Return what is timed. xs (T, I): the inputs of calls with many steps."""
-        return {"step": Call(self.step, self.x, self.out)}
+    def calls(self, xs: Inputs) -> dict[str, Call]:
+        """Return what is timed; the task is among it. xs (N, T, S, I): inputs of N calls."""
+        if self.case.task == "generate":
+            ids = np.zeros(_NUM_TOKENS, np.int32)
+            return {"generate": Call(self.generate, self.x, ids, _NUM_TOKENS)}
+        return {self.case.task: Call(self.step, self.x, self.out)}
+
+    def generate(self, x: Any, ids: Any) -> None:
+        """Fill ids (N,) with samples, each the next input."""
+        for n in range(len(ids)):
+            self.step(x, self.out)
+            ids[n] = self.input[...] = sample(self.output().reshape(-1), self._rng)
 
     def facts(self) -> dict[str, int]:
         """Return numbers that go with the results."""
@@ -56,13 +73,23 @@ class Peer:
     """An engine by name, without importing it.
 
     label      what tables and plots call it; {cell} is LSTM or GRU
-    packages   what must be installed
+    packages   what must be installed, the engine's own first
+    cells      what it has in this dtype
+    tokens     True if it is measured with networks of tokens too, "only" if with no others
     """
 
     label: str
     module: str
     engine: str
     packages: tuple[str, ...]
+    dtype: str = "float32"
+    tasks: tuple[str, ...] = TASKS
+    cells: tuple[str, ...] = ("LSTM", "GRU")
+    tokens: bool | Literal["only"] = True
+
+    @property
+    def is_own(self) -> bool:
+        return self.packages[0] == "numlstm"
 
     def save(self, case: Case, tensors: dict[str, Floats], folder: Path) -> None:
         """Write the engine's own file of the weights."""
@@ -82,20 +109,65 @@ class Peer:
                 return f"{package} is not installed ({error})"
         return ""
 
+    def takes(self, case: Case) -> bool:
+        """Return whether a case is measured with this engine."""
+        if not case.vocab_size:
+            rounded = self.dtype != "float32" and not self.is_own
+            fits = self.tokens != "only" and (case.hidden_size >= _FROM or not rounded)
+        else:
+            fits = bool(self.tokens)
+        return fits and case.task in self.tasks and case.cell in self.cells
+
+
+_NUMLSTM = partial(Peer, module="bench.engines.numlstm", packages=("numlstm",))
+_ONNXRUNTIME = partial(Peer, module="bench.engines.onnxruntime", packages=("onnxruntime", "onnx"))
+_OPENVINO = partial(Peer, module="bench.engines.openvino", packages=("openvino", "onnx"))
+_TORCH = partial(Peer, module="bench.engines.torch", packages=("torch",))
 
 # In the order of the tables.
 PEERS = {
-    "numlstm": Peer("numlstm", "bench.engines.numlstm", "NumLSTM", ("numlstm",)),
-    "onnxruntime_binding": Peer(
-        "ONNX Runtime, I/O binding",
-        "bench.engines.onnxruntime",
-        "Binding",
-        ("onnxruntime", "onnx"),
+    "numlstm": _NUMLSTM("numlstm", engine="NumLSTM"),
+    "numlstm_unfolded": _NUMLSTM(
+        "numlstm, unfolded", engine="Unfolded", tasks=("step",), tokens="only"
     ),
-    "onnxruntime_run": Peer(
-        "ONNX Runtime, run", "bench.engines.onnxruntime", "Run", ("onnxruntime", "onnx")
+    "numlstm_bfloat16": _NUMLSTM("numlstm bfloat16", engine="Bfloat16", dtype="bfloat16"),
+    "numlstm_int8": _NUMLSTM("numlstm int8", engine="Int8", dtype="int8"),
+    "numlstm_int8_int8": _NUMLSTM(
+        "numlstm int8, activations int8",
+        engine="Int8Activations",
+        dtype="int8",
+        tasks=("step", "sequence", "pool"),
+        tokens=False,
     ),
-    "torch_module": Peer("PyTorch nn.{cell}", "bench.engines.torch", "Module", ("torch",)),
-    "torch_cell": Peer("PyTorch {cell}Cell", "bench.engines.torch", "Cells", ("torch",)),
-    "numpy": Peer("NumPy", "bench.engines.numpy", "NumPy", ("numpy",)),
+    "onnxruntime_binding": _ONNXRUNTIME("ONNX Runtime, I/O binding", engine="Binding"),
+    "onnxruntime_run": _ONNXRUNTIME(
+        "ONNX Runtime, run", engine="Run", tasks=("step",), tokens=False
+    ),
+    "onnxruntime_int8": _ONNXRUNTIME(
+        "ONNX Runtime int8",
+        module="bench.engines.onnxruntime_int8",
+        engine="Int8",
+        dtype="int8",
+        cells=("LSTM",),
+    ),
+    "openvino": _OPENVINO("OpenVINO", engine="OpenVINO"),
+    "openvino_bfloat16": _OPENVINO("OpenVINO bfloat16", engine="Bfloat16", dtype="bfloat16"),
+    "torch_module": _TORCH("PyTorch nn.{cell}", engine="Module"),
+    "torch_cell": _TORCH("PyTorch {cell}Cell", engine="Cells", tasks=("step",), tokens=False),
+    "torch_int8": _TORCH("PyTorch nn.{cell} int8", engine="Int8", dtype="int8"),
+    "numpy": Peer(
+        "NumPy", "bench.engines.numpy", "NumPy", ("numpy",), tasks=("step",), tokens=False
+    ),
 }
+
+# What no engine of the table has, told below it.
+ABSENT = (
+    "ONNX Runtime has no int8 GRU: its dynamic quantisation knows the operator LSTM alone",
+    "OpenVINO has no int8 LSTM or GRU without calibration on data: dynamic quantisation is for "
+    "its fully connected layers, and its recurrent operators read float32 or bfloat16 weights",
+)
+
+
+def label_of(name: str, cell: str) -> str:
+    """Return what tables and plots call an engine."""
+    return PEERS[name].label.format(cell=cell)

@@ -1,6 +1,6 @@
-"""numlstm itself, and what its figures are held against: the read bandwidth, an empty call."""
+"""numlstm itself, and what its figures are held against: the roofs, an empty call."""
 
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ from numba import njit
 
 import numlstm
 from bench import bandwidth
-from bench.cases import Case, Floats
+from bench.cases import Case, Floats, Inputs
 from bench.clock import Call
 from bench.compiled_run import CompiledRun, program_of
 from bench.engines import Engine
+from bench.sampling import TEMPERATURE, TOP_K
 from numlstm.kernels.network import SIGNATURE
 from numlstm.model import Model
 from numlstm.spec import Layer, Network, Weights
@@ -21,13 +22,21 @@ from numlstm.spec import Layer, Network, Weights
 _MANY = 1000
 # The largest network whose step is compared with an empty call.
 _SMALL = 16
+_ROUNDS = 100_000  # of multiply-adds in one call
 
 
 def network(case: Case) -> Network:
     """Return the layers of a case."""
     kind: Any = {"LSTM": numlstm.LSTM, "GRU": numlstm.GRU}[case.cell]
-    sizes = [case.input_size] + [case.hidden_size] * case.num_layers
-    layers: list[Layer] = [kind(*pair) for pair in pairwise(sizes)]
+    size = case.hidden_size
+    direction = "bidirectional" if case.num_directions == 2 else "forward"
+    layers: list[Layer] = []
+    if case.vocab_size:
+        layers.append(numlstm.Embedding(case.vocab_size, size))
+    inputs = [size, *[size * case.num_directions] * (case.num_layers - 1)]
+    layers += [kind(input_size, size, direction=direction) for input_size in inputs]
+    if case.vocab_size:
+        layers.append(numlstm.Linear(size, case.vocab_size))
     return Network(tuple(layers))
 
 
@@ -41,25 +50,71 @@ def _nothing(plan, params, state, xs, ys):  # type: ignore[no-untyped-def]
 
 
 class NumLSTM(Engine):
-    """`Stream.step`, with the output in a given array."""
+    """`Stream.step`, `Model.run` or `Pool.step`, with the output in a given array."""
+
+    dtype = "float32"
+    activations = "int16"
+    fold: Any = "auto"
 
     def __init__(self, case: Case, folder: Path) -> None:
         super().__init__(case)
-        self.case = case
-        self.model = numlstm.load(folder / "weights.safetensors")
-        self.stream = self.model.stream()
+        path = folder / "weights.safetensors"
+        self.model = numlstm.load(
+            path,
+            dtype=self.dtype,
+            activations=self.activations,
+            fold=self.fold,
+            num_threads=case.num_threads,
+        )
+        self._call: Callable[..., Any]
+        match case.task:
+            case "sequence":
+                self.x = self.input[:, 0]
+                self.out = self.out[:, 0]
+                self._call = self.model.run
+            case "pool":
+                self.pool = self.model.pool(case.num_streams)
+                self.slots = np.array([self.pool.open() for _ in range(case.num_streams)])
+                self.x, self.out = self.input[0], self.out[0]
+                self._call = self._pool_step
+            case _:
+                self.x, self.out = self.input.reshape(-1), self.out.reshape(-1)
+                self.stream = self.model.stream()
+                self._call = self._token_step if case.vocab_size else self.stream.step
 
-    def step(self, x: Floats, out: Floats) -> Floats:
-        return self.stream.step(x, out)
+    def step(self, x: Any, out: Floats) -> Any:
+        return self._call(x, out)
+
+    def _pool_step(self, xs: Any, out: Floats) -> None:
+        self.pool.step(self.slots, xs, out)
+
+    def _token_step(self, x: Any, out: Floats) -> None:
+        self.stream.step(int(x[0]), out)
 
     def output(self) -> Floats:
         return self.out.copy()
 
+    def open_streams(self, kind: str, count: int) -> Any:
+        """Return new streams, or a pool with its slots open; each has taken a step."""
+        xs = np.zeros((count, self.case.hidden_size), np.float32)
+        if kind == "stream":
+            streams = [self.model.stream() for _ in range(count)]
+            for stream, x in zip(streams, xs, strict=True):
+                stream.step(x, self.out)
+            return streams
+        pool = self.model.pool(count)
+        slots = np.array([pool.open() for _ in range(count)])
+        for some in np.array_split(slots, -(-count // 64)):
+            pool.step(some, xs[: len(some)])
+        return pool, slots
+
     def facts(self) -> dict[str, int]:
+        if self.case.num_directions > 1:
+            return {}
         return {"weight_bytes": program_of(self.model).params.nbytes}
 
-    def calls(self, xs: Floats) -> dict[str, Call]:
-        """Return `step`, and beside it what shows where its time goes.
+    def calls(self, xs: Inputs) -> dict[str, Call]:
+        """Return the task, and beside it what shows where its time goes.
 
         step       one call of `Stream.step`
         run        one call of `Stream.run` with all of xs: blocks of rows share a read of weights
@@ -69,12 +124,32 @@ class NumLSTM(Engine):
         empty      a call of a compiled function that does nothing, with the arrays of a step
         entry      a call of one that does nothing either, made as numlstm calls its kernels
         steps      `step` timed as these two are, without reading the clock in between
+        fma_*      floating-point operations that wait for nothing, see `bandwidth.py`
+        loop       samples by `Stream.step` and NumPy, as the other engines have to
         """
+        calls = super().calls(xs)
+        if self.case.task == "generate":
+            ids = np.zeros(calls["generate"].count, np.int32)
+            calls["loop"] = calls["generate"]
+            calls["generate"] = Call(self._generate, len(ids), ids, len(ids))
+        elif self.case.task == "pool":
+            sums = np.zeros(16, np.float32)
+            numbers = np.full(32, 0.5, np.float32)
+            for flops, multiply in bandwidth.MULTIPLIES.items():
+                function = _repeated(multiply, _ROUNDS)
+                calls[f"fma_{flops}"] = Call(function, numbers, sums, _ROUNDS)
+        elif self.case.task == "step" and not self.case.vocab_size:
+            calls |= self._beside_step(xs.reshape(len(xs), -1))
+        return calls
+
+    def _generate(self, count: int, ids: Any) -> None:
+        ids[:] = self.stream.generate(0, count, temperature=TEMPERATURE, top_k=TOP_K, seed=0)
+
+    def _beside_step(self, xs: Floats) -> dict[str, Call]:
         params = program_of(self.model).params
         one_row = CompiledRun(self.model, program_of(self.model).step)
         ys = np.empty((len(xs), self.model.output_size), np.float32)
         calls = {
-            "step": Call(self.stream.step, self.x, self.out),
             "run": Call(self.model.stream().run, xs, ys, len(xs), answers=True),
             "one_row": Call(one_row, xs, ys.copy(), len(xs), answers=True),
         }
@@ -96,6 +171,24 @@ class NumLSTM(Engine):
         return {
             name: Call(function, self.x, self.out, _MANY) for name, function in functions.items()
         }
+
+
+class Unfolded(NumLSTM):
+    """The first layer multiplies, where it could read a row for each token."""
+
+    fold = False
+
+
+class Bfloat16(NumLSTM):
+    dtype = "bfloat16"
+
+
+class Int8(NumLSTM):
+    dtype = "int8"
+
+
+class Int8Activations(Int8):
+    activations = "int8"
 
 
 def _many_steps(step: Any) -> Any:

@@ -34,6 +34,7 @@ class NumPy(Engine):
                 for n in range(case.num_layers)
             ]
         self.size = case.hidden_size
+        self.x = self.input.reshape(-1)
         self.hs = [np.zeros(self.size, np.float32) for _ in self.layers]
         self.cs = [np.zeros(self.size, np.float32) for _ in self.layers]
         self._cell = self._lstm if case.cell == "LSTM" else self._gru

@@ -1,5 +1,6 @@
-"""PyTorch: the module with its state fed back, and the cell."""
+"""PyTorch: the module with its state fed back, its dynamic quantisation, and the cell."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,44 @@ from bench.engines import Engine
 _FILE = "weights.pt"
 
 
+class _Network(torch.nn.Module):  # type: ignore[misc]
+    """An optional embedding, the recurrent layers, an optional Linear."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        size, vocab_size = case.hidden_size, case.vocab_size
+        both = case.num_directions == 2
+        kind = getattr(torch.nn, case.cell)
+        self.rnn = kind(size, size, case.num_layers, bidirectional=both)
+        if vocab_size:
+            self.embedding = torch.nn.Embedding(vocab_size, size)
+            self.linear = torch.nn.Linear(size, vocab_size)
+
+    def forward(self, x: torch.Tensor, state: Any) -> Any:
+        hs, state = self.rnn(self.embedding(x), state)
+        return self.linear(hs), state
+
+
 def save(case: Case, tensors: dict[str, Floats], folder: Path) -> None:
-    """Write the state dict of the module; its names end in the number of the layer."""
+    """Write the state dict of the network; the names of the cells end in the number of a layer."""
     named = {}
     for name, tensor in tensors.items():
-        _, n, suffix = name.split(".")
-        named[f"{suffix}_l{n}"] = torch.from_numpy(tensor)
+        *_, n, suffix = name.split(".")
+        if n == "embedding":
+            key = name
+        elif suffix in ("weight", "bias"):
+            key = f"linear.{suffix}"
+        else:
+            suffix, reverse = suffix.removesuffix("_reverse"), suffix.endswith("_reverse")
+            key = f"rnn.{suffix}_l{n}" + ("_reverse" if reverse else "")
+        named[key] = torch.from_numpy(tensor)
     torch.save(named, folder / _FILE)
 
 
 class _Torch(Engine):
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        torch.set_num_threads(1)
+        torch.set_num_threads(case.num_threads)
         # For the life of the process: entering the mode for each step would be part of its time.
         self._mode = torch.inference_mode()
         self._mode.__enter__()
@@ -34,20 +60,39 @@ class Module(_Torch):
 
     def __init__(self, case: Case, folder: Path) -> None:
         super().__init__(case)
-        kind = getattr(torch.nn, case.cell)
-        self.module = kind(case.input_size, case.hidden_size, case.num_layers).eval()
-        self.module.load_state_dict(torch.load(folder / _FILE, weights_only=True))
-        self.x = torch.from_numpy(self.input).reshape(1, 1, -1)
-        h = torch.zeros(case.num_layers, 1, case.hidden_size)
+        network = _Network(case).eval()
+        network.load_state_dict(torch.load(folder / _FILE, weights_only=True))
+        network = self.prepared(network)
+        self.module = network if case.vocab_size else network.rnn
+        self.x = torch.from_numpy(self.input)
+        h = torch.zeros(case.num_layers * case.num_directions, case.num_streams, case.hidden_size)
         self.state: Any = (h, h.clone()) if case.cell == "LSTM" else h
+        self.anew = self.state if case.is_anew else None
         self.y = h
 
+    def prepared(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Return the network as it is run."""
+        return network
+
     def step(self, x: torch.Tensor, out: Floats) -> None:
-        self.y, self.state = self.module(x, self.state)
+        self.y, state = self.module(x, self.state)
+        if self.anew is None:
+            self.state = state
 
     def output(self) -> Floats:
         y: Floats = self.y.reshape(-1).numpy()
         return y.copy()
+
+
+class Int8(Module):
+    """`quantize_dynamic`: int8 weights, activations of 8 bits scaled at each step."""
+
+    def prepared(self, network: torch.nn.Module) -> torch.nn.Module:
+        # Only modules inside of a module are replaced: an nn.LSTM by itself would stay float32.
+        kinds = {torch.nn.LSTM, torch.nn.GRU, torch.nn.Linear}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated; what follows it has no LSTM
+            return torch.ao.quantization.quantize_dynamic(network, kinds, dtype=torch.qint8)
 
 
 class Cells(_Torch):
@@ -59,8 +104,8 @@ class Cells(_Torch):
         named = torch.load(folder / _FILE, weights_only=True)
         self.cells = []
         for n in range(case.num_layers):
-            cell = kind(case.input_size, case.hidden_size).eval()
-            cell.load_state_dict({name: named[f"{name}_l{n}"] for name in cell.state_dict()})
+            cell = kind(case.hidden_size, case.hidden_size).eval()
+            cell.load_state_dict({name: named[f"rnn.{name}_l{n}"] for name in cell.state_dict()})
             self.cells.append(cell)
         self.x = torch.from_numpy(self.input).reshape(1, -1)
         h = torch.zeros(1, case.hidden_size)

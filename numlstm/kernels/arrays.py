@@ -59,6 +59,12 @@ def _check_fields() -> None:
 _check_fields()
 
 
+def address(array: np.ndarray) -> int:
+    """Return where the numbers of an array are; five times as fast as ``array.ctypes.data``."""
+    at: int = ctypes.c_void_p.from_address(id(array) + _DATA).value or 0
+    return at
+
+
 class _ObjectType(types.Type):
     def __init__(self):
         super().__init__(name="object_pointer")

@@ -13,6 +13,7 @@ from numlstm.kernels.plan import (
     COUNT,
     FUNCTION,
     H_AT,
+    KEPT_STRIDE,
     SPREAD,
     W_AT,
     X_AT,
@@ -23,9 +24,31 @@ from numlstm.kernels.plan import (
     Z_AT,
     Z_STRIDE,
 )
-from numlstm.kernels.simd import LANES, first_lanes, fma, jit, load, splat, store
+from numlstm.kernels.simd import (
+    LANES,
+    at_least,
+    first_lanes,
+    fma,
+    jit,
+    load,
+    splat,
+    store,
+    where_greater,
+)
 
 _ZERO = np.float32(0.0)
+
+# Of a state that decays, what is below becomes 0: its products with weights down to 1e-8 are normal
+# numbers. Denormal ones take some CPUs a hundred times as long, and rounding would keep them for
+# ever from becoming 0.
+_NOTHING = np.float32(1e-30)
+
+
+@jit
+def without_denormals(x):
+    """Return x, 0 where it is too small to matter; a NaN stays one."""
+    zero = splat(_ZERO)
+    return where_greater(splat(_NOTHING), at_least(x, zero - x), zero, x)
 
 
 @jit
@@ -50,6 +73,15 @@ def copy_rows(op, state, first, stop):
     """ys[row] <- xs[row], rounded up to 16 lanes"""
     for row in range(first, stop):
         _copy_row(op, state, row)
+
+
+@jit
+def keep_rows(op, state, first, stop):
+    """ys[row] <- xs[row], rounded up to 16 lanes, `without_denormals`"""
+    for row in range(first, stop):
+        x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, op[X_SIZE], LANES):
+            store(state, y_at + j, without_denormals(load(state, x_at + j)))
 
 
 @jit
@@ -126,8 +158,17 @@ def window(op, state, first, stop):
 
     state   at H_AT the rows before the first one, (COUNT - 1) * SPREAD, the oldest first
     """
+    if op[KEPT_STRIDE] == 0:
+        _window(op, state, first, stop, op[H_AT])
+    else:
+        for row in range(first, stop):
+            _window(op, state, row, row + 1, op[H_AT] + row * op[KEPT_STRIDE])
+
+
+@jit
+def _window(op, state, first, stop, kept):
+    """The window of steps of one stream, whose rows before them are at ``kept``."""
     size, reach = op[X_SIZE], (op[COUNT] - 1) * op[SPREAD]
-    kept = op[H_AT]
     stride = (size + LANES - 1) // LANES * LANES
     for row in range(first, stop):
         for tap in range(op[COUNT]):

@@ -1,4 +1,4 @@
-"""Dot products of int8 weights with 16-bit activations, in whole numbers.
+"""Dot products of int8 weights with 16-bit or 8-bit activations, in whole numbers.
 
 The weights of an output share a scale; so do the inputs of a row. An input q in [-32767, 32767] is
 split into two planes of bytes, ``q + 32768 = 256 high + low``, because the instruction that does
@@ -8,7 +8,8 @@ four products at once (VNNI) takes unsigned by signed bytes:
 
 Both sums are exact in int32, and whichever instructions add them up, the numbers are the same. A
 plane is a row of words of 4 inputs; the two planes of a row lie one behind the other, so that a
-tile takes them as two rows.
+tile takes them as two rows. An input of 8 bits, q in [-127, 127], is one plane, ``q + 128``, and
+its sum that of the high plane above.
 
 Jacob et al. 2018 (quantised inference); symmetric weights per row as in ONNX Runtime and PyTorch.
 """
@@ -20,6 +21,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 
 from numlstm.kernels.plan import (
+    COUNT,
     FUNCTION,
     X_AT,
     X_SIZE,
@@ -52,7 +54,7 @@ from numlstm.kernels.simd import (
 from numlstm.kernels.tiles import (
     PANEL,
     cpu_features,
-    emit_prefetches,
+    lower_accumulate,
     make_load_tile,
     store_tile,
     tile_type,
@@ -61,38 +63,37 @@ from numlstm.kernels.tiles import (
 MAX_INPUTS = 2**16  # 128 * 127 * MAX_INPUTS is below 2**31
 
 _F = np.float32
-_ZERO, _LARGEST = _F(0.0), _F(32767.0)
+_ZERO = _F(0.0)
+_LARGEST = (_F(127.0), _F(32767.0))  # q of 1 plane, of 2
 _SMALLEST = _F(2.0**-100)  # a row of smaller numbers is a row of zeros
 _ROUNDER = _F(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number, in the low bits
 _INDEX, _INT = ir.IntType(64), ir.IntType(32)
 _INTS, _BYTES = i32x16.value, ir.VectorType(ir.IntType(8), LANES)
 
-# A tile of 2 rows takes 16 of the 32 registers of AVX-512; without it one row, of 2 vectors.
+# A tile of 4 planes takes 16 of the 32 registers of AVX-512; without it 2 planes of 2 vectors.
 _FEATURES = cpu_features()
-_WIDE = "avx512f" in _FEATURES
+_TILE_VECTORS, _TILE_PLANES = (PANEL, 4) if "avx512f" in _FEATURES else (2, 2)
 
 
 # Activations --------------------------------------------------------------------------------------
 
 
-def _store_planes(p, high_at, low_at, t):
-    """Write the two bytes of ``q + 32768`` for ``t = q + 1.5 * 2 ** 23``, lane by lane."""
-    shifted = t.view(np.int32) + 32768
-    p[high_at : high_at + LANES] = (shifted >> 8) & 255
-    p[low_at : low_at + LANES] = shifted & 255
+def _store_plane(p, at, t, offset, shift):
+    """Write a byte of ``q + offset`` for ``t = q + 1.5 * 2 ** 23``, lane by lane."""
+    p[at : at + LANES] = ((t.view(np.int32) + offset) >> shift) & 255
 
 
 @lowered(
-    _store_planes,
-    lambda p, high_at, low_at, t: signature(types.void, p, types.intp, types.intp, f32x16),
+    _store_plane,
+    lambda p, at, t, offset, shift: signature(
+        types.void, p, types.intp, f32x16, types.int32, types.int32
+    ),
 )
-def _(context, builder, sig, p, high_at, low_at, t):
-    bits = builder.bitcast(t, _INTS)
-    shifted = builder.add(bits, ir.Constant(_INTS, [32768] * LANES))
-    high = builder.lshr(shifted, ir.Constant(_INTS, [8] * LANES))
-    for at, plane in ((high_at, high), (low_at, shifted)):
-        address = builder.bitcast(builder.gep(p, [at]), _BYTES.as_pointer())
-        builder.store(builder.trunc(plane, _BYTES), address, align=1)
+def _(context, builder, sig, p, at, t, offset, shift):
+    shifted = builder.add(builder.bitcast(t, _INTS), emit_splat(builder, offset))
+    plane = builder.lshr(shifted, emit_splat(builder, shift))
+    address = builder.bitcast(builder.gep(p, [at]), _BYTES.as_pointer())
+    builder.store(builder.trunc(plane, _BYTES), address, align=1)
     return context.get_dummy_value()
 
 
@@ -100,18 +101,19 @@ def _(context, builder, sig, p, high_at, low_at, t):
 def quantize(op, state, first, stop):
     """ys[row] <- the planes of round(xs[row] / scale), zs[row] <- scale
 
-    FUNCTION 1: numbers in [-1, 1], of scale 1 / 32767; else the largest of the row is 32767. A NaN
-    or an infinity makes the scale a NaN, and with it all that is computed of it.
+    FUNCTION 1: numbers in [-1, 1], of scale 1 / 32767; else the largest of the row is 32767; 127
+    where there is one plane. A NaN or an infinity makes the scale a NaN, and with it all that is
+    computed of it.
 
-    ys   two planes of Y_SIZE words
+    ys   COUNT planes of Y_SIZE words
     """
     size = op[X_SIZE]
-    zero, largest = splat(_ZERO), splat(_LARGEST)
+    largest = _LARGEST[0] if op[COUNT] == 1 else _LARGEST[1]
+    zero, high = splat(_ZERO), splat(largest)
     bytes_of = reinterpret(state, np.uint8)
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
-        high_at = 4 * (op[Y_AT] + row * op[Y_STRIDE])
-        low_at = high_at + 4 * op[Y_SIZE]
+        y_at = 4 * (op[Y_AT] + row * op[Y_STRIDE])
         top, products = zero, zero
         for j in range(0, size, LANES):
             x = first_lanes(load(state, x_at + j), size - j, zero)
@@ -122,12 +124,16 @@ def quantize(op, state, first, stop):
             bound = max_lanes(top)
         factor = _ZERO
         if bound > _SMALLEST:
-            factor = _LARGEST / bound
+            factor = largest / bound
         for j in range(0, size, LANES):
             x = first_lanes(load(state, x_at + j), size - j, zero) * splat(factor)
-            q = at_most(at_least(x, zero - largest), largest)
-            _store_planes(bytes_of, high_at + j, low_at + j, q + splat(_ROUNDER))
-        state[op[Z_AT] + row * op[Z_STRIDE]] = bound / _LARGEST + sum_lanes(products)
+            t = at_most(at_least(x, zero - high), high) + splat(_ROUNDER)
+            if op[COUNT] == 1:
+                _store_plane(bytes_of, y_at + j, t, 128, 0)
+            else:
+                _store_plane(bytes_of, y_at + j, t, 32768, 8)
+                _store_plane(bytes_of, y_at + 4 * op[Y_SIZE] + j, t, 32768, 0)
+        state[op[Z_AT] + row * op[Z_STRIDE]] = bound / largest + sum_lanes(products)
 
 
 # Products -----------------------------------------------------------------------------------------
@@ -207,16 +213,16 @@ def _in_halves(builder, emit, *vectors):
 # Tiles: the planes of a row are two rows of it ----------------------------------------------------
 
 
-def _make_start(num_vectors, num_rows):
+def _make_start(num_vectors, num_rows, num_planes):
     """Return a function that starts the sums of ``num_rows`` rows of inputs."""
 
     def start(offsets, at):
-        """Return sums of the high planes that begin with -128 sum(w), of the low ones with 0."""
+        """Return sums of the first planes that begin with -128 sum(w), of the others with 0."""
         high = tuple(load(offsets, at + LANES * v) for v in range(num_vectors))
         low = tuple(np.zeros(LANES, np.int32) for _ in range(num_vectors))
-        return (high, low) * num_rows
+        return (high, low)[:num_planes] * num_rows
 
-    tile = tile_type(i32x16, num_vectors, 2 * num_rows)
+    tile = tile_type(i32x16, num_vectors, num_planes * num_rows)
 
     @lowered(start, lambda offsets, at: signature(tile, offsets, types.intp))
     def _(context, builder, sig, offsets, at):
@@ -224,7 +230,7 @@ def _make_start(num_vectors, num_rows):
         for v in range(num_vectors):
             vector = emit_load(builder, offsets, builder.add(at, _INDEX(LANES * v)))
             for row in range(num_rows):
-                result = builder.insert_value(result, vector, (2 * row, v))
+                result = builder.insert_value(result, vector, (num_planes * row, v))
         return result
 
     return start
@@ -241,38 +247,27 @@ def _accumulate(tile, weights, w_at, xs, x_at, x_stride):
     )
 
 
-@lowered(
+# The planes of one row, or of two of one plane, are too few.
+lower_accumulate(
     _accumulate,
-    lambda tile, weights, w_at, xs, x_at, x_stride: signature(
-        tile, tile, weights, types.intp, xs, types.intp, types.intp
-    ),
+    1,
+    2,
+    lambda builder, sums, words, inputs: _emit_dot4(builder, sums, *inputs, words),
 )
-def _(context, builder, sig, tile, weights, w_at, xs, x_at, x_stride):
-    num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
-    if num_rows == 2 and num_vectors == PANEL:
-        emit_prefetches(builder, weights, w_at, num_vectors)
-    vectors = [
-        emit_load(builder, weights, builder.add(w_at, _INDEX(LANES * v)))
-        for v in range(num_vectors)
-    ]
-    for row in range(num_rows):
-        row_at = builder.add(x_at, builder.mul(x_stride, _INDEX(row)))
-        inputs = emit_splat(builder, builder.load(builder.gep(xs, [row_at])))
-        for v in range(num_vectors):
-            sums = _emit_dot4(builder, builder.extract_value(tile, (row, v)), inputs, vectors[v])
-            tile = builder.insert_value(tile, sums, (row, v))
-    return tile
 
 
 def _scaled(tile, init, scales, s_at, xs, z_at, z_stride):
     """Return ``init[row][v] + scales[s_at + 16 * v] * xs[z_at + row * z_stride] * (w . q)``."""
     result = []
+    num_planes = len(tile) // len(init)
     for row, vectors in enumerate(init):
         of_row = splat(xs[z_at + row * z_stride])
         sums = []
         for v, vector in enumerate(vectors):
-            high, low = (tile[2 * row + n][v].astype(np.float32) for n in (0, 1))
-            total = fma(high, splat(_F(256.0)), low)
+            planes = [tile[num_planes * row + n][v].astype(np.float32) for n in range(num_planes)]
+            total = planes[0]
+            if num_planes == 2:
+                total = fma(total, splat(_F(256.0)), planes[1])
             sums.append(fma(total, load(scales, s_at + LANES * v) * of_row, vector))
         result.append(tuple(sums))
     return tuple(result)
@@ -286,16 +281,17 @@ def _scaled(tile, init, scales, s_at, xs, z_at, z_stride):
 )
 def _(context, builder, sig, tile, init, scales, s_at, xs, z_at, z_stride):
     large = ir.Constant(f32x16.value, [256.0] * LANES)
+    num_planes = len(sig.args[0]) // len(sig.return_type)
     for row in range(len(sig.return_type)):
         at = builder.add(z_at, builder.mul(z_stride, _INDEX(row)))
         of_row = emit_splat(builder, builder.load(builder.gep(xs, [at])))
         for v in range(len(sig.return_type.dtype)):
-            high, low = (
-                builder.sitofp(builder.extract_value(tile, (2 * row + n, v)), f32x16.value)
-                for n in (0, 1)
-            )
+            planes = [
+                builder.sitofp(builder.extract_value(tile, (num_planes * row + n, v)), large.type)
+                for n in range(num_planes)
+            ]
+            total = planes[0] if num_planes == 1 else emit_fma(builder, planes[0], large, planes[1])
             scale = emit_load(builder, scales, builder.add(s_at, _INDEX(LANES * v)))
-            total = emit_fma(builder, high, large, low)
             scaled = builder.fmul(scale, of_row)
             y = emit_fma(builder, total, scaled, builder.extract_value(init, (row, v)))
             init = builder.insert_value(init, y, (row, v))
@@ -310,12 +306,13 @@ def _dot(tile, weights, w_at, w_stride, xs, x_at, x_stride, num_words):
     return tile
 
 
-def _make_panel(num_vectors):
+def _make_panel(num_vectors, num_planes):
     """Return a function that applies one panel of ``num_vectors`` to any number of rows."""
     panel_size = LANES * num_vectors
-    part = num_vectors if _WIDE else min(num_vectors, 2)
-    start_one, start_two = _make_start(part, 1), _make_start(part, 2)
-    load_one, load_two = make_load_tile(part, 1), make_load_tile(part, 2)
+    part = min(num_vectors, _TILE_VECTORS)
+    most = _TILE_PLANES // num_planes
+    start_one, start_most = (_make_start(part, rows, num_planes) for rows in (1, most))
+    load_one, load_most = make_load_tile(part, 1), make_load_tile(part, most)
 
     @jit
     def panel(
@@ -326,17 +323,17 @@ def _make_panel(num_vectors):
         num_words = (k_size + 3) // 4
         for v in range(0, panel_size, LANES * part):
             row = 0
-            while _WIDE and row + 2 <= num_rows:
-                x = x_at + 2 * row * plane
-                sums = start_two(weights, s_at + y_size + v)
+            while most > 1 and row + most <= num_rows:
+                x = x_at + num_planes * row * plane
+                sums = start_most(weights, s_at + y_size + v)
                 sums = _dot(sums, weights, w_at + v, panel_size, words, x, plane, num_words)
-                tile = load_two(init, init_at + row * init_stride + v, init_stride)
+                tile = load_most(init, init_at + row * init_stride + v, init_stride)
                 z = z_at + row * z_stride
                 tile = _scaled(sums, tile, params, s_at + v, state, z, z_stride)
                 store_tile(tile, state, y_at + row * y_stride + v, y_stride)
-                row += 2
+                row += most
             while row < num_rows:
-                x = x_at + 2 * row * plane
+                x = x_at + num_planes * row * plane
                 sums = start_one(weights, s_at + y_size + v)
                 sums = _dot(sums, weights, w_at + v, panel_size, words, x, plane, num_words)
                 tile = load_one(init, init_at + row * init_stride + v, 0)
@@ -347,42 +344,50 @@ def _make_panel(num_vectors):
     return panel
 
 
-_panel_of_four, _panel_of_two, _panel_of_one = (_make_panel(width) for width in (PANEL, 2, 1))
+def _make_rows(num_planes):
+    """Return `integer_rows` for activations of one plane, 8 bits, or two."""
+    panel_of_four, panel_of_two, panel_of_one = (
+        _make_panel(width, num_planes) for width in (PANEL, 2, 1)
+    )
+
+    @jit
+    def integer_rows(
+        params, w_at, s_at, k_size, y_size, init, init_at, init_stride,
+        state, x_at, plane, z_at, z_stride, y_at, y_stride, num_rows,
+    ):  # fmt: skip
+        """Apply a packed int8 matrix to several rows.
+
+            ys[row] <- init[row] + (W @ qs[row]) * scales * zs[row]
+
+        params   W (y_size, k_size) at w_at, packed; at s_at the scale of every output, behind them
+                 -128 times the sum of its weights, int32
+        init     rows of y_size floats, init_stride apart (0: one bias for all of them)
+        state    at x_at the quantised rows, planes of ``plane`` words; their scales at z_at,
+                 z_stride apart; the results at y_at, rows of y_size floats, y_stride apart
+        """
+        num_words = (k_size + 3) // 4
+        j = 0
+        while j + 4 * LANES <= y_size:
+            panel_of_four(
+                params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
+                state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
+            )  # fmt: skip
+            w_at += 4 * LANES * num_words
+            j += 4 * LANES
+        if j + 2 * LANES <= y_size:
+            panel_of_two(
+                params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
+                state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
+            )  # fmt: skip
+            w_at += 2 * LANES * num_words
+            j += 2 * LANES
+        if j < y_size:
+            panel_of_one(
+                params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
+                state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
+            )  # fmt: skip
+
+    return integer_rows
 
 
-@jit
-def integer_rows(
-    params, w_at, s_at, k_size, y_size, init, init_at, init_stride,
-    state, x_at, plane, z_at, z_stride, y_at, y_stride, num_rows,
-):  # fmt: skip
-    """Apply a packed int8 matrix to several rows.
-
-        ys[row] <- init[row] + (W @ qs[row]) * scales * zs[row]
-
-    params   W (y_size, k_size) at w_at, packed; at s_at the scale of every output, behind them
-             -128 times the sum of its weights, int32
-    init     rows of y_size floats, init_stride apart (0: one bias for all of them)
-    state    at x_at the quantised rows, two planes of ``plane`` words each; their scales at z_at,
-             z_stride apart; the results at y_at, rows of y_size floats, y_stride apart
-    """
-    num_words = (k_size + 3) // 4
-    j = 0
-    while j + 4 * LANES <= y_size:
-        _panel_of_four(
-            params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
-            state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
-        )  # fmt: skip
-        w_at += 4 * LANES * num_words
-        j += 4 * LANES
-    if j + 2 * LANES <= y_size:
-        _panel_of_two(
-            params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
-            state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
-        )  # fmt: skip
-        w_at += 2 * LANES * num_words
-        j += 2 * LANES
-    if j < y_size:
-        _panel_of_one(
-            params, w_at, s_at + j, y_size, k_size, init, init_at + j, init_stride,
-            state, x_at, plane, z_at, z_stride, y_at + j, y_stride, num_rows,
-        )  # fmt: skip
+rows_of_8_bits, rows_of_16_bits = _make_rows(1), _make_rows(2)

@@ -1,24 +1,26 @@
 """The operations of a plan. Each reads its row `op`, its `params`, and rows of the work buffers.
 
-A row is one time step; an operation takes rows `first` to `stop` of a block. A recurrent layer is a
-LINEAR that turns the rows of `x` into pre-activations, and a ROWS of operations, taken row by row:
-LINEAR_ADD, which adds ``w_hh @ h``, and the cell. The cells of PyTorch are here, any other is made
-of elementwise operations (`elementwise.py`).
+An operation takes rows `first` to `stop` of a block: steps of one stream, or a step of many. A
+recurrent layer is a LINEAR that turns the rows of `x` into pre-activations, a LINEAR_ADD, which
+adds ``w_hh @ h``, and the cell; of one stream these two are taken row by row (ROWS). The cells of
+PyTorch are here, any other is made of elementwise operations (`elementwise.py`).
 """
 
 import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
-from numlstm.kernels.elementwise import copy
-from numlstm.kernels.integers import integer_rows
+from numlstm.kernels.elementwise import copy, without_denormals
+from numlstm.kernels.integers import rows_of_8_bits, rows_of_16_bits
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
     BFLOAT16,
     C_AT,
+    COUNT,
     DTYPE,
     FLOAT32,
     H_AT,
+    KEPT_STRIDE,
     KIND,
     LINEAR_ADD,
     S_AT,
@@ -144,18 +146,24 @@ def linear(op, params, state, first, stop):
     if op[DTYPE] == FLOAT32:
         linear_rows(
             params, op[W_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+            state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
     elif op[DTYPE] == BFLOAT16:
         linear_rows(
             reinterpret(params, np.uint32), op[W_AT], op[X_SIZE], op[Y_SIZE],
             init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, state, y_at, y_stride, stop - first,
+            state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
-    else:
-        integer_rows(
+    elif op[COUNT] == 2:
+        rows_of_16_bits(
             params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
             state, x_at, x_stride // 2, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
+            y_at, y_stride, stop - first,
+        )  # fmt: skip
+    else:
+        rows_of_8_bits(
+            params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
+            state, x_at, x_stride, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
             y_at, y_stride, stop - first,
         )  # fmt: skip
 
@@ -171,7 +179,8 @@ def gru_cells(op, state, first, stop):
     size = op[Y_SIZE]
     for row in range(first, stop):
         a, b = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
-        y_at, h_at = op[Y_AT] + row * op[Y_STRIDE], op[H_AT]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        h_at = op[H_AT] + row * op[KEPT_STRIDE]
         for j in range(0, size, LANES):
             r, z, n_x = (
                 load(state, a + j),
@@ -179,6 +188,7 @@ def gru_cells(op, state, first, stop):
                 load(state, a + 2 * size + j),
             )
             h = gru_cell(r, z, n_x, load(state, b + j), load(state, h_at + j))
+            h = without_denormals(h)
             store(state, y_at + j, h)
             store(state, h_at + j, h)
 
@@ -193,11 +203,13 @@ def lstm_cells(op, state, first, stop):
     size = op[Y_SIZE]
     for row in range(first, stop):
         a, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
-        h_at, c_at = op[H_AT], op[C_AT]
+        kept = row * op[KEPT_STRIDE]
+        h_at, c_at = op[H_AT] + kept, op[C_AT] + kept
         for j in range(0, size, LANES):
             i, f = load(state, a + j), load(state, a + size + j)
             g, o = load(state, a + 2 * size + j), load(state, a + 3 * size + j)
             c, h = lstm_cell(i, f, g, o, load(state, c_at + j))
+            c, h = without_denormals(c), without_denormals(h)
             store(state, c_at + j, c)
             store(state, y_at + j, h)
             store(state, h_at + j, h)

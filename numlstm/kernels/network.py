@@ -17,6 +17,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.arrays import (
     READABLE,
     WRITEABLE,
+    address,
     array_data,
     array_size,
     object_pointer,
@@ -26,6 +27,7 @@ from numlstm.kernels.elementwise import (
     add,
     copy,
     copy_rows,
+    keep_rows,
     log_softmax_rows,
     multiply,
     scale,
@@ -50,21 +52,25 @@ from numlstm.kernels.plan import (
     COUNT,
     EMBEDDING,
     FLOAT32_AT,
+    KEPT_AT,
     KIND,
     MAX_STEPS,
     NUM_COLUMNS,
     NUM_ROWS,
     ONE_HOT,
     ROWS,
+    SAMPLE,
+    SLOTS_AT,
     STATE_SIZE,
     X_SIZE,
     Y_SIZE,
 )
 from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
-from numlstm.kernels.simd import inlined, offset, pointer
+from numlstm.kernels.sampling import sample
+from numlstm.kernels.simd import inlined, offset, pointer, reinterpret
 
-# What `run` returns. Unless it is DONE, the state is as it was before the call.
-DONE, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(4)
+# What `run` returns. Unless it is one of the first two, the state is as it was before the call.
+DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
 
 # plan, params and state, which a stream owns, as addresses; xs and ys as they are.
 SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
@@ -72,7 +78,7 @@ SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, o
 
 def argument(array: NDArray[Any]) -> Any:
     """Return what `run` takes for plan, params or state; keep the array alive as long as it."""
-    return array if numba.config.DISABLE_JIT else array.ctypes.data
+    return array if numba.config.DISABLE_JIT else address(array)
 
 
 @inlined
@@ -95,6 +101,8 @@ def _run_operation(op, params, state, first, stop):
         add(op, state, first, stop)
     elif kind == columns.COPY:
         copy_rows(op, state, first, stop)
+    elif kind == columns.KEEP:
+        keep_rows(op, state, first, stop)
     elif kind == columns.SCALE_ADD:
         scale_add(op, params, state, first, stop)
     elif kind == columns.SCALE:
@@ -147,6 +155,10 @@ def _make_run(sources):
         xs       (T * X_SIZE,), float32; of a token model (T,), int32 ids in the bits of float32
         ys       (T * Y_SIZE,), float32, written
 
+        In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
+        Where the plan ends in SAMPLE, ys are ids too: ``xs, ys = ids[:-1], ids[1:]`` makes each one
+        the input of the next step. It returns STOPPED after one that stops.
+
         Compiled, it takes the addresses of plan, params and state (`argument`). Any objects may
         come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token ids are the
         caller's to check.
@@ -168,7 +180,13 @@ def _make_run(sources):
         xs, ys = array_data(xs), array_data(ys)
         block_rows = first[BLOCK_ROWS]
         state_size = first[STATE_SIZE]
-        copy(state, 0, state, state_size, state_size)
+        slots = offset(reinterpret(state, np.int64), first[SLOTS_AT] // 2)
+        if first[KEPT_AT] == 0:
+            copy(state, 0, state, state_size, state_size)
+        else:
+            for row in range(block_rows):
+                kept_at = first[KEPT_AT] + slots[row] * state_size
+                copy(state, kept_at, state, row * state_size, state_size)
         status = DONE
         for t in range(0, num_steps, block_rows):
             num_rows = min(block_rows, num_steps - t)
@@ -180,11 +198,24 @@ def _make_run(sources):
                 status = INPUT_NOT_FINITE
                 break
             _run_operations(first, last, params, state, num_rows)
-            if not write_output(offset(first, last * NUM_COLUMNS), state, ys, t, num_rows):
+            stops, output = False, offset(first, last * NUM_COLUMNS)
+            if output[KIND] == SAMPLE:
+                is_finite, stops = sample(output, state, ys, t)
+            else:
+                is_finite = write_output(output, state, ys, t, num_rows)
+            if not is_finite:
                 status = OUTPUT_NOT_FINITE
                 break
-        if status != DONE:
-            copy(state, state_size, state, 0, state_size)
+            if stops:
+                status = STOPPED
+                break
+        if first[KEPT_AT] == 0:
+            if status > STOPPED:
+                copy(state, state_size, state, 0, state_size)
+        elif status == DONE:
+            for row in range(block_rows):
+                kept_at = first[KEPT_AT] + slots[row] * state_size
+                copy(state, row * state_size, state, kept_at, state_size)
         return status
 
     return run

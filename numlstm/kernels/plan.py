@@ -2,17 +2,20 @@
 
 A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
 `layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
+
+The rows of a block are steps of one stream, one after another, which keeps its state at
+``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
 """
 
-# Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT.
+# Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
 (
     INPUT, EMBEDDING, ONE_HOT,
     LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
-    COPY, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
+    COPY, KEEP, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
-    OUTPUT,
-) = range(25)  # fmt: skip
+    OUTPUT, SAMPLE,
+) = range(27)  # fmt: skip
 
 # Types of weights.
 FLOAT32, BFLOAT16, INT8 = range(3)
@@ -32,9 +35,9 @@ B_AT = 10  # params: bias
 H_AT = 11  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
 C_AT = 12  # state: the second such vector (c; a pool's rounding errors)
 COUNT_AT = 13  # state: an int64 counter
-FUNCTION = 14  # one of activations.FUNCTIONS
+FUNCTION = 14  # one of activations.FUNCTIONS; a yes or no of other kinds
 ALPHA_AT = 15  # params: up to two parameters (of the function; what a layer adds or scales by)
-COUNT = 16  # operations that ROWS repeats; taps of a WINDOW
+COUNT = 16  # operations that ROWS repeats; taps of a WINDOW; planes of quantised inputs
 SPREAD = 17  # rows from one tap of a WINDOW to the next
 MEMORY_STRIDE = 18  # floats of a row of the memory
 KEY_AT = 19  # where in such a row an attention's keys are, behind them a place for its score
@@ -42,11 +45,14 @@ DTYPE = 20  # of the weights
 S_AT = 21  # params: the scales of int8 weights
 S_STRIDE = 22  # from the scale of a row of quantised inputs to the next
 SX_AT = 23  # state: the scale of the first such row
+KEPT_STRIDE = 24  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
 # Only in the first row:
-BLOCK_ROWS = 24  # steps that fit in the buffers
-STATE_SIZE = 25  # what is kept from step to step is state[:STATE_SIZE]
-NUM_ROWS = 26  # rows of the plan
-ARRAY_TYPE_AT = 27  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 28
-MAX_STEPS = 29  # of one call
-NUM_COLUMNS = 30
+BLOCK_ROWS = 25  # rows that fit in the buffers
+STATE_SIZE = 26  # floats that a stream keeps from step to step
+NUM_ROWS = 27  # rows of the plan
+ARRAY_TYPE_AT = 28  # addresses by which `arrays.py` knows an array
+FLOAT32_AT = 29
+MAX_STEPS = 30  # of one call
+KEPT_AT = 31  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 32  # state: the slots of the rows of a block, int64
+NUM_COLUMNS = 33

@@ -9,6 +9,7 @@ from numlstm.kernels.plan import (
     COUNT_AT,
     FUNCTION,
     H_AT,
+    KEPT_STRIDE,
     KEY_AT,
     KIND,
     MEAN,
@@ -43,37 +44,40 @@ _MINUS_INF = _F(-np.inf)
 
 @jit
 def sum_pool(op, state, first, stop):
-    """ys[row] <- the sum, or the mean, of all rows since the stream began.
+    """ys[row] <- the sum, or the mean, of all rows since its stream began.
 
     state   at H_AT the sum, at C_AT what rounding has added to it too much (Kahan 1965), so that
             a long stream keeps its accuracy; at COUNT_AT the number of rows, int64
     """
     counts = reinterpret(state, np.int64)
-    count_at = op[COUNT_AT] // 2
     is_mean = op[KIND] == MEAN
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
+        kept = row * op[KEPT_STRIDE]
+        count_at = (op[COUNT_AT] + kept) // 2
         counts[count_at] += 1
         count = splat(_F(counts[count_at]) if is_mean else _ONE)
+        total_at, excess_at = op[H_AT] + kept, op[C_AT] + kept
         for j in range(0, op[Y_SIZE], LANES):
-            total, excess = load(state, op[H_AT] + j), load(state, op[C_AT] + j)
+            total, excess = load(state, total_at + j), load(state, excess_at + j)
             x = load(state, x_at + j) - excess
             larger = total + x
-            store(state, op[C_AT] + j, (larger - total) - x)
-            store(state, op[H_AT] + j, larger)
+            store(state, excess_at + j, (larger - total) - x)
+            store(state, total_at + j, larger)
             store(state, y_at + j, larger / count)
 
 
 @jit
 def max_pool(op, state, first, stop):
-    """ys[row] <- the largest of each feature since the stream began, kept at H_AT."""
+    """ys[row] <- the largest of each feature since its stream began, kept at H_AT."""
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
+        largest_at = op[H_AT] + row * op[KEPT_STRIDE]
         for j in range(0, op[Y_SIZE], LANES):
-            largest = at_least(load(state, x_at + j), load(state, op[H_AT] + j))
-            store(state, op[H_AT] + j, largest)
+            largest = at_least(load(state, x_at + j), load(state, largest_at + j))
+            store(state, largest_at + j, largest)
             store(state, y_at + j, largest)
 
 
@@ -91,7 +95,7 @@ def _dot(a, a_at, b, b_at, size):
 
 @jit
 def attention_pool(op, params, state, first, stop):
-    """ys[row] <- the mean of all rows since the stream began, weighted by exp(w . x).
+    """ys[row] <- the mean of all rows since its stream began, weighted by exp(w . x).
 
         m' = max(m, w . x),  e = exp(w . x - m'),  r = exp(m - m')
         s' = r s + e,  v' = r v + e x,  y = v' / (s' + eps)
@@ -100,11 +104,12 @@ def attention_pool(op, params, state, first, stop):
     state    v (X_SIZE,) at H_AT; at C_AT m in 16 lanes, s in the next 16
     The softmax of a stream: Milakov, Gimelshein 2018.
     """
-    m_at, s_at = op[C_AT], op[C_AT] + LANES
     eps = splat(params[op[ALPHA_AT]])
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
+        kept = row * op[KEPT_STRIDE]
+        m_at, s_at, v_at = op[C_AT] + kept, op[C_AT] + kept + LANES, op[H_AT] + kept
         score = splat(_dot(params, op[W_AT], state, x_at, op[X_SIZE]))
         before = load(state, m_at)
         top = at_least(score, before)
@@ -113,8 +118,8 @@ def attention_pool(op, params, state, first, stop):
         store(state, m_at, top)
         store(state, s_at, s)
         for j in range(0, op[Y_SIZE], LANES):
-            v = fma(r, load(state, op[H_AT] + j), e * load(state, x_at + j))
-            store(state, op[H_AT] + j, v)
+            v = fma(r, load(state, v_at + j), e * load(state, x_at + j))
+            store(state, v_at + j, v)
             store(state, y_at + j, v / (s + eps))
 
 

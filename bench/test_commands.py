@@ -1,0 +1,65 @@
+"""The commands from end to end, each as small as it gets: that they run, not how fast."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from bench import cold, compare, long, memory, report, speed
+from bench.engines import PEERS
+
+
+# Not PyTorch, whose import takes a second in each process.
+@pytest.mark.parametrize(
+    ("command", "peer"),
+    [
+        (speed.step, "numpy"),
+        (speed.sequence, "onnxruntime_int8"),
+        (speed.generate, "onnxruntime_binding"),
+        (speed.pool, "openvino"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_beside_a_peer(
+    command: Callable[..., None], peer: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    _need(peer)
+    pytest.importorskip("matplotlib")
+    all_cases = compare.compare
+    monkeypatch.setattr(speed, "compare", lambda cases, how: all_cases(cases[-2:], how))
+    path = tmp_path / f"{command.__name__}.json"
+    command(quick=True, json_path=path, engine=["numlstm", peer])
+    page = path.with_suffix(".md").read_text()
+    assert all(f" {PEERS[name].label} |" in page for name in ("numlstm", peer))
+    written = {file.name for file in tmp_path.iterdir()}
+    report.report([path])
+    assert {file.name for file in tmp_path.iterdir()} == written
+
+
+@pytest.mark.parametrize(
+    ("command", "heading"),
+    [
+        (cold.cold, "# From the start of the process"),
+        (memory.memory, "## Open streams"),
+        (long.long, "## A state that fades"),
+    ],
+    ids=["cold", "memory", "long"],
+)
+def test_one_process_each(
+    command: Callable[..., None], heading: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(quick=True, engine=["numlstm"])
+    assert heading in capsys.readouterr().out
+
+
+def test_unknown_engine() -> None:
+    with pytest.raises(typer.BadParameter, match="nonsense: expected some of numlstm"):
+        speed.step(quick=True, engine=["nonsense"])
+
+
+def _need(name: str) -> None:
+    reason = PEERS[name].missing()
+    if reason:
+        pytest.skip(reason)

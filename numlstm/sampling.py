@@ -1,0 +1,151 @@
+"""How a stream generates: the settings of the choice, checked, and the arrays of the loop."""
+
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.checks import FLOAT32, Floats, raise_status, token_id, token_ids
+from numlstm.kernels import sampling
+from numlstm.kernels.network import STOPPED, argument
+from numlstm.kernels.plan import X_SIZE, Y_AT, Z_AT
+from numlstm.program import padded
+
+if TYPE_CHECKING:
+    from numlstm.stream import Stream
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    temperature          the scores are divided by it; 0: the token of the largest score, always
+    top_k                only that many tokens of the largest scores; None: all
+    top_p                only the fewest tokens that have this probability together (the nucleus)
+    min_p                only tokens with this share of the probability of the likeliest one
+    repetition_penalty   scores of tokens that came before are divided by it, or multiplied by it if
+                         they are negative
+    seed                 decides the choices; None: another one each time
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("temperature", 0.0, math.inf),
+            ("top_p", 0.0, 1.0),
+            ("min_p", 0.0, 1.0),
+            ("repetition_penalty", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not is_number or not low <= value <= high or math.isinf(value):
+                bounds = f"{low:g} to {high:g}" if high == 1 else f"{low:g} or more"
+                raise ValueError(f"{name} is {value!r}, expected a number, {bounds}")
+        for name in ("top_p", "repetition_penalty"):
+            if np.float32(getattr(self, name)) == 0:
+                raise ValueError(f"{name} is 0, which leaves no token")
+        for name, low in (("top_k", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or operator.index(value) < low):
+                raise ValueError(f"{name} is {value!r}, expected {low} or more, or None")
+
+
+class Generator:
+    """The compiled loop of a stream: from a token to the next ones.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether the last token was one of ``stop``.
+    """
+
+    def __init__(
+        self,
+        stream: "Stream",
+        first_id: int,
+        how: Sampling,
+        stop: Iterable[int],
+        history: Iterable[int],
+    ) -> None:
+        layout = stream._program.generate
+        if layout is None:
+            model = stream.model
+            raise ValueError(
+                f"the model cannot generate: it reads "
+                f"{'vectors' if model.vocab_size is None else f'{model.vocab_size} token ids'}, "
+                f"gives {model.output_size} scores"
+                f"{' and skips masked steps' if model.network.masks else ''}"
+            )
+        vocab_size = stream.model.vocab_size or 0
+        self._token = token_id(first_id)  # the last one, which the next step reads
+        if not 0 <= self._token < vocab_size:
+            raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
+        self._stream = stream
+        self._plan_at = layout.plan_at
+        self._state = stream._state_of(layout)
+        self._state_at = argument(self._state)
+        size = int(layout.plan[-1, X_SIZE])
+        settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
+        floats = self._state[settings : settings + sampling.NUM_SETTINGS]
+        self._numbers = floats.view(np.int32)
+        floats[sampling.TEMPERATURE] = how.temperature
+        floats[sampling.TOP_P], floats[sampling.MIN_P] = how.top_p, how.min_p
+        floats[sampling.REPETITION_PENALTY] = how.repetition_penalty
+        self._numbers[sampling.TOP_K] = min(how.top_k or size, size)
+        flags = self._state[rows : rows + sampling.NUM_ROWS * padded(size)].view(np.int32)
+        self._flags, self._seen = flags.reshape(sampling.NUM_ROWS, -1)[-2:]
+        self._flags[:] = 0
+        self._flags[_ids("stop", stop, size)] = sampling.STOP
+        self._see(_ids("history", [*history, self._token], vocab_size))
+        self._is_random = how.temperature > 0
+        self._chance = np.random.Philox(how.seed)
+        self.stopped = False
+
+    def _see(self, ids: NDArray[np.int32]) -> None:
+        """Take tokens for seen, which the repetition penalty is for; some may have no score."""
+        ids = np.unique(ids[ids < self._flags.size])
+        self._flags[ids] |= sampling.SEEN
+        self._seen[: len(ids)] = ids
+        self._numbers[sampling.NUM_SEEN] = len(ids)
+
+    def next(self, count: int) -> NDArray[np.int32]:
+        """Return up to ``count`` tokens, fewer if one stops; the stream has read all but the last.
+
+        Raises
+        ------
+        ValueError
+            If the network overflows. The stream is as it was before.
+        """
+        stream = self._stream
+        ids = np.empty(count + 1, FLOAT32)
+        if self._is_random:
+            # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
+            ids[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
+        ids[:1].view(np.int32)[0] = self._token
+        kept = slice(0, stream._num_kept)
+        self._state[kept] = stream._state[kept]
+        self._numbers[sampling.NUM_CHOSEN] = 0
+        status = stream._run(self._plan_at, stream._params_at, self._state_at, ids[:-1], ids[1:])
+        if status > STOPPED:
+            raise_status("the tokens", ids, 0, status)
+        stream._state[kept] = self._state[kept]
+        self.stopped = status == STOPPED
+        chosen = ids[1 : 1 + self._numbers[sampling.NUM_CHOSEN]].view(np.int32)
+        self._token = int(chosen[-1])
+        return chosen
+
+
+def _ids(name: str, ids: Iterable[int], vocab_size: int) -> NDArray[np.int32]:
+    given: Any = ids if isinstance(ids, np.ndarray) else list(ids)
+    found: Floats = token_ids(name, given, vocab_size)
+    return found.view(np.int32)
