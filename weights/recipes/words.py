@@ -37,7 +37,7 @@ INPUT_DROPOUT = 0.3
 OUTPUT_DROPOUT = 0.4
 WEIGHT_DROPOUT = 0.3
 
-EPOCHS = 11
+EPOCHS = 10
 PATIENCE = 3
 NUM_STREAMS = 16
 NUM_STEPS = 35  # words per truncated back-propagation
