@@ -43,7 +43,8 @@ def test_labels_errors_and_nats() -> None:
 def test_some_networks(tmp_path: Path) -> None:
     if not REAL.is_dir():
         pytest.skip("no real networks beside the repository")
-    pytest.importorskip("onnxruntime")
+    for package in ("onnxruntime", "matplotlib"):  # to hold it against, to report it
+        pytest.importorskip(package)
     path = tmp_path / "accuracy.json"
     accuracy.accuracy(quick=True, json_path=path)
     page = path.with_suffix(".md").read_text()
