@@ -4,6 +4,7 @@ import os
 
 import typer
 
+from bench.accuracy import accuracy
 from bench.cold import cold
 from bench.compare import Cores, Engines, Quick
 from bench.long import long
@@ -22,7 +23,7 @@ app = typer.Typer(
 
 @app.command("all")
 def everything(quick: Quick = False, core: Cores = None, engine: Engines = None) -> None:
-    """Run all of these but lookahead; step, sequence and pool also with two threads."""
+    """Run all but accuracy and lookahead; step, sequence and pool with two threads, too."""
     for benchmark in (step, sequence, pool, generate, cold, memory, long):
         benchmark(quick, None, core, engine)
     if (os.cpu_count() or 1) > 1:
@@ -30,7 +31,7 @@ def everything(quick: Quick = False, core: Cores = None, engine: Engines = None)
             benchmark(quick, None, None, engine, threads=2)
 
 
-for command in (step, sequence, pool, generate, cold, memory, long, lookahead, report):
+for command in (step, sequence, pool, generate, cold, memory, long, accuracy, lookahead, report):
     app.command()(command)
 
 if __name__ == "__main__":

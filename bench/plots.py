@@ -249,9 +249,9 @@ def _errors(results: Results) -> Figure:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("largest |y - float64| over 64 steps, a mark for each network; y is in -1 .. 1")
-    _head(figure, "Error of each engine and dtype", results, 0.21)
+    _head(figure, "Error of each engine and dtype", results, 0.25)
     height = figure.get_figheight()
-    figure.subplots_adjust(0.21, 0.55 / height, 0.985, 1 - 0.65 / height)
+    figure.subplots_adjust(0.25, 0.55 / height, 0.985, 1 - 0.65 / height)
     return figure
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from numlstm import Model, Network
+from numlstm.build import Fold
 from numlstm.spec import Layer, Weights
 
 
-def random_model(*layers: Layer) -> Model:
+def random_model(*layers: Layer, fold: Fold = "auto") -> Model:
     """Return a model of the layers; its weights are small enough that no output saturates."""
     network = Network(layers)
     rng = np.random.default_rng(0)
@@ -14,4 +15,4 @@ def random_model(*layers: Layer) -> Model:
     for name, shape in network.tensor_shapes().items():
         limit = shape[-1] ** -0.5
         tensors[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
-    return Model(Weights(network, tensors))
+    return Model(Weights(network, tensors), fold)

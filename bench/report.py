@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import lookahead_report, process_report, speed_report, step_report
+from bench import accuracy_report, lookahead_report, process_report, speed_report, step_report
 from bench.tables import Results
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,6 +24,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "cold": process_report.cold,
     "memory": process_report.memory,
     "long": process_report.long,
+    "accuracy": accuracy_report.accuracy,
 }
 # Likewise: the document with the markers of a table, and who writes that table.
 _SUMMARIES = {

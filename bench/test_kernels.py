@@ -176,3 +176,14 @@ def _measure_layer(measure: Measure, layer: Layer, layout: str, xs: Floats) -> N
     read_each_step = layout == "step" and not isinstance(layer, Embedding)
     num_bytes = program_of(model).params.nbytes if read_each_step else 0
     measure(run, xs, ys, count=_NUM_STEPS, num_bytes=num_bytes)
+
+
+@pytest.mark.benchmark(group=f"a token model of 10,000 tokens, {_NUM_STEPS} steps")
+@pytest.mark.parametrize("fold", [False, True], ids=["unfolded", "folded"])
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["LSTM", "GRU"])
+def test_token_step(measure: Measure, cell: Callable[..., Layer], fold: bool) -> None:
+    """Steps of an embedding of 256 numbers and a cell of 256 units; no scores of tokens."""
+    model = random_model(Embedding(10_000, 256), cell(256, 256), fold=fold)
+    ids = np.random.default_rng(0).integers(0, 10_000, _NUM_STEPS, np.int32)
+    run = CompiledRun(model, program_of(model).step)
+    measure(run, ids.view(np.float32), aligned(_NUM_STEPS * 256), count=_NUM_STEPS)

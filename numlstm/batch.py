@@ -33,7 +33,7 @@ def run_sequences(model: "Model", xss: list[NDArray[Any]]) -> list[Floats]:
     ys = np.empty((int(lengths.sum()), model.output_size), FLOAT32)
     longest_first = np.argsort(-lengths, kind="stable")
     longest_first = longest_first[: np.count_nonzero(lengths)]
-    pay = len(ys) * model.num_products // THREAD_WORK
+    pay = len(ys) * model.work // THREAD_WORK
     num_threads = max(1, min(model.num_threads, pay, len(longest_first) // 4))
     xs = np.concatenate(xss) if xss else np.zeros(0, FLOAT32)
     run_together(

@@ -17,9 +17,9 @@ from numlstm.threads import run_together
 if TYPE_CHECKING:
     from numlstm.model import Model
 
-# Another thread pays when each has this many products of weights and inputs to add up, about
-# 0.2 ms: a thread takes 0.05 ms to begin and to end.
-THREAD_WORK = 2**24
+# Another thread pays when each has this much work (`Model.work`), 0.3 ms: a thread takes 0.05 ms
+# to begin and to end, and shares the caches.
+THREAD_WORK = 2**25
 
 
 class Pool:
@@ -258,7 +258,7 @@ class Pool:
 
     def _num_threads(self, num_steps: int, num_streams: int) -> int:
         """Return how many threads pay for these steps."""
-        pay = num_steps * num_streams * self.model.num_products // THREAD_WORK
+        pay = num_steps * num_streams * self.model.work // THREAD_WORK
         return max(1, min(len(self._workers), pay, num_streams // 4))
 
     def __repr__(self) -> str:

@@ -223,7 +223,7 @@ class Directions(Stage):
             ends_first = [np.ascontiguousarray(xs[::-1]) for xs in xss]
             reverses[:] = [ys[::-1] for ys in run_sequences(self.reverse, ends_first)]
 
-        work = sum(len(xs) for xs in xss) * self.reverse.num_products
+        work = sum(len(xs) for xs in xss) * self.reverse.work
         if self.num_threads > 1 and self.forward is not None and work > THREAD_WORK:
             run_together([run_forward, run_reverse])
         else:

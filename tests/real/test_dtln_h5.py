@@ -38,23 +38,30 @@ MASKS_FEATURES = Network(
 )
 
 
-@pytest.fixture
-def stages(real: Path) -> tuple[Weights, Weights]:
-    """The network that masks magnitudes, and the one that masks what a learned basis gives."""
-    pytest.importorskip("h5py")
+def read(path: Path) -> tuple[Weights, Weights]:
+    """Return the network that masks magnitudes, and that which masks what a learned basis gives."""
     from numlstm.convert.keras import convert
 
-    first = convert(real / "model.h5", network=MASKS_MAGNITUDES)
-    return first, convert(real / "model.h5", network=MASKS_FEATURES)
+    return convert(path, network=MASKS_MAGNITUDES), convert(path, network=MASKS_FEATURES)
+
+
+def read_blocks(path: Path) -> np.ndarray:
+    """Return noisy speech as the buffer of 512 samples after every 128, (T, 512)."""
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+    padded = np.concatenate([np.zeros(BLOCK - SHIFT, np.float32), samples / 32768])
+    return np.lib.stride_tricks.sliding_window_view(padded, BLOCK)[::SHIFT].copy()
+
+
+@pytest.fixture
+def stages(real: Path) -> tuple[Weights, Weights]:
+    pytest.importorskip("h5py")
+    return read(real / "model.h5")
 
 
 @pytest.fixture
 def blocks(real: Path) -> np.ndarray:
-    """The noisy speech as the buffer of 512 samples after every 128, (T, 512)."""
-    with wave.open(str(real / "noisy_8s_16k.wav")) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-    padded = np.concatenate([np.zeros(BLOCK - SHIFT, np.float32), samples / 32768])
-    return np.lib.stride_tricks.sliding_window_view(padded, BLOCK)[::SHIFT].copy()
+    return read_blocks(real / "noisy_8s_16k.wav")
 
 
 def overlap_add(blocks: np.ndarray) -> np.ndarray:
@@ -65,7 +72,9 @@ def overlap_add(blocks: np.ndarray) -> np.ndarray:
     return samples[: SHIFT * len(blocks)]
 
 
-def denoise(stages, blocks):
+def denoise(
+    stages: tuple[Weights, ...], blocks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take every block through two streams; return masks, cleaned blocks and samples."""
     first, second = (numlstm.Model(weights).stream() for weights in stages)
     masks, cleaned = [], []

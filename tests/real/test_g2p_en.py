@@ -16,10 +16,9 @@ LOGITS = Tolerance(1e-4, 0.0, "logits after up to 35 float32 steps, of the float
 START, END, LONGEST = 2, 3, 20  # phonemes <s>, </s>, and how many are said at most
 
 
-@pytest.fixture
-def models(real: Path) -> tuple[Weights, Weights]:
-    """The encoder and the decoder."""
-    with np.load(real / "checkpoint20.npz") as file:
+def read(path: Path) -> tuple[Weights, Weights]:
+    """Return the encoder and the decoder."""
+    with np.load(path) as file:
         arrays = {name: file[name] for name in file}
 
     def part(prefix: str) -> dict[str, np.ndarray]:
@@ -31,6 +30,11 @@ def models(real: Path) -> tuple[Weights, Weights]:
     decoder = Network((Embedding(74, 256), GRU(256, 256), Linear(256, 74)))
     head = {"layers.1.weight": arrays["fc_w"], "layers.1.bias": arrays["fc_b"]}
     return Weights(encoder, part("enc")), Weights(decoder, part("dec") | head)
+
+
+@pytest.fixture
+def models(real: Path) -> tuple[Weights, Weights]:
+    return read(real / "checkpoint20.npz")
 
 
 @pytest.fixture

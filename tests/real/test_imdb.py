@@ -15,10 +15,14 @@ FOLDER = "kerasjs_imdb_bilstm"
 PROBABILITIES = Tolerance(1e-5, 0.0, "a probability after 200 words")
 
 
+def read(folder: Path) -> Weights:
+    with np.load(folder / "weights_dequantized.npz") as file:
+        return convert({name: file[name] for name in file}, config=folder / "model_config.json")
+
+
 @pytest.fixture
 def weights(real: Path) -> Weights:
-    with np.load(real / "weights_dequantized.npz") as file:
-        return convert({name: file[name] for name in file}, config=real / "model_config.json")
+    return read(real)
 
 
 @pytest.fixture

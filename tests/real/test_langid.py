@@ -16,6 +16,22 @@ SUMS = Tolerance(1e-4, 1e-5, "sums of up to 34 logits in float32")
 LAYERS = "char_embeddings:Embedding lstm:LSTM hidden2lang:Linear sum"
 
 
+def read_checkpoint(path: Path) -> dict:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read(path: Path) -> numlstm.Model:
+    languages = read_checkpoint(path)["lang_to_idx"]
+    labels = sorted(languages, key=languages.get)
+    return numlstm.from_torch(path, layers=LAYERS, key="model_state_dict", labels=labels)
+
+
+def ids_of(text: str, checkpoint: dict) -> np.ndarray:
+    """Return the ids of a text; a character the model does not know has the last id."""
+    known = checkpoint["char_to_idx"]
+    return np.array([known.get(c, len(known)) for c in text], np.int32)
+
+
 @pytest.fixture
 def path(real: Path) -> Path:
     return real / "LID_mixed_model.pkl"
@@ -23,22 +39,18 @@ def path(real: Path) -> Path:
 
 @pytest.fixture
 def checkpoint(path: Path) -> dict:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_checkpoint(path)
 
 
 @pytest.fixture
-def model(path: Path, checkpoint: dict) -> numlstm.Model:
-    languages = checkpoint["lang_to_idx"]
-    labels = sorted(languages, key=languages.get)
-    return numlstm.from_torch(path, layers=LAYERS, key="model_state_dict", labels=labels)
+def model(path: Path) -> numlstm.Model:
+    return read(path)
 
 
 @pytest.fixture
 def texts(real: Path, checkpoint: dict) -> dict[str, np.ndarray]:
-    """The ids of each text; a character the model does not know has the last id."""
-    known = checkpoint["char_to_idx"]
     answers = json.loads((real / "ref_labels_first5.json").read_text())
-    return {text: np.array([known.get(c, len(known)) for c in text], np.int32) for text in answers}
+    return {text: ids_of(text, checkpoint) for text in answers}
 
 
 def test_the_languages_of_5_texts(runner: Runner, real, model, texts):

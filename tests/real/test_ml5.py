@@ -40,6 +40,18 @@ def read(folder: Path) -> Weights:
     return Weights(network, tensors)
 
 
+def ids_of_darwin(folder: Path) -> np.ndarray:
+    """Return the end of the Origin of Species."""
+    vocab = json.loads((folder / "vocab.json").read_text())
+    text = (
+        "There is grandeur in this view of life, with its several powers, having been originally "
+        "breathed into a few forms or into one; and that, whilst this planet has gone cycling on "
+        "according to the fixed law of gravity, from so simple a beginning endless forms most "
+        "beautiful and most wonderful have been, and are being, evolved."
+    )
+    return np.array([vocab[character] for character in text], np.int32)
+
+
 @pytest.fixture
 def shakespeare(real: Path) -> Weights:
     return read(real / "shakespeare")
@@ -90,14 +102,7 @@ def test_a_stream_has_the_bits_of_a_run(real, name):
 
 
 def test_darwin_predicts_darwin(runner: Runner, real):
-    vocab = json.loads((real / "darwin" / "vocab.json").read_text())
-    text = (
-        "There is grandeur in this view of life, with its several powers, having been originally "
-        "breathed into a few forms or into one; and that, whilst this planet has gone cycling on "
-        "according to the fixed law of gravity, from so simple a beginning endless forms most "
-        "beautiful and most wonderful have been, and are being, evolved."
-    )
-    ids = np.array([vocab[character] for character in text], np.int32)
+    ids = ids_of_darwin(real / "darwin")
     weights = read(real / "darwin")
     logits, _ = runner.run(weights, ids)
     log_p = reference.log_softmax(np.asarray(logits, np.float64))

@@ -15,10 +15,9 @@ from tests.real.conftest import Record, assert_streams
 SAMPLES = Tolerance(1e-6, 0.0, "24000 samples of an output in [-1, 1], from float32 states")
 
 
-@pytest.fixture
-def weights(real: Path) -> Weights:
-    """The network of the file, which begins in a state of its own."""
-    document = json.loads((real / "lstm.nam").read_text())
+def read(path: Path) -> Weights:
+    """Return the network of a file, which begins in a state of its own."""
+    document = json.loads(path.read_text())
     numbers = np.array(document["weights"], np.float32)
     size, rows = 3, 12
     both, bias, h, c, head, head_bias = np.split(numbers, np.cumsum([rows * 4, rows, 3, 3, 3]))
@@ -34,6 +33,11 @@ def weights(real: Path) -> Weights:
         "layers.1.bias": head_bias,
     }
     return Weights(Network((LSTM(1, size, initial_state=True), Linear(size, 1))), tensors)
+
+
+@pytest.fixture
+def weights(real: Path) -> Weights:
+    return read(real / "lstm.nam")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Hourly streamflow, NOAA-OWP/lstm: PyTorch LSTMs of 126 and of 64 units, one hour at a time."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +16,13 @@ from tests.real.conftest import Record, Runner, assert_streams
 STREAMED = Tolerance(1e-4, 0.0, "logits and streamed states after 720 hours in float32")
 
 
+def read(path: Path) -> numlstm.Model:
+    return numlstm.from_torch(path, layers="lstm:LSTM head.net.0:Linear")
+
+
 @pytest.fixture
 def stream(real) -> numlstm.Stream:
-    path = real / "aorc_hourly_model_epoch009.pt"
-    return numlstm.from_torch(path, layers="lstm:LSTM head.net.0:Linear").stream()
+    return read(real / "aorc_hourly_model_epoch009.pt").stream()
 
 
 @pytest.fixture

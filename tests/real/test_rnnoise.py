@@ -23,10 +23,9 @@ def _gru(input_size: int, hidden_size: int, name: str, *inputs: str) -> GRU:
     )
 
 
-@pytest.fixture
-def weights(real: Path) -> Weights:
-    """The network, with all that the C code has logged as its output."""
-    with np.load(real / "weights_int8.npz") as file:
+def read(path: Path) -> Weights:
+    """Return the network, with all that the C code has logged as its output."""
+    with np.load(path) as file:
         arrays = {name: file[name].astype(np.float32) / 256 for name in file}
 
     def of(name: str, *parts: str) -> list[np.ndarray]:
@@ -55,6 +54,11 @@ def weights(real: Path) -> Weights:
     for n, (_, own) in enumerate(layers):
         tensors |= prefixed(f"layers.{n}", own)
     return Weights(Network(tuple(layer for layer, _ in layers)), tensors)
+
+
+@pytest.fixture
+def weights(real: Path) -> Weights:
+    return read(real / "weights_int8.npz")
 
 
 @pytest.fixture

@@ -75,14 +75,18 @@ def weights(real: Path) -> Weights:
     return read(real / "silero_vad_16k_op15.onnx")
 
 
-@pytest.fixture
-def chunks(real: Path) -> np.ndarray:
-    """Return all chunks of the recording, each after the end of the one before: (1875, 576)."""
-    with wave.open(str(real / "test.wav")) as file:
+def read_chunks(path: Path) -> np.ndarray:
+    """Return all chunks of a recording, each after the end of the one before: (T, 576)."""
+    with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
     padded = np.concatenate([np.zeros(CONTEXT, np.float32), samples / 32768])
     windows = np.lib.stride_tricks.sliding_window_view(padded, CHUNK + CONTEXT)
     return windows[::CHUNK].copy()
+
+
+@pytest.fixture
+def chunks(real: Path) -> np.ndarray:
+    return read_chunks(real / "test.wav")
 
 
 @pytest.fixture
