@@ -19,7 +19,7 @@ from bench.cases import Case, Floats
 from numlstm import reference
 from numlstm.convert.keras import convert
 from numlstm.spec import LSTM, Network, Weights
-from numlstm.text.pipelines import Classifier
+from numlstm.text.classify import Classifier
 from tests.real import (
     test_arm_kws,
     test_chars2vec,
@@ -119,7 +119,7 @@ def _only_lstm(weights: Weights) -> Weights:
 
 def _token_ids(model: numlstm.Model, texts: Iterable[str]) -> list[list[int]]:
     pipe = Classifier(model)
-    return [pipe.encode(text.split()) for text in texts]
+    return [list(pipe.encoder(text)) for text in texts]
 
 
 def sentiment(_: Path, data: Path) -> list[Trial]:

@@ -1,10 +1,11 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
+from numlstm.audio.transcribe import Transcript, Word
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
 from numlstm.pool import Pool
-from numlstm.sources import from_keras, from_onnx, from_torch, load
+from numlstm.sources import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 from numlstm.spec import (
     CRF,
     GRU,
@@ -36,7 +37,11 @@ from numlstm.spec import (
 )
 from numlstm.storage import bundled
 from numlstm.stream import Stream
-from numlstm.text.pipelines import Prediction, pipeline
+from numlstm.tasks import pipeline
+from numlstm.text.chat import Turn
+from numlstm.text.classify import Prediction
+from numlstm.text.language import Score
+from numlstm.text.tag import Tag
 
 __version__ = "0.1.0"
 
@@ -68,18 +73,25 @@ __all__ = [
     "Prediction",
     "Repeat",
     "Reverse",
+    "Score",
     "Slice",
     "Softmax",
     "Stream",
+    "Tag",
+    "Transcript",
+    "Turn",
     "Verification",
     "Weights",
     "WeightsError",
+    "Word",
     "bundled",
     "diagnose",
     "from_keras",
     "from_onnx",
     "from_torch",
     "load",
+    "load_parts",
     "pipeline",
+    "save_parts",
     "warmup",
 ]

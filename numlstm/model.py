@@ -92,6 +92,11 @@ class Model:
         return self._weights.network
 
     @property
+    def weights(self) -> Weights:
+        """What it is made of, as a file holds it."""
+        return self._weights
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return self._weights.labels
 

@@ -53,7 +53,57 @@ def load(
     WeightsError
         If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
-    weights = storage.load(storage.find(name))
+    return _model(storage.load(storage.find(name)), dtype, activations, fold, num_threads)
+
+
+def load_parts(
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    activations: str = "int16",
+    fold: Fold = "auto",
+    num_threads: int = 1,
+) -> dict[str, Model]:
+    """Load all networks of a file by their names: an encoder and a decoder, for example.
+
+    Parameters and errors are those of `load`. A file of `Model.save` has one network, named "".
+
+    Examples
+    --------
+    >>> encoder, decoder = numlstm.load_parts("chat").values()
+    """
+    return {
+        part: _model(weights, dtype, activations, fold, num_threads)
+        for part, weights in storage.load_parts(storage.find(name)).items()
+    }
+
+
+def save_parts(
+    parts: Mapping[str, Model], path: str | os.PathLike[str], dtype: str | None = None
+) -> None:
+    """Write several networks to one .safetensors file, or leave what is there untouched.
+
+    Parameters
+    ----------
+    parts : dict of Model
+        The networks by their names, which have no slash.
+    dtype : str, optional
+        As of `Model.save`.
+
+    Raises
+    ------
+    ValueError
+        If there are none, a name has a slash, or dtype is none of these.
+    WeightsError
+        If a number is too large for the dtype.
+    """
+    if dtype is not None:
+        parts = {part: model.astype(dtype) for part, model in parts.items()}
+    storage.save_parts({part: model.weights for part, model in parts.items()}, path)
+
+
+def _model(
+    weights: Weights, dtype: str | None, activations: str, fold: Fold, num_threads: int
+) -> Model:
     if dtype is None and activations != "int16":
         raise ValueError(f"activations={activations!r} goes with dtype='int8'")
     if dtype is not None:

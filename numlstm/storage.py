@@ -1,4 +1,4 @@
-"""One .safetensors file <-> `Weights`.
+"""One .safetensors file <-> `Weights`, or several by their names.
 
 The file opens with the plain safetensors library. Its tensors are those of the network, under
 their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. A matrix is F32, BF16, or I8 with
@@ -6,18 +6,23 @@ the scales of its rows in ``NAME.scale``, as the dtype of its layer says; all el
 token ids of probes I32. The metadata, all strings:
 
     format           "numlstm"
-    version          "1" if all matrices are F32, else "2"
+    version          "1" if all matrices are F32, "2" if not, "3" if there are several networks
     network          JSON, the layers (`Network.to_json`)
     labels           JSON, a list of strings
     tokenizer.json   the text of that file, if the model reads text
     origin           the framework that gave the tensors and the probes
     sha256           of the metadata above and the tensors (`_digest`)
+
+Several networks (an encoder and a decoder, say) are parts: all of a part's names, of tensors and in
+the metadata, begin with ``PART/``; format, version and sha256 are of the whole file, ``parts`` is a
+JSON list of their names.
 """
 
 import hashlib
 import json
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +42,7 @@ from numlstm.quantize import (
 from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
 
 _FORMAT = "numlstm"
-_VERSIONS = ("1", "2")
+_VERSIONS = ("1", "2", "3")
 
 # What a file may hold. NumPy has no bfloat16: here its numbers are uint16, which no file has.
 _DTYPES = ("F32", "BF16", "I8", "I32")
@@ -82,32 +87,48 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
     WeightsError
         If a number is too large for the dtype of its layer.
     """
-    tensors = _encoded(weights)
-    for n, probe in enumerate(weights.probes):
-        tensors[f"probes.{n}.xs"] = np.ascontiguousarray(probe.xs)
-        tensors[f"probes.{n}.ys"] = np.ascontiguousarray(probe.ys)
+    fields, tensors = _packed(weights)
     is_float32 = set(weights.network.matrix_dtypes().values()) <= {"float32"}
-    metadata = {
-        "format": _FORMAT,
-        "version": _VERSIONS[0] if is_float32 else _VERSIONS[1],
-        "network": json.dumps(weights.network.to_json()),
-        "labels": json.dumps(weights.labels),
-        "origin": weights.origin,
-    }
-    if weights.tokenizer is not None:
-        metadata["tokenizer.json"] = weights.tokenizer
-    metadata["sha256"] = _digest(metadata, tensors)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        partial.write_bytes(_to_bytes(tensors, metadata))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    _write({"version": _VERSIONS[0] if is_float32 else _VERSIONS[1], **fields}, tensors, path)
+
+
+def save_parts(parts: Mapping[str, Weights], path: str | os.PathLike[str]) -> None:
+    """Write several networks to one file, as `save` does.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or a name is empty or has a slash in it.
+    """
+    wrong = [name for name in parts if not isinstance(name, str) or not name or "/" in name]
+    if wrong or not parts:
+        raise ValueError(f"parts are named {list(parts)}, expected names without a slash")
+    metadata = {"version": _VERSIONS[2], "parts": json.dumps(list(parts))}
+    tensors: Stored = {}
+    for part, weights in parts.items():
+        fields, own = _packed(weights)
+        metadata |= {f"{part}/{name}": text for name, text in fields.items()}
+        tensors |= {f"{part}/{name}": tensor for name, tensor in own.items()}
+    _write(metadata, tensors, path)
 
 
 def load(path: str | os.PathLike[str]) -> Weights:
     """Read a model file. The tensors are float32, and exactly what the file holds.
+
+    Raises
+    ------
+    WeightsError
+        If the file is truncated, altered, not of numlstm, or holds several networks.
+    """
+    parts = load_parts(path)
+    if "" not in parts:
+        names = ", ".join(parts)
+        raise WeightsError(f"{path}: holds several networks, {names}: read it with load_parts")
+    return parts[""]
+
+
+def load_parts(path: str | os.PathLike[str]) -> dict[str, Weights]:
+    """Read all networks of a file by their names, a single one as "".
 
     Raises
     ------
@@ -118,24 +139,67 @@ def load(path: str | os.PathLike[str]) -> Weights:
     found = metadata.pop("sha256", None)
     if found != _digest(metadata, tensors):
         raise WeightsError(f"{path}: the file was altered: its checksum does not match")
+    try:
+        if "parts" not in metadata:
+            return {"": _unpacked(metadata, tensors)}
+        return {
+            part: _unpacked(_under(part, metadata), _under(part, tensors))
+            for part in _read_names("parts", metadata["parts"])
+        }
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _under(part: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what begins with the name of a part, without it."""
+    prefix = f"{part}/"
+    return {n.removeprefix(prefix): value for n, value in named.items() if n.startswith(prefix)}
+
+
+def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
+    """Return the metadata and the tensors of a network."""
+    tensors = _encoded(weights)
+    for n, probe in enumerate(weights.probes):
+        tensors[f"probes.{n}.xs"] = np.ascontiguousarray(probe.xs)
+        tensors[f"probes.{n}.ys"] = np.ascontiguousarray(probe.ys)
+    fields = {
+        "network": json.dumps(weights.network.to_json()),
+        "labels": json.dumps(weights.labels),
+        "origin": weights.origin,
+    }
+    if weights.tokenizer is not None:
+        fields["tokenizer.json"] = weights.tokenizer
+    return fields, tensors
+
+
+def _unpacked(fields: Mapping[str, str], tensors: Stored) -> Weights:
     probes: list[Probe] = []
     while (name := f"probes.{len(probes)}.xs") in tensors:
         ys = tensors.pop(f"probes.{len(probes)}.ys", None)
         if ys is None:
-            raise WeightsError(f"{path}: {name} has no ys")
+            raise WeightsError(f"{name} has no ys")
         probes.append(Probe(tensors.pop(name), ys))
+    network = Network.from_json(json.loads(fields.get("network", "null")))
+    return Weights(
+        network=network,
+        tensors=_decoded(network, tensors),
+        labels=_read_names("labels", fields.get("labels", "[]")),
+        tokenizer=fields.get("tokenizer.json"),
+        probes=tuple(probes),
+        origin=fields.get("origin", ""),
+    )
+
+
+def _write(metadata: dict[str, str], tensors: Stored, path: str | os.PathLike[str]) -> None:
+    metadata = {"format": _FORMAT, **metadata}
+    metadata["sha256"] = _digest(metadata, tensors)
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        network = Network.from_json(json.loads(metadata.get("network", "null")))
-        return Weights(
-            network=network,
-            tensors=_decoded(network, tensors),
-            labels=_read_labels(metadata.get("labels", "[]")),
-            tokenizer=metadata.get("tokenizer.json"),
-            probes=tuple(probes),
-            origin=metadata.get("origin", ""),
-        )
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: {error}") from error
+        partial.write_bytes(_to_bytes(tensors, metadata))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _encoded(weights: Weights) -> Stored:
@@ -225,7 +289,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
             if metadata.get("version") not in _VERSIONS:
                 raise WeightsError(
                     f"{path}: version {metadata.get('version')!r} of the format, "
-                    f"this numlstm reads {' and '.join(_VERSIONS)}; upgrade numlstm"
+                    f"this numlstm reads {', '.join(_VERSIONS)}; upgrade numlstm"
                 )
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             strange = [f"{name} is {d}" for name, d in dtypes.items() if d not in _DTYPES]
@@ -243,11 +307,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
     return metadata, tensors
 
 
-def _read_labels(text: str) -> tuple[str, ...]:
-    labels = json.loads(text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise WeightsError("labels is not a list of strings")
-    return tuple(labels)
+def _read_names(what: str, text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsError(f"{what} is not a list of strings")
+    return tuple(names)
 
 
 def _digest(metadata: dict[str, str], tensors: Stored) -> str:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import numlstm
 from numlstm.audio.features import ROW_SIZE, SAMPLE_RATE
-from numlstm.audio.pipelines import Transcriber, Transcript
 from numlstm.audio.sound import Resampler, mono
+from numlstm.audio.transcribe import Transcriber, Transcript
 from numlstm.spec import Weights
 
 LABELS = ("<blank>", "|", "yes", "no")

@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
             "spec",
             "storage",
             "text",
+            "audio",
+            "tasks",
             "diagnostics",
             "cli",
         },
@@ -73,7 +75,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "convert": ({"spec", "reference", "convert"}, {"numpy", "torch", "h5py", "onnx"}),
     "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
     # The public names only, and what lies in their own folder.
-    "text": ({"", "text"}, {"numpy"}),
+    "pipelines": (set(), {"rich"}),
+    "text": ({"", "text", "pipelines", "sampling"}, {"numpy", "tokenizers"}),
+    "audio": ({"", "audio", "pipelines"}, {"numpy"}),
+    "tasks": ({"model", "sources", "spec", "pipelines", "text", "audio"}, set()),
     "cli": ({"", "cli"}, {"numpy", "typer", "rich"}),
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))

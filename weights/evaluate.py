@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 import numlstm
+from numlstm.text.classify import Classifier
 
 HERE = Path(__file__).parent
 SPLITS = {
@@ -34,7 +35,7 @@ def read(path: Path) -> tuple[list[str], list[str]]:
     return [row[-1] for row in rows], [names[int(row[0])] for row in rows]
 
 
-def accuracy(pipe: numlstm.text.pipelines.Classifier, path: Path) -> tuple[int, float]:
+def accuracy(pipe: Classifier, path: Path) -> tuple[int, float]:
     """Return the number of texts and the share whose label is right."""
     texts, labels = read(path)
     found = [pipe(text).label for text in track(texts, path.name, console=console, transient=True)]

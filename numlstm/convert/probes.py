@@ -11,6 +11,7 @@ from numlstm.spec import TOLERANCE, Conv1d, Network, Probe, Tensors, WeightsErro
 
 _NUM_PROBES = 3
 _NUM_STEPS = 24
+_NUM_OUTPUTS = 2**16  # of a probe, or those of a large vocabulary would fill the file
 _ROUNDING = 2.0**-23  # two roundings of float32: long sums have more than one
 
 
@@ -37,6 +38,7 @@ def make_probes(
     """
     generator = np.random.default_rng(0)
     least = _least_steps(network)
+    num_steps = min(num_steps, max(_NUM_OUTPUTS // network.output_size, 1))
     probes = []
     for _ in range(_NUM_PROBES):
         xs = random_input(network, least - 1 + num_steps, generator)

@@ -1,9 +1,8 @@
-"""The papers of SciTLDR, their sentences, and ROUGE. Needs no PyTorch."""
+"""The papers of SciTLDR, a tokenizer for them, and ROUGE. Needs no PyTorch."""
 
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,10 @@ from pathlib import Path
 from rouge_score.rouge_scorer import RougeScorer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-MARKS = ("[END]", "[SUMMARY]", "[TITLE]", "[SENTENCE]")
-END, SUMMARY, TITLE, SENTENCE = range(len(MARKS))
+from numlstm.text.summarize import MARKS, encode_sentence
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
 _ROUGE = RougeScorer(ROUGES, use_stemmer=True)
-_END_OF_SENTENCE = re.compile(
-    r"(?<=[.!?])(?<!\bal\.)(?<!e\.g\.)(?<!i\.e\.)(?<!\bvs\.)(?<!\bcf\.)(?<!\bFig\.)(?<!\bEq\.)"
-    r"(?<!\b[A-Z]\.) (?=[\"'(\[]*[A-Z0-9])"
-)
 
 
 @dataclass(frozen=True)
@@ -36,11 +30,6 @@ def read(data: Path, split: str) -> list[Paper]:
     with gzip.open(data / f"scitldr.{split}.tsv.gz", "rt", encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file]
     return [Paper(row[1], row[2], tuple(row[3].split(" ||| "))) for row in rows]
-
-
-def split_sentences(text: str) -> list[str]:
-    """Return the sentences of a text, at least one."""
-    return _END_OF_SENTENCE.split(text)
 
 
 def rouge(references: Sequence[str], text: str) -> dict[str, float]:
@@ -68,6 +57,7 @@ def build_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> T
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True  # a mark in a text is plain text
     return tokenizer
 
 
@@ -78,12 +68,11 @@ def encode_sentences(
 
     Sentences that begin beyond `max_tokens` are left out.
     """
-    tokenizer.encode_special_tokens = True
     ids: list[int] = []
     starts = []
     for sentence in sentences:
         if len(ids) >= max_tokens:
             break
         starts.append(len(ids))
-        ids += [SENTENCE, *tokenizer.encode(sentence, add_special_tokens=False).ids]
+        ids += encode_sentence(tokenizer, sentence)
     return ids[:max_tokens], starts

@@ -38,7 +38,7 @@ WARMUP = 0.08
 WEIGHT_DECAY = 1e-2
 AVERAGE_DECAY = 0.995
 
-DTYPE = "int8"  # of the file
+DTYPE = "bfloat16"  # of the file
 
 
 def build_tokenizer(text: str) -> Tokenizer:

@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import dialogues
 import seq2seq
 import torch
-from dialogues import BOT, END, SETS, USER, encode_history, encode_text
+from dialogues import SETS
 from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
 from trainer import Result, batches_by_length, fit, parse_arguments, seed_everything, write_scores
 
-import numlstm
+from numlstm.text.chat import BOT, END, USER, encode_history
+from numlstm.text.encoding import encode
 
 SEED = 0
 VOCAB_SIZE = 4000
@@ -53,7 +53,7 @@ def read_pairs(data: Path, split: str, tokenizer: Tokenizer) -> Pairs:
     """Return histories and replies as ids, by set."""
     return {
         name: [
-            (encode_history(tokenizer, e.history), [BOT, *encode_text(tokenizer, e.reply), END])
+            (encode_history(tokenizer, e.history), [BOT, *encode(tokenizer, e.reply), END])
             for e in dialogues.read(data, f"{name}.{split}")
         ]
         for name in SETS
@@ -110,9 +110,9 @@ def main() -> None:
     vocab_size = tokenizer.get_vocab_size()
 
     net, result = train("chat", vocab_size, pairs, valid)
-    for path, weights in zip(seq2seq.paths(args.out), seq2seq.networks(net), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        numlstm.Model(replace(weights, tokenizer=tokenizer.to_str())).save(path, dtype=DTYPE)
+    seq2seq.save(
+        net, tokenizer, [source for of in test.values() for source, _ in of[:2]], args.out, DTYPE
+    )
     alone, result_alone = train("no input", vocab_size, without_input(pairs), without_input(valid))
     compared = [pair for of in test.values() for pair in of[:NUM_COMPARED]]
     write_scores(
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 SPLITS = ("train", "valid", "test")
-DTYPE = "int8"  # of the files
+DTYPE = "int8"  # of the file
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The dialogues of the chat model, and how a history becomes token ids. Needs no PyTorch."""
+"""The dialogues of the chat model, and its tokenizer. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from numlstm.text.chat import HISTORY_TURNS, MARKS
+
 SETS = ("schema_guided", "topical_chat")
-MARKS = ("[END]", "[USER]", "[BOT]")
-END, USER, BOT = range(len(MARKS))
-HISTORY_TURNS = 3
-HISTORY_TOKENS = 64  # the newest, marks included
 
 
 @dataclass(frozen=True)
@@ -59,20 +57,5 @@ def build_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True  # a mark in a text is plain text
     return tokenizer
-
-
-def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return ids of a text; a mark written in it is plain text."""
-    tokenizer.encode_special_tokens = True
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
-
-
-def encode_history(tokenizer: Tokenizer, history: Sequence[str]) -> list[int]:
-    """Return the ids of the newest turns, each behind the mark of who said it; the user is last."""
-    turns = history[-HISTORY_TURNS:]
-    ids: list[int] = []
-    for back, turn in zip(range(len(turns) - 1, -1, -1), turns, strict=True):
-        ids += [BOT if back % 2 else USER, *encode_text(tokenizer, turn)]
-    return ids[-HISTORY_TOKENS:]

@@ -32,13 +32,14 @@ from trainer import batches_by_length, fit, pad, parse_arguments, seed_everythin
 
 import numlstm
 from numlstm import LSTM, Embedding, Linear, Network, Weights
+from numlstm.text.sentences import split_sentences
+from numlstm.text.summarize import MAX_TOKENS_EXTRACT
 
 SEED = 0
 VOCAB_SIZE = 4000
 EMBEDDING_SIZE = 64
 HIDDEN_SIZE = 64  # of each direction
 DROPOUT = 0.4
-MAX_TOKENS = 512
 TEMPERATURE = 0.05  # of the targets, in ROUGE
 
 EPOCHS = 10
@@ -68,8 +69,8 @@ def read(data: Path, split: str, tokenizer: Tokenizer) -> list[Abstract]:
     """Read papers and let the oracle score their sentences."""
     found = []
     for paper in track(abstracts.read(data, split), f"oracle, {split}", transient=True):
-        sentences = abstracts.split_sentences(paper.abstract)
-        ids, starts = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS)
+        sentences = split_sentences(paper.abstract)
+        ids, starts = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS_EXTRACT)
         scores = [abstracts.rouge(paper.summaries, s) for s in sentences[: len(starts)]]
         found.append(Abstract(ids, starts, scores))
     return found

@@ -11,9 +11,8 @@ Run it with the folder of all data sets (see `read` and `read_unlabelled` for it
    right-to-left direction begins anew every few words, as it does in a stream with a lookahead.
 
 The epoch is chosen on UD English EWT's valid part; its test part is scored once, at the end. One
-thread, no GPU, about 20 minutes. Beside the tagger, `pos.safetensors`, it leaves what makes the
-vectors that the tagger reads, `pos.words.safetensors` and `pos.characters.safetensors`, and the
-scores in `pos.json`.
+thread, no GPU, about 20 minutes. The file holds three networks: embedding, spelling, and the tagger
+that reads both. Beside it the recipe leaves its scores, in a .json of the same name.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ WORD_DROPOUT = 0.1  # of any word; rare ones are dropped more often
 LABEL_SMOOTHING = 0.05
 LONGEST_PIECE = 8  # words, where right-to-left begins anew
 
-DTYPES = ("int8", "float32", "int8")  # of words, characters, tagger as they are written
+DTYPES = {"words": "int8", "characters": "float32", "tagger": "int8"}  # of the file
 
 Piece = Sequence[int]  # positions, in the order in which they are read
 
@@ -391,28 +390,25 @@ def pretrain(net: Tagger, sentences: list[Sentence]) -> None:
 # --------------------------------------------------------------------------------------- result
 
 
-def paths(out: Path) -> tuple[Path, Path, Path]:
-    """Return where words, characters and tagger are."""
-    return out.with_suffix(".words.safetensors"), out.with_suffix(".characters.safetensors"), out
-
-
 def export(net: Tagger, out: Path) -> None:
     """Save the network for numlstm: embedding, spelling, and the tagger that reads both."""
     import numlstm
 
     vocabulary = net.vocabulary
-    parts = (
-        numlstm.from_torch(net.words, tokenizer=vocabulary.words.to_str()),
-        numlstm.from_torch(
+    parts = {
+        "words": numlstm.from_torch(net.words, tokenizer=vocabulary.words.to_str()),
+        "characters": numlstm.from_torch(
             net.characters,
             net.spelling.joined(),
             "final",
             tokenizer=vocabulary.characters.to_str(),
         ),
-        numlstm.from_torch(net.sentence.joined(), net.head, nn.Softmax(dim=-1), labels=LABELS),
-    )
-    for model, path, dtype in zip(parts, paths(out), DTYPES, strict=True):
-        model.save(path, dtype)
+        "tagger": numlstm.from_torch(
+            net.sentence.joined(), net.head, nn.Softmax(dim=-1), labels=LABELS
+        ),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    numlstm.save_parts({part: model.astype(DTYPES[part]) for part, model in parts.items()}, out)
 
 
 def main() -> None:
@@ -454,7 +450,6 @@ def main() -> None:
         weight_decay=WEIGHT_DECAY,
         average_decay=AVERAGE_DECAY,
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     export(net, args.out)
     write_scores(
         args.out,

@@ -13,10 +13,12 @@ probability g = sigmoid(w [context, h, embedding] + b), else one of the source i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 from trainer import pad
@@ -230,9 +232,24 @@ def as_weights(network: Network, tensors: dict[str, torch.Tensor]) -> Weights:
     return Weights(network, arrays, origin=f"torch {torch.__version__}")
 
 
-def paths(out: Path) -> tuple[Path, Path]:
-    """Return where encoder and decoder are: `chat.encoder.safetensors` for `chat.safetensors`."""
-    return out.with_suffix(".encoder.safetensors"), out.with_suffix(".decoder.safetensors")
+@torch.no_grad()
+def save(
+    net: Seq2Seq, tokenizer: Tokenizer, sources: Sequence[list[int]], path: Path, dtype: str
+) -> None:
+    """Write encoder and decoder to one file; what PyTorch makes of sources proves the encoder."""
+    net.eval()
+    encoder, decoder = networks(net)
+    probes = tuple(
+        numlstm.spec.Probe(np.array(source, np.int32), net.encode(*pad([source]))[0][0].numpy())
+        for source in sources
+    )
+    parts = {
+        "encoder": replace(encoder, tokenizer=tokenizer.to_str(), probes=probes),
+        "decoder": decoder,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    models = {part: numlstm.Model(weights) for part, weights in parts.items()}
+    numlstm.save_parts(models, path, dtype)
 
 
 @torch.no_grad()

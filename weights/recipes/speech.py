@@ -45,7 +45,7 @@ from trainer import Result, fit, parse_arguments, seed_everything, write_scores
 
 from numlstm.audio.ctc import GreedyDecoder
 from numlstm.audio.features import NUM_BINS, ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, LogMel
-from numlstm.audio.pipelines import BEGIN, BLANK, Word
+from numlstm.audio.transcribe import BEGIN, BLANK, Word
 
 SEED = 0
 LABELS = (BLANK, BEGIN, *WORDS)
@@ -53,9 +53,9 @@ FIRST_WORD = LABELS.index(WORDS[0])
 
 HIDDEN_SIZE = 160
 NUM_LAYERS = 2
-DROPOUT = 0.15
+DROPOUT = 0.2
 
-EPOCHS = 14
+EPOCHS = 32
 NUM_BATCHES = 300  # per epoch
 BATCH_SIZE = 12
 MAX_WORDS = 4  # of a string
@@ -65,7 +65,7 @@ AVERAGE_DECAY = 0.995
 NUM_VALID_STRINGS = 150
 NUM_TEST_STRINGS = 200
 
-SPEED = (0.9, 1.12)
+SPEED = (0.85, 1.2)
 STRING_GAIN_DB = (-10, 10)
 WORD_GAIN_DB = (-4, 4)
 TRAIN_SILENCE = (0.06, 0.6)  # seconds
@@ -73,7 +73,7 @@ NOISE_LOG10 = (-4.5, -2.6)  # of its standard deviation
 DIGITAL_SILENCE = 0.2  # the share of strings that begin in zeros, and that end in them
 TAIL = 0.3  # seconds of silence after every string, for its last word to be named in
 
-MASKED_BINS = 6
+MASKED_BINS = 8
 MASKED_ROWS = 3
 
 BEGIN_STEPS = (-1, 4)  # when a beginning may be named, in steps from it

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.audio.features import SAMPLE_RATE
-from numlstm.audio.pipelines import Word
+from numlstm.audio.transcribe import Word
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -18,33 +18,31 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import abstracts
 import seq2seq
 import torch
-from abstracts import END, SENTENCE, SUMMARY, TITLE
 from rich.progress import track
 from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
 from trainer import batches_by_length, fit, parse_arguments, seed_everything, write_scores
 
-import numlstm
+from numlstm.text.sentences import split_sentences
+from numlstm.text.summarize import END, MARKS, MAX_TOKENS_SUMMARIZE, SENTENCE, SUMMARY, TITLE
 
 SEED = 0
 VOCAB_SIZE = 4000
 EMBEDDING_SIZE = 128
 HIDDEN_SIZE = 256  # of the decoder; half of it in each direction of the encoder
 DROPOUT = 0.3
-MAX_TOKENS = 256  # of an abstract
 MAX_TARGET = 60
 
 EPOCHS = 10
 BATCH_SIZE = 8  # abstracts, three targets each
 RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-DTYPE = "int8"  # of the files
+DTYPE = "int8"  # of the file
 
 NUM_COMPARED = 200  # test summaries whose outputs are held against the engine's
 
@@ -55,8 +53,8 @@ def read_pairs(data: Path, split: str, tokenizer: Tokenizer) -> Pairs:
     """Return abstracts with their first summary, their title and their best sentence, as ids."""
     pairs: Pairs = {SUMMARY: [], TITLE: [], SENTENCE: []}
     for paper in track(abstracts.read(data, split), f"oracle, {split}", transient=True):
-        sentences = abstracts.split_sentences(paper.abstract)
-        source, _ = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS)
+        sentences = split_sentences(paper.abstract)
+        source, _ = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS_SUMMARIZE)
         best = max(sentences, key=lambda s: sum(abstracts.rouge(paper.summaries, s).values()))
         for mark, text in zip(pairs, (paper.summaries[0], paper.title, best), strict=True):
             ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -106,9 +104,7 @@ def main() -> None:
         weight_decay=WEIGHT_DECAY,
         average_decay=0.995,
     )
-    for path, weights in zip(seq2seq.paths(args.out), seq2seq.networks(net), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        numlstm.Model(replace(weights, tokenizer=tokenizer.to_str())).save(path, dtype=DTYPE)
+    seq2seq.save(net, tokenizer, [source for source, _ in test[SUMMARY][:3]], args.out, DTYPE)
     compared = test[SUMMARY][:NUM_COMPARED]
     write_scores(
         args.out,
@@ -127,8 +123,7 @@ def main() -> None:
 def perplexity(net: Seq2Seq, pairs: Pairs) -> dict[str, float]:
     """Return the perplexity per token of each task."""
     return {
-        abstracts.MARKS[mark].strip("[]").lower(): math.exp(mean_nats(net, of))
-        for mark, of in pairs.items()
+        MARKS[mark].strip("[]").lower(): math.exp(mean_nats(net, of)) for mark, of in pairs.items()
     }
 
 

@@ -5,7 +5,7 @@ Run it with the language_model folder of the data:
     python weights/recipes/words.py --data DIR --out weights/words.safetensors
 
 1. Build a tokenizer of the words that the training text has twice; others are `<unk>`, the end of a
-   line is `<eos>`.
+   line is `<eos>`. Plain text it splits as that of the data is.
 2. Train one LSTM whose head shares the weights of the embedding, with dropout on embedding,
    answers and recurrent weights, on the text in windows; keep the averaged weights best on valid.
 3. Score the test text once, from its first word to its last, the state never reset; and on the same
@@ -23,13 +23,35 @@ from collections import Counter
 from kneser_ney import KneserNey
 from language import LanguageNet, Text, export, nats_per_token, train
 from surprise import read
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from trainer import parse_arguments, seed_everything, write_scores
 
 SEED = 0
 UNKNOWN, END_OF_LINE = "<unk>", "<eos>"
 MIN_WORD_COUNT = 2
 ORDER = 5  # of Kneser-Ney
+
+# Plain text as Wikipedia's is tokenised in this set: what is replaced, and what is split off.
+REPLACEMENTS = (
+    (r"(?<=\w)[\u2018\u2019](?=\w)", "'"),
+    (r"[\u201c\u201d](?=\w)", '" '),
+    (r"(?<=\S)[\u201c\u201d]", ' "'),
+    (r"(?<=\d),(?=\d\d\d\b)", " @,@ "),
+    (r"(?<=\d)\.(?=\d)", " @.@ "),
+    (r"(?<=\w)-(?=\w)", " @-@ "),
+)
+ABBREVIATIONS = (
+    *("Mr", "Mrs", "Ms", "Dr", "St", "No", "Nos", "Jr", "Sr", "vs", "Co", "Bros", "Inc", "var"),
+    *("pp", "Gen", "Lt", "Col", "Sgt", "Capt", "al", "v", "etc", "Prof"),
+    *("i[.]e", "e[.]g", "a[.]m", "p[.]m"),
+)
+CLOSING = "[)\\]\"']"
+MARKS = (
+    r"^[(\[\x22]+(?=\w)",
+    r"(?<=[\w.'!?])[,;:!?)\]\x22]+$",
+    rf"(?<!{'|'.join(f'^{word}' for word in ABBREVIATIONS)}|[A-Z]|[.])(?<=.)\.(?={CLOSING}*$)",
+    r"'(?:s|t|re|ve|ll|d|m)(?=[.,;:!?)\]\x22]*$)",
+)
 
 EMBEDDING_SIZE = 192
 HIDDEN_SIZE = EMBEDDING_SIZE
@@ -49,14 +71,33 @@ DTYPE = "int8"  # of the file
 
 
 def build_tokenizer(text: str) -> Tokenizer:
-    """Build a tokenizer of the words between white space; a line ends in a word of its own."""
-    words = Counter(text.replace("\n", f" {END_OF_LINE} ").split())
+    """Build a tokenizer of words; a line ends in a word of its own.
+
+    The training text is tokenised already, and white space is all that splits it. Plain text is
+    brought to its ways: marks stand alone, and so do clitics; `-` within a word is ` @-@ `.
+    """
+    words = Counter(split(text))
     known = [word for word, count in words.most_common() if count >= MIN_WORD_COUNT]
     vocab = {word: token for token, word in enumerate(dict.fromkeys([UNKNOWN, *known]))}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Replace("\n", f" {END_OF_LINE} ")
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace("\n", f" {END_OF_LINE} ")]
+        + [normalizers.Replace(Regex(before), after) for before, after in REPLACEMENTS]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex("|".join(MARKS)), "isolated"),
+        ]
+    )
+    if tokenizer.encode(text).tokens != [w if w in vocab else UNKNOWN for w in split(text)]:
+        raise ValueError("the tokenizer changes the training text")
     return tokenizer
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a text that is tokenised."""
+    return text.replace("\n", f" {END_OF_LINE} ").split()
 
 
 def main() -> None:

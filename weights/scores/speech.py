@@ -17,7 +17,7 @@ from rich.progress import track
 
 import numlstm
 from numlstm.audio.features import SAMPLE_RATE
-from numlstm.audio.pipelines import Transcriber, Transcript
+from numlstm.audio.transcribe import Transcriber, Transcript
 from weights.recipes.speech_data import Utterance, read, singles, strings, word_errors
 from weights.scores.card import describe, fill
 

@@ -10,6 +10,7 @@ import numlstm
 from numlstm.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
 from numlstm.audio.sound import Resampler, check_rate, mono, open_sound
+from numlstm.pipelines import Pipeline, answers
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -40,7 +41,7 @@ class Transcript:
     words: tuple[Word, ...]
 
 
-class Transcriber:
+class Transcriber(Pipeline):
     """Writes down what is said. Threads may share it.
 
     The model reads rows of `LogMel` and answers log-probabilities of its labels: "<blank>", "|"
@@ -53,6 +54,8 @@ class Transcriber:
     beam_size : int
         How many readings are followed by a prefix beam search; 1 follows the best path.
     """
+
+    _item = "sound"
 
     def __init__(self, model: "numlstm.Model", beam_size: int = 1) -> None:
         problems = []
@@ -89,15 +92,9 @@ class Transcriber:
         OSError, TypeError, ValueError
             If there is no such file, or it holds no sound, or samples or rate are not as above.
         """
-        if isinstance(sound, list):
-            transcripts = []
-            for n, item in enumerate(sound):
-                try:
-                    transcripts.append(self._transcribe(item))
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"sound {n}: {error}") from error
-            return transcripts
-        return self._transcribe(sound)
+        found: Transcript | list[Transcript]
+        found = answers(sound, self._transcribe, list, self._item)
+        return found
 
     def _transcribe(self, sound: Sound) -> Transcript:
         if isinstance(sound, str | os.PathLike):

@@ -1,0 +1,199 @@
+"""Text classification, whole or as the text arrives."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+import numlstm
+from numlstm.pipelines import Pipeline, answers
+from numlstm.text.encoding import Encoder, check_text
+from numlstm.text.mail import read_messages
+
+_EMPTY = "the text is empty: it has no words to classify"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class Classifier(Pipeline):
+    """Gives a text one of the model's labels. Threads may share it.
+
+    Attributes
+    ----------
+    model : Model
+        The model, which has a tokenizer and labels and ends in a softmax.
+    """
+
+    def __init__(self, model: "numlstm.Model") -> None:
+        problems = []
+        if model.tokenizer is None or model.vocab_size is None:
+            problems.append("it has no tokenizer")
+        if not model.labels:
+            problems.append("it has no labels")
+        if not isinstance(model.network.layers[-1], numlstm.Softmax):
+            problems.append("it does not end in a softmax")
+        if problems:
+            raise numlstm.WeightsError(f"the model cannot classify text: {', '.join(problems)}")
+        self.model = model
+        self.encoder = Encoder(model)
+
+    @overload
+    def __call__(self, text: str) -> Prediction: ...
+    @overload
+    def __call__(self, text: list[str] | tuple[str, ...]) -> list[Prediction]: ...
+    def __call__(self, text: str | list[str] | tuple[str, ...]) -> Prediction | list[Prediction]:
+        """Classify a text, or each of a list.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a text is not a string, or has nothing but white space in it.
+        """
+        if not isinstance(text, str | list | tuple):
+            raise TypeError(f"text is {type(text).__name__}, expected str or a list of str")
+        found: Prediction | list[Prediction]
+        found = answers(text, self._classify, (list, tuple), self._item)
+        return found
+
+    def _classify(self, text: str) -> Prediction:
+        stream = self.stream()
+        stream.feed(text)
+        return stream.finish()
+
+    def stream(self) -> "TextStream":
+        """Return a stream that takes a text as it arrives."""
+        return TextStream(self)
+
+    def steps(self, text: str) -> Iterator[tuple[str, Prediction]]:
+        """Yield each token of a text with the prediction after it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does, and if the network reads the text from both ends.
+        """
+        tokens = self.encoder(check_text(text))
+        if not self.model.network.is_causal:
+            raise ValueError("the model reads a text from both ends: it has no answer on the way")
+        if not tokens:
+            raise ValueError(_EMPTY)
+        stream = self.model.stream()
+        for token in tokens:
+            yield self.encoder.token(token), self.prediction(stream.step(token))
+
+    def prediction(self, scores: NDArray[np.float32]) -> Prediction:
+        """Return the label of the largest score."""
+        best = int(scores.argmax())
+        return Prediction(self.model.labels[best], float(scores[best]))
+
+
+class TextStream:
+    """A text in progress. Belongs to one thread at a time.
+
+    A word is read when it is complete: when white space follows it, or the text is finished. If a
+    call raises, the stream is as it was before.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        model = classifier.model
+        self._stream = model.stream() if model.network.is_causal else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new text."""
+        if self._stream is not None:
+            self._stream.reset()
+        self._ids: list[int] = []  # of all words, for a network that reads from both ends
+        self._rest = ""  # the word that is not complete yet
+        self._prediction: Prediction | None = None
+        self._finished = False
+
+    def feed(self, text: str) -> Prediction | None:
+        """Take more of the text, cut anywhere.
+
+        Returns
+        -------
+        Prediction or None
+            The prediction for the complete words so far; None while there is none, and always if
+            the network reads from both ends.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If text is not a string of characters, or the text was finished before.
+        """
+        self._check_open()
+        words, rest = self._classifier.encoder.complete(self._rest + check_text(text))
+        self._read(words)
+        self._rest = rest
+        return self._prediction
+
+    def finish(self) -> Prediction:
+        """Take the text as complete and return its prediction.
+
+        Raises
+        ------
+        ValueError
+            If the text has nothing but white space in it, or was finished before.
+        """
+        self._check_open()
+        if self._rest:
+            self._read([self._rest])
+            self._rest = ""
+        if self._ids:
+            ys = self._classifier.model.run(np.array(self._ids, np.int32))
+            self._prediction = self._classifier.prediction(ys[-1])
+        if self._prediction is None:
+            raise ValueError(_EMPTY)
+        self._finished = True
+        return self._prediction
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("the text was finished; begin a new one with reset")
+
+    def _read(self, words: list[str]) -> None:
+        ids = self._classifier.encoder.ids(words)
+        if self._stream is None:
+            self._ids += ids
+        elif ids:
+            ys = self._stream.run(np.array(ids, np.int32))
+            self._prediction = self._classifier.prediction(ys[-1])
+
+
+class MailClassifier(Classifier):
+    """Gives messages one of the model's labels: texts, or files of emails."""
+
+    @overload
+    def __call__(self, text: str) -> Prediction: ...
+    @overload
+    def __call__(
+        self, text: list[str] | tuple[str, ...] | os.PathLike[str]
+    ) -> list[Prediction]: ...
+    def __call__(
+        self, text: str | list[str] | tuple[str, ...] | os.PathLike[str]
+    ) -> Prediction | list[Prediction]:
+        """Classify a message, each of a list, or all of a file, an .eml or an mbox.
+
+        A string is the text of a message, whatever it looks like; a file is a `Path`.
+
+        Raises
+        ------
+        OSError
+            If there is no such file.
+        TypeError, ValueError
+            If a text is not a string, a message has no words, or a file no messages.
+        """
+        if isinstance(text, os.PathLike):
+            text = [message.text for message in read_messages(text)]
+        return super().__call__(text)

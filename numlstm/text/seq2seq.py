@@ -1,0 +1,150 @@
+"""An encoder and a decoder with attention: what they write, by beam search or by chance."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import numlstm
+from numlstm.text.encoding import encode
+from numlstm.text.tag import check_parts
+
+PARTS = ("encoder", "decoder")
+
+Floats = NDArray[np.float32]
+LogProbabilities = Callable[[Floats], Floats]
+
+_SMALLEST = np.float32(1e-9)  # probability, so that its logarithm is finite
+
+
+class EncoderDecoder:
+    """Two networks over one vocabulary. Threads may share it.
+
+    The encoder's answers are the memory that the decoder attends to; where its directions ended is
+    the decoder's first h. The decoder answers log p of every token; or, if it copies (See, Liu,
+    Manning 2017), p of every token, the probability of writing rather than copying one, and the
+    query by which the tokens of the source are weighed: (V + 1 + H).
+    """
+
+    def __init__(self, parts: Mapping[str, "numlstm.Model"], what: str) -> None:
+        check_parts(parts, PARTS, what)
+        self.encoder, self.decoder = (parts[name] for name in PARTS)
+        vocab_size, size = self.decoder.vocab_size, self.encoder.output_size
+        if vocab_size is None or self.decoder.output_size not in (
+            vocab_size,
+            vocab_size + 1 + size,
+        ):
+            raise numlstm.WeightsError(
+                f"the model cannot {what}: its decoder answers {self.decoder.output_size} numbers "
+                f"for {vocab_size} tokens"
+            )
+        self.copies = self.decoder.output_size != vocab_size
+        self.tokenizer: Any = self.encoder.load_tokenizer()
+        self.tokenizer.encode_special_tokens = True  # a mark that someone writes is plain text
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text."""
+        return encode(self.tokenizer, text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, without marks."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def read(self, source: Sequence[int]) -> tuple["numlstm.Stream", LogProbabilities]:
+        """Return a decoder that has written nothing yet, and what makes log p of its answers."""
+        ids = np.array(source, np.int32)
+        rows = self.encoder.run(ids)
+        half = rows.shape[1] // 2
+        last = (
+            rows[-1]
+            if self.encoder.network.is_causal
+            else np.concatenate([rows[-1, :half], rows[0, half:]])  # the right one ends at the left
+        )
+        stream = self.decoder.stream(memory=rows)
+        stream.state = {"layers.0.h": last}
+        if not self.copies:
+            return stream, lambda ys: ys
+        return stream, lambda ys: copied(ys, rows, ids)
+
+
+def copied(ys: Floats, rows: Floats, ids: NDArray[np.int32]) -> Floats:
+    """Return log p (..., V) of what a decoder that copies answers, ``rows`` being its memory.
+
+        p = gate * written + (1 - gate) * (attention, summed over the places of each token)
+
+    ys     written (V,), gate (1,), query (H,)
+    rows   (M, H), of the tokens ids (M,)
+    """
+    vocab_size = ys.shape[-1] - rows.shape[1] - 1
+    written, gate, query = np.split(ys, [vocab_size, vocab_size + 1], axis=-1)
+    scores = query @ rows.T
+    attention = np.exp(scores - scores.max(-1, keepdims=True))
+    attention *= (1 - gate) / attention.sum(-1, keepdims=True)
+    p = gate * written
+    np.add.at(p.T, ids, attention.T)
+    log_p: Floats = np.log(p + _SMALLEST)
+    return log_p
+
+
+def beam_search(
+    stream: "numlstm.Stream",
+    first: int,
+    end: int,
+    log_probabilities: LogProbabilities,
+    *,
+    width: int,
+    max_tokens: int,
+    min_tokens: int = 0,
+    forbidden: Sequence[int] = (),
+) -> list[int]:
+    """Return the tokens with the best mean log p; none of them has the same trigram twice.
+
+    Paulus, Xiong, Socher 2017, for the trigrams; lengths are normalised as in Wu et al. 2016 with
+    an exponent of 1.
+    """
+    beams = [(0.0, [first], stream)]
+    done: list[tuple[float, list[int]]] = []
+    for length in range(1, max_tokens + 1):
+        candidates = []
+        for n, (total, tokens, decoder) in enumerate(beams):
+            log_p = log_probabilities(decoder.step(tokens[-1])).copy()
+            log_p[list(forbidden)] = -np.inf
+            if length <= min_tokens:
+                log_p[end] = -np.inf
+            log_p[_repeating(tokens)] = -np.inf
+            best = min(2 * width, len(log_p) - 1)
+            for token in np.argpartition(-log_p, best)[:best]:
+                candidates.append((total + float(log_p[token]), n, int(token)))
+        candidates.sort(reverse=True)
+        chosen: list[tuple[float, int, int]] = []
+        for total, n, token in candidates:
+            if token == end:
+                done.append((total / length, beams[n][1]))
+            elif len(chosen) < width:
+                chosen.append((total, n, token))
+            if len(done) >= width or len(chosen) == width:
+                break
+        if len(done) >= width or not chosen:
+            break
+        beams = [(total, [*beams[n][1], token], beams[n][2].copy()) for total, n, token in chosen]
+    done = done or [(total / len(tokens), tokens) for total, tokens, _ in beams]
+    return max(done, key=lambda found: found[0])[1][1:]
+
+
+def _repeating(tokens: list[int]) -> list[int]:
+    """Return the tokens that would end a trigram which is already there."""
+    pair = tokens[-2:]
+    return [
+        tokens[at + 2]
+        for at in range(len(tokens) - 2)
+        if len(pair) == 2 and tokens[at : at + 2] == pair
+    ]
+
+
+def until(tokens: Iterator[int], end: int) -> Iterator[int]:
+    """Yield tokens up to one that ends them."""
+    for token in tokens:
+        if token == end:
+            return
+        yield token

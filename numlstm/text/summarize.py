@@ -1,0 +1,197 @@
+"""Summarization: the sentences that say most, or a new one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+import numlstm
+from numlstm.pipelines import Pipeline, answers
+from numlstm.text.encoding import check_text, encode
+from numlstm.text.sentences import split_sentences
+from numlstm.text.seq2seq import EncoderDecoder, beam_search
+
+MARKS = ("[END]", "[SUMMARY]", "[TITLE]", "[SENTENCE]")  # the first ids of the tokenizers
+END, SUMMARY, TITLE, SENTENCE = range(len(MARKS))
+
+MAX_TOKENS_EXTRACT = 512  # read at once
+MAX_TOKENS_SUMMARIZE = 256  # read at all
+_LENGTHS = {SUMMARY: (12, 50), TITLE: (3, 24)}  # tokens, at least and at most
+_MAX_CHARACTERS = 2**14  # of a sentence
+
+_EMPTY = "the text is empty: there is nothing to summarize"
+
+
+class Summarizer(Pipeline):
+    """Makes a sentence of a text. Threads may share it."""
+
+    @overload
+    def __call__(self, text: str, **options: Any) -> str: ...
+    @overload
+    def __call__(self, text: list[str] | tuple[str, ...], **options: Any) -> list[str]: ...
+    def __call__(self, text: str | list[str] | tuple[str, ...], **options: Any) -> str | list[str]:
+        """Summarize a text, or each of a list; options are those of `summarize`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a text is not a string of characters, or has nothing but white space in it.
+        """
+        found: str | list[str] = answers(
+            text,
+            lambda item: self.summarize(_sentences(item), **options),
+            (list, tuple),
+            self._item,
+        )
+        return found
+
+    def summarize(self, sentences: Sequence[str]) -> str:
+        """Return a summary of sentences."""
+        raise NotImplementedError
+
+    def stream(self, **options: Any) -> "SummaryStream":
+        """Return a stream that takes a text as it arrives; when it is complete it is summarized."""
+        return SummaryStream(self, options)
+
+
+class Extractor(Summarizer):
+    """Picks sentences, by the mean of what a network answers to their tokens.
+
+    Attributes
+    ----------
+    model : Model
+        The model: reads tokens, a mark before each sentence, and answers one number for each.
+    """
+
+    def __init__(self, model: "numlstm.Model") -> None:
+        if model.tokenizer is None or model.output_size != 1:
+            raise numlstm.WeightsError(
+                "the model cannot summarize: expected a tokenizer and one number per token"
+            )
+        self.model = model
+        self._tokenizer = model.load_tokenizer()
+        self._tokenizer.encode_special_tokens = True
+        check_marks(self._tokenizer)
+
+    def summarize(self, sentences: Sequence[str], num_sentences: int = 1) -> str:
+        """Return the best sentences, in the order of the text."""
+        if isinstance(num_sentences, bool) or num_sentences < 1:
+            raise ValueError(f"num_sentences is {num_sentences!r}, expected 1 or more")
+        scores = self.scores(sentences)
+        best = sorted(np.argsort(-scores, kind="stable")[:num_sentences])
+        return " ".join(sentences[n] for n in best)
+
+    def scores(self, sentences: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Return a number for each sentence, (S,); a long text is read in parts."""
+        means = []
+        ids: list[int] = []
+        lengths: list[int] = []
+        for sentence in [*sentences, None]:
+            if ids and (sentence is None or len(ids) >= MAX_TOKENS_EXTRACT):
+                numbers = self.model.run(np.array(ids, np.int32))[:, 0]
+                ends = np.cumsum(lengths)
+                means += [numbers[b - n : b].mean() for n, b in zip(lengths, ends, strict=True)]
+                ids, lengths = [], []
+            if sentence is not None:
+                room = MAX_TOKENS_EXTRACT - len(ids)
+                own = encode_sentence(self._tokenizer, sentence)[:room]
+                ids += own
+                lengths.append(len(own))
+        return np.array(means, np.float32)
+
+
+class Abstractor(Summarizer):
+    """Writes a sentence, by beam search; words may be copied from the text.
+
+    Attributes
+    ----------
+    networks : EncoderDecoder
+        The encoder reads the beginning of the text, the decoder writes.
+    """
+
+    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+        self.networks = EncoderDecoder(parts, "summarize")
+        check_marks(self.networks.tokenizer)
+
+    def summarize(self, sentences: Sequence[str], title: bool = False, beam_size: int = 4) -> str:
+        """Return a summary of the first 256 tokens, or a title."""
+        if isinstance(beam_size, bool) or beam_size < 1:
+            raise ValueError(f"beam_size is {beam_size!r}, expected 1 or more")
+        ids: list[int] = []
+        for sentence in sentences:
+            if len(ids) >= MAX_TOKENS_SUMMARIZE:
+                break
+            ids += encode_sentence(self.networks.tokenizer, sentence)
+        mark = TITLE if title else SUMMARY
+        least, most = _LENGTHS[mark]
+        stream, log_p = self.networks.read(ids[:MAX_TOKENS_SUMMARIZE])
+        tokens = beam_search(
+            stream,
+            mark,
+            END,
+            log_p,
+            width=beam_size,
+            min_tokens=least,
+            max_tokens=most,
+            forbidden=range(END + 1, len(MARKS)),
+        )
+        return self.networks.decode(tokens)
+
+
+class SummaryStream:
+    """A text in progress. Belongs to one thread at a time."""
+
+    def __init__(self, pipe: Summarizer, options: dict[str, Any]) -> None:
+        self._pipe = pipe
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new text."""
+        self._texts: list[str] = []
+        self._finished = False
+
+    def feed(self, text: str) -> None:
+        """Take more of the text, cut anywhere.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If text is not a string of characters, or the text was finished before.
+        """
+        self._check_open()
+        self._texts.append(check_text(text))
+
+    def finish(self) -> str:
+        """Take the text as complete and return its summary.
+
+        Raises
+        ------
+        ValueError
+            If the text has nothing but white space in it, or was finished before.
+        """
+        self._check_open()
+        summary = self._pipe("".join(self._texts), **self._options)
+        self._finished = True
+        return summary
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("the text was finished; begin a new one with reset")
+
+
+def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
+    """Return the ids of a sentence behind its mark."""
+    return [SENTENCE, *encode(tokenizer, sentence[:_MAX_CHARACTERS])]
+
+
+def check_marks(tokenizer: Any) -> None:
+    """Raise a WeightsError if the first tokens are not the marks."""
+    if [tokenizer.id_to_token(n) for n in range(len(MARKS))] != list(MARKS):
+        raise numlstm.WeightsError(f"the model cannot summarize: its first tokens are not {MARKS}")
+
+
+def _sentences(text: str) -> list[str]:
+    if not check_text(text).strip():
+        raise ValueError(_EMPTY)
+    return split_sentences(text.strip())

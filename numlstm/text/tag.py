@@ -1,0 +1,228 @@
+"""Part-of-speech tagging: of whole sentences, or of words as they arrive."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+import numlstm
+from numlstm.pipelines import Pipeline, answers
+from numlstm.text.encoding import check_text, check_words, split_words
+from numlstm.text.sentences import is_end
+
+PARTS = ("words", "characters", "tagger")
+
+MAX_CHARACTERS = 40  # of a word; the rest is not read
+MAX_SENTENCE = 512  # words; a longer sentence is cut
+_UNKNOWN = 0  # the id of words that have no embedding
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A word as it is written, its tag, and the probability of that."""
+
+    word: str
+    tag: str
+    score: float
+
+
+class Tagger(Pipeline):
+    """Gives each word of a text a tag. Threads may share it.
+
+    A word is its embedding beside what a network makes of its characters; a third network reads
+    these vectors.
+
+    Attributes
+    ----------
+    parts : dict of Model
+        "words", an embedding with a tokenizer that also splits text into words; "characters", with
+        a tokenizer of them; "tagger", with the tags as labels.
+    """
+
+    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+        check_parts(parts, PARTS, "tag")
+        words, characters, tagger = (parts[name] for name in PARTS)
+        if words.output_size + characters.output_size != tagger.input_size or not tagger.labels:
+            raise numlstm.WeightsError(
+                f"the model cannot tag: vectors of {words.output_size} and "
+                f"{characters.output_size} numbers are not the {tagger.input_size} that its tagger "
+                "reads, or that has no labels"
+            )
+        self.parts = dict(parts)
+        self._words, self._characters, self._tagger = words, characters, tagger
+        self._word_tokenizer = words.load_tokenizer()
+        self._character_tokenizer = characters.load_tokenizer()
+        self._vector = lru_cache(2**14)(self._vector_of)
+        self._split_once = lru_cache(2**14)(self._split)
+
+    @overload
+    def __call__(self, text: str) -> list[Tag]: ...
+    @overload
+    def __call__(self, text: list[str] | tuple[str, ...]) -> list[list[Tag]]: ...
+    def __call__(self, text: str | list[str] | tuple[str, ...]) -> list[Tag] | list[list[Tag]]:
+        """Tag the words of a text, or of each of a list; a text without words has no tags.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a text is not a string of characters.
+        """
+        found: list[Tag] | list[list[Tag]]
+        found = answers(text, self._tag_text, (list, tuple), self._item)
+        return found
+
+    def tag(self, words: Sequence[str]) -> list[Tag]:
+        """Tag the words of one sentence, which are split already.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If words is not a list of strings that are not empty.
+        """
+        words = check_words(words)
+        return [
+            tag
+            for at in range(0, len(words), MAX_SENTENCE)
+            for tag in self._tag_words(words[at : at + MAX_SENTENCE])
+        ]
+
+    def stream(self, lookahead: int = 2) -> "TagStream":
+        """Return a stream that takes a text as it arrives; a tag is ``lookahead`` words late."""
+        return TagStream(self, lookahead)
+
+    def _tag_text(self, text: str) -> list[Tag]:
+        tags: list[Tag] = []
+        sentence: list[str] = []
+        last = ""
+        for chunk in split_words(check_text(text)):
+            if last and is_end(last, chunk):
+                tags += self.tag(sentence)
+                sentence = []
+            sentence += self._split_once(chunk)
+            last = chunk
+        return tags + self.tag(sentence)
+
+    def _tag_words(self, words: list[str]) -> list[Tag]:
+        return self._tags(words, self._tagger.run(np.stack([self._vector(w) for w in words])))
+
+    def _tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
+        labels = self._tagger.labels
+        return [
+            Tag(word, labels[best], float(row[best]))
+            for word, row, best in zip(words, scores, scores.argmax(axis=1), strict=True)
+        ]
+
+    def _split(self, chunk: str) -> tuple[str, ...]:
+        """Return the words of a run without white space."""
+        return tuple(w for w, _ in self._word_tokenizer.pre_tokenizer.pre_tokenize_str(chunk))
+
+    def _vector_of(self, word: str) -> Floats:
+        """Return what the tagger reads of a word."""
+        token = self._word_tokenizer.token_to_id(
+            self._word_tokenizer.normalizer.normalize_str(word)
+        )
+        ids = self._character_tokenizer.encode(word[:MAX_CHARACTERS], add_special_tokens=False).ids
+        return np.concatenate(
+            [
+                self._words.run(np.array([token or _UNKNOWN], np.int32))[-1],
+                self._characters.run(np.array(ids, np.int32))[-1],
+            ]
+        )
+
+
+class TagStream:
+    """A text in progress. Belongs to one thread at a time.
+
+    A word is read when white space follows it. At the end of a sentence nothing is late. If a call
+    raises, the stream is as it was before.
+
+    Attributes
+    ----------
+    lookahead : int
+        How many words after a word its tag is known.
+    """
+
+    def __init__(self, tagger: Tagger, lookahead: int = 2) -> None:
+        self._tagger = tagger
+        self._stream = tagger._tagger.stream(lookahead=lookahead)
+        self.lookahead = lookahead
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new text."""
+        self._stream.reset()
+        self._late: list[str] = []  # words of this sentence whose tags are not known yet
+        self._count = 0  # of the words of this sentence
+        self._last = ""  # the run without white space that was read last
+        self._rest = ""  # one that is not complete yet
+        self._finished = False
+
+    def feed(self, text: str) -> list[Tag]:
+        """Take more of the text, cut anywhere, and return the tags that are known now.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If text is not a string of characters, or the text was finished before.
+        """
+        self._check_open()
+        text = self._rest + check_text(text)
+        chunks = list(split_words(text))
+        is_open = bool(chunks) and not text[-1].isspace()
+        self._rest = chunks.pop() if is_open else ""
+        return [tag for chunk in chunks for tag in self._read(chunk)]
+
+    def finish(self) -> list[Tag]:
+        """Take the text as complete and return the tags that are left.
+
+        Raises
+        ------
+        ValueError
+            If the text was finished before.
+        """
+        self._check_open()
+        tags = self._read(self._rest) if self._rest else []
+        self._rest = ""
+        self._finished = True
+        return tags + self._end_sentence()
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("the text was finished; begin a new one with reset")
+
+    def _read(self, chunk: str) -> list[Tag]:
+        tags: list[Tag] = []
+        if self._last and is_end(self._last, chunk):
+            tags += self._end_sentence()
+        self._last = chunk
+        for word in self._tagger._split_once(chunk):
+            if self._count == MAX_SENTENCE:
+                tags += self._end_sentence()
+            self._late.append(word)
+            self._count += 1
+            tags += self._known(self._stream.run(self._tagger._vector(word)[None]))
+        return tags
+
+    def _end_sentence(self) -> list[Tag]:
+        tags = self._known(self._stream.finish()) if self._count else []
+        self._stream.reset()
+        self._count = 0
+        return tags
+
+    def _known(self, scores: Floats) -> list[Tag]:
+        words, self._late = self._late[: len(scores)], self._late[len(scores) :]
+        return self._tagger._tags(words, scores)
+
+
+def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], what: str) -> None:
+    """Raise a WeightsError if there are other networks than expected."""
+    if set(parts) != set(expected):
+        found = ", ".join(parts) if set(parts) != {""} else "one network without a name"
+        raise numlstm.WeightsError(
+            f"the model cannot {what}: expected the networks {', '.join(expected)}, found {found}"
+        )
