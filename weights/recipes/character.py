@@ -86,7 +86,9 @@ def main() -> None:
         result,
         valid_nats_per_character=result.valid_score,
         test_nats_per_character=nats_per_token(net, test),
-        test_nats_per_character_by_engine=export(net, tokenizer, args.out, DTYPE, test),
+        test_nats_per_character_by_engine=export(
+            net, tokenizer, args.out, args.dtype or DTYPE, test
+        ),
         num_train_characters=len(train_ids),
         vocab_size=tokenizer.get_vocab_size(),
         seed=SEED,

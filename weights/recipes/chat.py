@@ -111,7 +111,11 @@ def main() -> None:
 
     net, result = train("chat", vocab_size, pairs, valid)
     seq2seq.save(
-        net, tokenizer, [source for of in test.values() for source, _ in of[:2]], args.out, DTYPE
+        net,
+        tokenizer,
+        [source for of in test.values() for source, _ in of[:2]],
+        args.out,
+        args.dtype or DTYPE,
     )
     alone, result_alone = train("no input", vocab_size, without_input(pairs), without_input(valid))
     compared = [pair for of in test.values() for pair in of[:NUM_COMPARED]]

@@ -176,7 +176,7 @@ def main() -> None:
 
     probes = tuple(probe(net, abstract.ids) for abstract in test[:NUM_COMPARED])
     model = numlstm.Model(replace(as_model(net), tokenizer=tokenizer.to_str(), probes=probes[:3]))
-    model.save(args.out, dtype=DTYPE)
+    model.save(args.out, dtype=args.dtype or DTYPE)
     largest = max(float(np.abs(model.run(probe.xs) - probe.ys).max()) for probe in probes)
     write_scores(
         args.out,

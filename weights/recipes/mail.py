@@ -56,6 +56,7 @@ WORD_DROPOUT = 0.25
 MAX_TOKENS = 200  # of a message, in training
 NUM_FOLDS = 5
 STUDENT_SEEDS = (1, 2, 3)
+DTYPE = "bfloat16"  # of the file
 
 IdLists = list[list[int]]
 
@@ -213,7 +214,7 @@ def score_on_emails(data: Path) -> dict[str, dict[str, float]]:
     return {split: score(net, parts[split]) for split in ("valid", "test")}
 
 
-def export(net: SentimentNet, tokenizer: Tokenizer, path: Path) -> None:
+def export(net: SentimentNet, tokenizer: Tokenizer, path: Path, dtype: str) -> None:
     """Save the network with its tokenizer for numlstm."""
     import numlstm
 
@@ -225,7 +226,7 @@ def export(net: SentimentNet, tokenizer: Tokenizer, path: Path) -> None:
         nn.Softmax(dim=-1),
         tokenizer=tokenizer.to_str(),
         labels=LABELS,
-    ).save(path, "bfloat16")
+    ).save(path, dtype)
 
 
 def main() -> None:
@@ -242,7 +243,7 @@ def main() -> None:
     best_seed = min(students, key=lambda seed: students[seed][1].valid_score)
     net, result = students[best_seed]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    export(net, tokenizer, args.out)
+    export(net, tokenizer, args.out, args.dtype or DTYPE)
     write_scores(
         args.out,
         net,

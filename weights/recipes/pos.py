@@ -390,7 +390,7 @@ def pretrain(net: Tagger, sentences: list[Sentence]) -> None:
 # --------------------------------------------------------------------------------------- result
 
 
-def export(net: Tagger, out: Path) -> None:
+def export(net: Tagger, out: Path, dtype: str | None) -> None:
     """Save the network for numlstm: embedding, spelling, and the tagger that reads both."""
     import numlstm
 
@@ -408,7 +408,8 @@ def export(net: Tagger, out: Path) -> None:
         ),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    numlstm.save_parts({part: model.astype(DTYPES[part]) for part, model in parts.items()}, out)
+    dtypes = DTYPES | dict.fromkeys(DTYPES, dtype) if dtype else DTYPES
+    numlstm.save_parts({part: model.astype(dtypes[part]) for part, model in parts.items()}, out)
 
 
 def main() -> None:
@@ -450,7 +451,7 @@ def main() -> None:
         weight_decay=WEIGHT_DECAY,
         average_decay=AVERAGE_DECAY,
     )
-    export(net, args.out)
+    export(net, args.out, args.dtype)
     write_scores(
         args.out,
         net,

@@ -17,7 +17,6 @@ of the same name.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import gzip
 import itertools
@@ -35,7 +34,7 @@ from rich.progress import track
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional as F
-from trainer import Result, batches_by_length, fit, pad, seed_everything
+from trainer import Result, batches_by_length, fit, pad, parse_arguments, seed_everything
 
 SEED = 0
 LABELS = ("negative", "positive")
@@ -68,6 +67,8 @@ SENTENCE_REPEATS = 2  # a whole sentence counts as often as this many phrases
 
 TEACHER_SEEDS = (1, 2, 3)
 STUDENT_SEEDS = (4, 5, 6)  # the best on the valid part is the final network
+
+DTYPE = "int8"  # of the file
 
 CHECKS = (
     "The movie was good.",
@@ -352,7 +353,7 @@ def check_sentences(net: nn.Module, tokenizer: Tokenizer) -> dict[str, float]:
     return {text: round(p, 4) for text, p in zip(CHECKS, positive.tolist(), strict=True)}
 
 
-def export(net: SentimentNet, tokenizer: Tokenizer, path: Path) -> None:
+def export(net: SentimentNet, tokenizer: Tokenizer, path: Path, dtype: str) -> None:
     """Save the network with its tokenizer for numlstm."""
     import numlstm
 
@@ -365,7 +366,7 @@ def export(net: SentimentNet, tokenizer: Tokenizer, path: Path) -> None:
         tokenizer=tokenizer.to_str(),
         labels=LABELS,
     )
-    model.save(path)
+    model.save(path, dtype)
 
 
 def one_hot(labels: list[int]) -> torch.Tensor:
@@ -375,10 +376,7 @@ def one_hot(labels: list[int]) -> torch.Tensor:
 
 def main() -> None:
     """Train, score, write."""
-    parser = argparse.ArgumentParser(description="Train the sentiment model.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the .tsv.gz files")
-    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    args = parser.parse_args()
+    args = parse_arguments("Train the sentiment model.")
     started = time.perf_counter()
     seed_everything(SEED)
 
@@ -439,7 +437,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    export(net, tokenizer, args.out)
+    export(net, tokenizer, args.out, args.dtype or DTYPE)
     args.out.with_suffix(".json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     console.print_json(data=scores)
 

@@ -80,6 +80,8 @@ BEGIN_STEPS = (-1, 4)  # when a beginning may be named, in steps from it
 WORD_STEPS = (-4, 5)  # when a word may be named, in steps from its end
 FORBIDDEN = -1e4  # in nats
 
+DTYPE = "float32"  # of the file
+
 
 # ---------------------------------------------------------------------------------------- data
 
@@ -283,13 +285,13 @@ def train(recordings: Recordings, valid: Recordings) -> tuple[SpeechNet, Result]
 # --------------------------------------------------------------------------------------- result
 
 
-def export(net: SpeechNet, path: Path) -> None:
+def export(net: SpeechNet, path: Path, dtype: str) -> None:
     """Save the network for numlstm."""
     import numlstm
 
     path.parent.mkdir(parents=True, exist_ok=True)
     numlstm.from_torch(net.norm, net.lstm, net.head, nn.LogSoftmax(dim=-1), labels=LABELS).save(
-        path
+        path, dtype
     )
 
 
@@ -304,7 +306,7 @@ def main() -> None:
         scores[f"{split}_singles_right"] = errors_of(net, singles(parts[split])).right
         joined = strings(parts[split], num_strings, SEED)
         scores[f"{split}_strings_word_error_rate"] = errors_of(net, joined).rate
-    export(net, args.out)
+    export(net, args.out, args.dtype or DTYPE)
     write_scores(args.out, net, result, **scores, seed=SEED)
 
 

@@ -92,7 +92,7 @@ def main() -> None:
         average_decay=AVERAGE_DECAY,
         patience=PATIENCE,
     )
-    by_engine = export(net, tokenizer, args.out, DTYPE, test)
+    by_engine = export(net, tokenizer, args.out, args.dtype or DTYPE, test)
     per_character = tokens_per_character(tokenizer, test_text)
     write_scores(
         args.out,

@@ -48,10 +48,15 @@ def seed_everything(seed: int) -> None:
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """Return `data`, the folder of a recipe's data, and `out`, the model file it writes."""
+    """Return `data`, the folder of a recipe's data, `out`, the model file it writes, and `dtype`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data files")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "int8"),
+        help="of the matrices in the file, instead of those that are shipped",
+    )
     return parser.parse_args()
 
 

@@ -133,7 +133,7 @@ def main() -> None:
         average_decay=AVERAGE_DECAY,
         patience=PATIENCE,
     )
-    by_engine = export(net, tokenizer, args.out, DTYPE, test)
+    by_engine = export(net, tokenizer, args.out, args.dtype or DTYPE, test)
     ngrams = KneserNey(train_ids, vocab_size, ORDER)
     write_scores(
         args.out,
