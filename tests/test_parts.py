@@ -57,7 +57,7 @@ def test_a_file_of_one_network_is_a_part_without_a_name(tmp_path, parts):
 def test_load_says_what_to_do_with_a_file_of_several(tmp_path, parts):
     path = tmp_path / "both.safetensors"
     numlstm.save_parts(parts, path)
-    with pytest.raises(WeightsError, match="several networks, encoder, decoder: .*load_parts"):
+    with pytest.raises(WeightsError, match=r"several networks, encoder, decoder: .*load_parts"):
         numlstm.load(path)
 
 

@@ -1,75 +1,61 @@
 """Score the bundled models, as shipped and by the engine, on data they were not trained on.
 
-    python -m weights.evaluate --data DIR
+    python -m weights.evaluate --data DIR [NAME ...]
 
-DIR holds the folder ``sentiment`` with the .tsv.gz files. The table goes to the terminal and into
-the card, ``weights/sentiment.md``.
+DIR is the folder of the data sets. The tables go to the terminal and into the cards, ``NAME.md``.
+With ``--float32 DIR``, the folder of the files that the recipes write with ``--dtype float32``, the
+scores of each dtype are measured too.
 """
 
 import argparse
-import gzip
-import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
+from rich.markdown import Markdown
 
-import numlstm
-from numlstm.text.classify import Classifier
+from weights.scores import chat, classification, language, speech, summarize, tagging
+from weights.scores.card import WEIGHTS, Subject, describe, fill
 
-HERE = Path(__file__).parent
-SPLITS = {
-    "sentence_polarity.valid": "the epoch was chosen on it",
-    "sentence_polarity.test": "never seen",
-    "movie_reviews.test": "never seen; whole reviews of 700 words, another kind of text",
+Measure = Callable[[Subject], Iterator[tuple[str, str]]]
+
+# The models, the tasks of their pipelines, and what measures them.
+MODELS: dict[str, tuple[str, Measure]] = {
+    "sentiment": ("sentiment", classification.measure),
+    "sentiment-bilstm": ("sentiment", classification.measure),
+    "email": ("email", classification.measure),
+    "pos": ("pos", tagging.measure),
+    "words": ("language-model", language.measure),
+    "character": ("language-model", language.measure),
+    "subword": ("language-model", language.measure),
+    "chat": ("chat", chat.measure),
+    "speech": ("speech", speech.measure),
+    "summarize": ("summarize", summarize.measure),
+    "extract": ("summarize", summarize.measure),
 }
-
-console = Console()
-
-
-def read(path: Path) -> tuple[list[str], list[str]]:
-    """Return the texts and the labels of a file: the first column is the label, the last a text."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file]
-    names = ("negative", "positive")
-    return [row[-1] for row in rows], [names[int(row[0])] for row in rows]
-
-
-def accuracy(pipe: Classifier, path: Path) -> tuple[int, float]:
-    """Return the number of texts and the share whose label is right."""
-    texts, labels = read(path)
-    found = [pipe(text).label for text in track(texts, path.name, console=console, transient=True)]
-    return len(texts), sum(a == b for a, b in zip(found, labels, strict=True)) / len(texts)
-
-
-def score_table(data: Path) -> str:
-    """Return the scores of the sentiment model as a Markdown table."""
-    pipe = numlstm.pipeline("sentiment")
-    lines = ["| split | texts | accuracy | |", "|---|---|---|---|"]
-    for split, note in SPLITS.items():
-        num_texts, share = accuracy(pipe, data / "sentiment" / f"{split}.tsv.gz")
-        lines.append(f"| {split} | {num_texts:,} | {share:.1%} | {note} |")
-    return "\n".join(lines)
-
-
-def write_card(card: Path, table: str) -> None:
-    """Put the table between the card's markers."""
-    pattern = r"(<!-- scores -->\n).*?(<!-- /scores -->)"
-    text, count = re.subn(
-        pattern, rf"\g<1>{table}\n\g<2>", card.read_text(encoding="utf-8"), flags=re.S
-    )
-    if count != 1:
-        raise ValueError(f"{card} has no place for scores")
-    card.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Score, print, write the card."""
+    """Score, print, write the cards."""
     parser = argparse.ArgumentParser(description="Score the bundled models.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all models if none is named")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    table = score_table(parser.parse_args().data)
-    console.print(table)
-    write_card(HERE / "sentiment.md", table)
+    parser.add_argument("--float32", type=Path, help="folder of the models before rounding")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(MODELS)
+    if unknown:
+        parser.error(f"no such model: {', '.join(unknown)}; known: {', '.join(MODELS)}")
+    console = Console()
+    for name in args.names or MODELS:
+        task, measure = MODELS[name]
+        unrounded = args.float32 and args.float32 / f"{name}.safetensors"
+        subject = Subject(name, task, args.data, unrounded)
+        card = WEIGHTS / f"{name}.md"
+        console.rule(name)
+        fill(card, "model", describe(subject.path))
+        for place, text in measure(subject):
+            console.print(Markdown(text))
+            fill(card, place, text)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,17 @@ class TagStream:
         self._rest = chunks.pop() if is_open else ""
         return [tag for chunk in chunks for tag in self._read(chunk)]
 
+    def feed_words(self, words: Sequence[str]) -> list[Tag]:
+        """Take more words of this sentence, which are split already.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If words is not a list of strings that are not empty, or the text was finished before.
+        """
+        self._check_open()
+        return self._read_words(check_words(words))
+
     def finish(self) -> list[Tag]:
         """Take the text as complete and return the tags that are left.
 
@@ -200,7 +211,11 @@ class TagStream:
         if self._last and is_end(self._last, chunk):
             tags += self._end_sentence()
         self._last = chunk
-        for word in self._tagger._split_once(chunk):
+        return tags + self._read_words(self._tagger._split_once(chunk))
+
+    def _read_words(self, words: Sequence[str]) -> list[Tag]:
+        tags: list[Tag] = []
+        for word in words:
             if self._count == MAX_SENTENCE:
                 tags += self._end_sentence()
             self._late.append(word)

@@ -80,15 +80,14 @@ def main() -> None:
         average_decay=AVERAGE_DECAY,
         patience=PATIENCE,
     )
+    by_engine = export(net, tokenizer, args.out, args.dtype or DTYPE, test)
     write_scores(
         args.out,
         net,
         result,
         valid_nats_per_character=result.valid_score,
         test_nats_per_character=nats_per_token(net, test),
-        test_nats_per_character_by_engine=export(
-            net, tokenizer, args.out, args.dtype or DTYPE, test
-        ),
+        test_nats_per_character_by_engine=by_engine,
         num_train_characters=len(train_ids),
         vocab_size=tokenizer.get_vocab_size(),
         seed=SEED,

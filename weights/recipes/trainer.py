@@ -48,7 +48,7 @@ def seed_everything(seed: int) -> None:
 
 
 def parse_arguments(description: str) -> argparse.Namespace:
-    """Return `data`, the folder of a recipe's data, `out`, the model file it writes, and `dtype`."""
+    """Return `data`, the folder of the data, `out`, the model file to write, and its `dtype`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data files")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")

@@ -1,43 +1,40 @@
-"""Score the speech model by the engine: words right, and how long after they end they are known.
+"""Score the speech model: words right, and how long after they end they are known."""
 
-    python -m weights.scores.speech --data DIR
-
-DIR holds the folder ``speech_digits``. What it finds goes into the card, ``weights/speech.md``.
-"""
-
-import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soxr
-from rich.console import Console
-from rich.progress import track
 
 import numlstm
-from numlstm.audio.features import SAMPLE_RATE
+from numlstm.audio.features import ROW_SECONDS, SAMPLE_RATE
 from numlstm.audio.transcribe import Transcriber, Transcript
 from weights.recipes.speech_data import Utterance, read, singles, strings, word_errors
-from weights.scores.card import describe, fill
+from weights.scores.card import NOTES, Subject, seconds, watch
 
-SPEECH = Path(__file__).parents[1] / "speech.safetensors"
 SEED = 0
 NUM_STRINGS = {"valid": 150, "test": 200}
-NOTES = {"valid": "the epoch was chosen on it", "test": "never seen"}
 BEAM_SIZES = (1, 8)
-DTYPES = ("float32", "bfloat16", "int8")
 RATES = (SAMPLE_RATE, 16_000, 44_100)
 LATENCY_STRINGS = 50
 PIECE_MS = 10  # what a stream is fed at once
 PERCENTILES = (50, 90, 99)
 
-console = Console()
+
+def measure(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Yield the tables of the card."""
+    model = subject.pipeline().model
+    yield "scores", score_table(subject.data, model)
+    yield "latency", latency_table(subject.data, model)
+    yield "speed", speed(subject.data, model)
+    rows = dtype_table(subject)
+    if rows:
+        yield "dtypes", rows
 
 
 def transcribe(pipe: Transcriber, utterances: list[Utterance], name: str) -> list[Transcript]:
     """Transcribe all, with a progress bar."""
-    todo = track(utterances, name, console=console, transient=True)
+    todo = watch(utterances, name)
     return [pipe((each.samples, SAMPLE_RATE)) for each in todo]
 
 
@@ -80,24 +77,28 @@ def score_table(data: Path, model: numlstm.Model) -> str:
     return "\n".join(lines)
 
 
-def dtype_table(data: Path, model: numlstm.Model) -> str:
-    """Return scores and speed of each dtype as a Markdown table."""
-    lines = [
-        "| dtype | test recordings right | test strings, word error rate | seconds of sound per "
-        "second, one thread |",
-        "|---|---:|---:|---:|",
-    ]
-    alone, joined = parts(data, "test")
-    duration = sum(len(each.samples) for each in joined) / SAMPLE_RATE
-    for dtype in DTYPES:
-        pipe = Transcriber(model.astype(dtype))
+def dtype_table(subject: Subject) -> str:
+    """Return the scores of each dtype as a Markdown table."""
+    lines = ["| dtype | test recordings right | test strings, word error rate |", "|---|---:|---:|"]
+    alone, joined = parts(subject.data, "test")
+    for dtype, pipe in subject.in_each_dtype():
         _, right, _, rate = score_row(pipe, alone, joined).split(" | ")
-        started = time.perf_counter()
-        for each in joined:
-            pipe((each.samples, SAMPLE_RATE))
-        speed = duration / (time.perf_counter() - started)
-        lines.append(f"| {dtype} | {right} | {rate} | {speed:,.0f} |")
-    return "\n".join(lines)
+        lines.append(f"| {dtype} | {right} | {rate} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def speed(data: Path, model: numlstm.Model) -> str:
+    """Return how much faster than it is spoken speech is transcribed."""
+    pipe = Transcriber(model)
+    _, joined = parts(data, "valid")
+    joined = joined[:LATENCY_STRINGS]
+    duration = sum(len(each.samples) for each in joined) / SAMPLE_RATE
+    taken = seconds(lambda: [pipe((each.samples, SAMPLE_RATE)) for each in joined])
+    per_row = taken / (duration / ROW_SECONDS)
+    return (
+        f"{duration / taken:,.0f} seconds of sound per second on one core, "
+        f"{per_row * 1e6:.0f} us per step of {ROW_SECONDS * 1e3:.0f} ms, its features included."
+    )
 
 
 def arrivals(pipe: Transcriber, string: Utterance, rate: int) -> Iterator[float]:
@@ -122,7 +123,7 @@ def latency_table(data: Path, model: numlstm.Model) -> str:
     chosen = joined[:LATENCY_STRINGS]
     for rate in RATES:
         late: list[float] = []
-        for string in track(chosen, f"{rate} Hz", console=console, transient=True):
+        for string in watch(chosen, f"{rate} Hz"):
             # Only where all words are right it is known which is which.
             times = list(arrivals(pipe, string, rate))
             if pipe((string.samples, SAMPLE_RATE)).text == string.text and len(times) == len(
@@ -144,25 +145,3 @@ def latency_table(data: Path, model: numlstm.Model) -> str:
     )
     lines += ["", f"Median error of a word's start {start:.0f} ms, of its end {end:.0f} ms."]
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Score, print, write the card."""
-    parser = argparse.ArgumentParser(description="Score the speech model.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    data = parser.parse_args().data
-    model = numlstm.load(SPEECH)
-    card = SPEECH.with_suffix(".md")
-    texts = {
-        "model": describe(speech=SPEECH),
-        "scores": score_table(data, model),
-        "dtypes": dtype_table(data, model),
-        "latency": latency_table(data, model),
-    }
-    for name, text in texts.items():
-        console.print(text)
-        fill(card, name, text)
-
-
-if __name__ == "__main__":
-    main()
