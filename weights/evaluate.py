@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 
 from weights.scores import chat, classification, language, speech, summarize, tagging
 from weights.scores.card import WEIGHTS, Subject, describe, fill
+from weights.scores.pytorch import agreement
 
 Measure = Callable[[Subject], Iterator[tuple[str, str]]]
 
@@ -56,6 +57,9 @@ def main() -> None:
         for place, text in measure(subject):
             console.print(Markdown(text))
             fill(card, place, text)
+        text = agreement(subject)
+        console.print(text)
+        fill(card, "agreement", text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import numlstm
 from numlstm.pipelines import Pipeline, answers
-from numlstm.text.encoding import check_text, check_words, split_words
+from numlstm.text.encoding import check_text, check_words, encode, split_words
 from numlstm.text.sentences import is_end
 
 PARTS = ("words", "characters", "tagger")
@@ -107,8 +107,19 @@ class Tagger(Pipeline):
             last = chunk
         return tags + self.tag(sentence)
 
+    def probabilities(self, words: Sequence[str]) -> Floats:
+        """Return those of all tags for the words of a sentence, at least one: (N, num_tags)."""
+        return self._tagger.run(np.stack([self._vector(word) for word in words]))
+
+    def ids(self, word: str) -> tuple[int, list[int]]:
+        """Return the id of a word, and those of its characters."""
+        tokenizer = self._word_tokenizer
+        token = tokenizer.token_to_id(tokenizer.normalizer.normalize_str(word))
+        characters = encode(self._character_tokenizer, word[:MAX_CHARACTERS])
+        return _UNKNOWN if token is None else token, list(characters)
+
     def _tag_words(self, words: list[str]) -> list[Tag]:
-        return self._tags(words, self._tagger.run(np.stack([self._vector(w) for w in words])))
+        return self._tags(words, self.probabilities(words))
 
     def _tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
         labels = self._tagger.labels
@@ -123,14 +134,11 @@ class Tagger(Pipeline):
 
     def _vector_of(self, word: str) -> Floats:
         """Return what the tagger reads of a word."""
-        token = self._word_tokenizer.token_to_id(
-            self._word_tokenizer.normalizer.normalize_str(word)
-        )
-        ids = self._character_tokenizer.encode(word[:MAX_CHARACTERS], add_special_tokens=False).ids
+        token, characters = self.ids(word)
         return np.concatenate(
             [
-                self._words.run(np.array([token or _UNKNOWN], np.int32))[-1],
-                self._characters.run(np.array(ids, np.int32))[-1],
+                self._words.run(np.array([token], np.int32))[-1],
+                self._characters.run(np.array(characters, np.int32))[-1],
             ]
         )
 
