@@ -20,15 +20,15 @@ Parts = Mapping[str, Model]
 Source = str | os.PathLike[str] | Model | Parts
 
 
-def _one(make: Callable[[Model], Pipeline]) -> Callable[[Parts], Pipeline]:
+def _one(make: Callable[..., Pipeline]) -> Callable[..., Pipeline]:
     """Return what makes a pipeline of the only network of a file."""
 
-    def of_parts(parts: Parts) -> Pipeline:
+    def of_parts(parts: Parts, **options: Any) -> Pipeline:
         if set(parts) != {""}:
             raise WeightsError(
                 f"the model has several networks, {', '.join(parts)}: this task takes one"
             )
-        return make(parts[""])
+        return make(parts[""], **options)
 
     return of_parts
 
@@ -38,7 +38,7 @@ def _summarizer(parts: Parts) -> Summarizer:
 
 
 # The task, the bundled model that does it if no other is given, and what makes the pipeline.
-TASKS: dict[str, tuple[str, Callable[[Parts], Pipeline]]] = {
+TASKS: dict[str, tuple[str, Callable[..., Pipeline]]] = {
     "sentiment": ("sentiment", _one(Classifier)),
     "email": ("email", _one(MailClassifier)),
     "pos": ("pos", Tagger),
@@ -63,12 +63,14 @@ def pipeline(task: Literal["generate"], model: Source | None = ...) -> Writer: .
 @overload
 def pipeline(task: Literal["chat"], model: Source | None = ...) -> Chat: ...
 @overload
-def pipeline(task: Literal["speech"], model: Source | None = ...) -> Transcriber: ...
+def pipeline(
+    task: Literal["speech"], model: Source | None = ..., *, beam_size: int = ...
+) -> Transcriber: ...
 @overload
 def pipeline(task: Literal["summarize"], model: Source | None = ...) -> Summarizer: ...
 @overload
-def pipeline(task: str, model: Source | None = ...) -> Any: ...
-def pipeline(task: str, model: Source | None = None) -> Any:
+def pipeline(task: str, model: Source | None = ..., **options: Any) -> Any: ...
+def pipeline(task: str, model: Source | None = None, **options: Any) -> Any:
     """Return what does a task.
 
     Parameters
@@ -85,6 +87,8 @@ def pipeline(task: str, model: Source | None = None) -> Any:
     model : str, path, Model, or dict of Model, optional
         A bundled model, a file, or what `load` or `load_parts` gave; the bundled model of the task
         if not given.
+    beam_size : int
+        Only of "speech": how many readings are followed by a beam search; 1 follows the best path.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def pipeline(task: str, model: Source | None = None) -> Any:
         raise ValueError(f"task is {task!r}, expected one of: {', '.join(TASKS)}")
     name, make = TASKS[task]
     if isinstance(model, Model):
-        return make({"": model})
+        return make({"": model}, **options)
     if isinstance(model, Mapping):
-        return make(model)
-    return make(load_parts(name if model is None else model))
+        return make(model, **options)
+    return make(load_parts(name if model is None else model), **options)

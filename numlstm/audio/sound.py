@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -109,8 +109,8 @@ def _load_soundfile() -> Any:
 
 
 @contextmanager
-def open_sound(path: str | os.PathLike[str]) -> Iterator[tuple[float, Iterator[Floats]]]:
-    """Open a sound file: its rate, and its samples in blocks (T, channels).
+def open_sound(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[float, Iterator[Floats]]]:
+    """Open a sound file, or one open in binary: its rate, and its samples in blocks (T, channels).
 
     wav, flac, ogg, mp3 and whatever else libsndfile reads. Of a truncated file, what is there.
 
@@ -122,8 +122,9 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[tuple[float, Iterator[F
         If it holds no sound.
     """
     soundfile = _load_soundfile()
-    name = os.fspath(path)
-    with Path(name).open("rb") as file:
+    is_path = isinstance(path, str | os.PathLike)
+    name = os.fspath(path) if is_path else getattr(path, "name", "the file")
+    with Path(path).open("rb") if is_path else nullcontext(path) as file:
         try:
             sound = soundfile.SoundFile(file)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import overload
+from typing import BinaryIO, overload
 
 from numpy.typing import ArrayLike
 
@@ -21,7 +21,7 @@ _TAIL = 0.3
 # What is taken at once, so that an hour costs no more memory than this.
 _BLOCK = 2**18
 
-Sound = str | os.PathLike[str] | tuple[ArrayLike, float]
+Sound = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, float]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Transcriber(Pipeline):
         Parameters
         ----------
         sound : path, (samples, rate), or list of these
-            A sound file, or samples (T,) or (T, channels) and their number per second: floats
+            A sound file by its path or open in binary, or samples (T,) or (T, channels) and their number per second: floats
             within -1 to 1, int16, int32 or uint8.
 
         Raises
@@ -97,7 +97,7 @@ class Transcriber(Pipeline):
         return found
 
     def _transcribe(self, sound: Sound) -> Transcript:
-        if isinstance(sound, str | os.PathLike):
+        if isinstance(sound, str | os.PathLike) or hasattr(sound, "read"):
             with open_sound(sound) as (rate, blocks):
                 stream = self.stream(rate)
                 for block in blocks:

@@ -10,7 +10,17 @@ import sys
 import typer
 
 import numlstm
-from numlstm.cli import classify, machine, models
+from numlstm.cli import (
+    chat,
+    classify,
+    generate,
+    machine,
+    models,
+    score,
+    summarize,
+    tag,
+    transcribe,
+)
 
 app = typer.Typer(
     name="numlstm",
@@ -22,6 +32,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(classify.classify)
+app.command()(tag.tag)
+app.command()(score.score)
+app.command()(generate.generate)
+app.command()(chat.chat)
+app.command()(transcribe.transcribe)
+app.command()(summarize.summarize)
 app.command("list")(models.list_models)
 app.command()(models.info)
 app.command()(models.convert)

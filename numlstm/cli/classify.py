@@ -1,36 +1,48 @@
 """``numlstm classify``: text in, labels out."""
 
-import io
-import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.progress import Progress
 from rich.text import Text
 
 import numlstm
 from numlstm.cli import terminal
+from numlstm.cli.texts import (
+    JsonOption,
+    TextArgument,
+    answer_each,
+    printable,
+    write_json,
+)
 
 _BAR_WIDTH = 20
+_MAIL = (".eml", ".mbox")
 
 
 def classify(
-    text: Annotated[str | None, typer.Argument(help="The text to classify.")] = None,
+    text: TextArgument = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="Classify every line of a file; - is stdin."),
+        typer.Option(
+            "--file",
+            "-f",
+            help="Classify every line of a file, or every message of an .eml or .mbox file; - is "
+            "stdin.",
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="sentiment, sentiment-bilstm, email, or a .safetensors file.",
+        ),
     ] = "sentiment",
     stream: Annotated[
         bool, typer.Option("--stream", help="Show the label after every token of a text.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON object a line.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Classify a text, or every line of a file or of stdin. Blank lines are skipped.
 
@@ -45,60 +57,42 @@ def classify(
         numlstm classify --file reviews.txt --json > labels.jsonl
 
         cat reviews.txt | numlstm classify
+
+        numlstm classify --model email --file inbox.mbox
     """
-    if text is not None and file is not None:
-        raise typer.BadParameter("give a text or --file, not both")
-    if text is None and file is None and (sys.stdin is None or sys.stdin.isatty()):
-        raise typer.BadParameter("give a text, --file FILE, or lines on stdin")
-    pipe = numlstm.pipeline("sentiment", terminal.load(model))
-    if text is not None:
-        _answer(pipe, text, stream, as_json)
+    if text is None and file is not None and file.suffix.lower() in _MAIL:
+        mail: Any = terminal.pipeline("email", model)
+        _classify_mail(mail, file, as_json)
         return
+
+    def answer(line: str) -> None:
+        if stream:
+            for token, prediction in pipe.steps(line):
+                _show(prediction, {"token": token}, as_json)
+        else:
+            _show(pipe(line), {"text": line}, as_json)
+
+    pipe: Any = terminal.pipeline("sentiment", model)
+    answer_each(text, file, answer)
+
+
+def _classify_mail(pipe: Any, file: Path, as_json: bool) -> None:
+    from numlstm.text.mail import read_messages
+
     failed = False
-    for number, line in _lines(file):
+    for number, message in enumerate(read_messages(file), 1):
         try:
-            _answer(pipe, line, stream, as_json)
+            _show(pipe(message.text), {"text": message.subject or message.body}, as_json)
         except ValueError as error:
             failed = True
-            typer.echo(f"numlstm: {file or 'stdin'}, line {number}: {error}", err=True)
+            typer.echo(f"numlstm: {file}, message {number}: {error}", err=True)
     if failed:
         raise typer.Exit(1)
 
 
-def _answer(pipe: Any, text: str, stream: bool, as_json: bool) -> None:
-    """Write the prediction for a text, or those after each of its tokens."""
-    if stream:
-        for token, prediction in pipe.steps(text):
-            _show(prediction, {"token": token}, as_json)
-    else:
-        _show(pipe(text), {"text": text}, as_json)
-
-
-def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank with their numbers, and show progress to a person."""
-    if file is None or str(file) == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            # Any bytes are a text; what is not UTF-8 becomes U+FFFD.
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-        yield from ((n, line.strip()) for n, line in enumerate(sys.stdin, 1) if line.strip())
-        return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        # A bar on a terminal, unless the answers scroll by on it.
-        show = terminal.messages.is_terminal and not terminal.console.is_terminal
-        with Progress(console=terminal.messages, transient=True, disable=not show) as progress:
-            task = progress.add_task(escape(f"reading {file}"), total=file.stat().st_size)
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line.strip()
-                progress.advance(task, len(line.encode()))
-
-
 def _show(prediction: numlstm.Prediction, what: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        answer = what | {"label": prediction.label, "score": round(prediction.score, 6)}
-        is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-        sys.stdout.write(json.dumps(answer, ensure_ascii=not is_utf8) + "\n")
-        sys.stdout.flush()
+        write_json(**what, label=prediction.label, score=round(prediction.score, 6))
         return
     filled = round(prediction.score * _BAR_WIDTH)
     line = Text()
@@ -106,6 +100,5 @@ def _show(prediction: numlstm.Prediction, what: dict[str, Any], as_json: bool) -
     line.append(f"{prediction.score:7.1%}  ")
     line.append("█" * filled, style="cyan")
     line.append("░" * (_BAR_WIDTH - filled) + "  ", style="dim")
-    # A text may hold commands for the terminal.
-    line.append("".join(c if c.isprintable() else "\ufffd" for c in next(iter(what.values()))))
+    line.append(printable(next(iter(what.values()))))
     terminal.console.print(line)

@@ -1,17 +1,20 @@
 """``numlstm list``, ``info``, ``convert``, ``verify``: model files."""
 
 import json
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
 import numlstm
 from numlstm.cli import terminal
+from numlstm.quantize import dtypes_of
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A bundled model, or a .safetensors file.")
@@ -33,10 +36,23 @@ def list_models() -> None:
 
         numlstm list
     """
-    table = Table("model", "size", "path")
+    table = Table("model", "what it does", "score", "size", "dtype", box=SIMPLE)
     for name, path in numlstm.bundled().items():
-        table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", escape(str(path)))
+        what, score = _card(path.with_suffix(".md"))
+        found = {d for part in numlstm.load_parts(path).values() for d in dtypes_of(part.network)}
+        size = f"{path.stat().st_size / 1e6:.1f} MB"
+        table.add_row(name, escape(what), escape(score), size, ", ".join(sorted(found)))
     terminal.console.print(table)
+
+
+def _card(path: Path) -> tuple[str, str]:
+    """Return what the card of a model says it does, and its score; nothing if there is no card."""
+    if not path.is_file():
+        return "", ""
+    text = path.read_text(encoding="utf-8")
+    what = re.search(r"^# .*\n\n((?:.+\n)+)", text)
+    score = re.search(r"<!-- summary -->\n(.*)\n<!-- /summary -->", text)
+    return " ".join(what[1].split()) if what else "", score[1] if score else ""
 
 
 def info(model: ModelArgument) -> None:
@@ -48,7 +64,10 @@ def info(model: ModelArgument) -> None:
 
         numlstm info model.safetensors
     """
-    terminal.console.print(terminal.load(model).info(), markup=False)
+    for part, loaded in terminal.load_parts(model).items():
+        if part:
+            terminal.console.print(f"[bold]{escape(part)}[/bold]")
+        terminal.console.print(loaded.info(), markup=False)
 
 
 def convert(
@@ -174,13 +193,20 @@ def verify(model: ModelArgument) -> None:
 
         numlstm verify sentiment
     """
-    loaded = terminal.load(model)
-    result = loaded.verify()
-    if not result.num_probes:
+    parts = terminal.load_parts(model)
+    results = {part: loaded.verify() for part, loaded in parts.items()}
+    if not any(result.num_probes for result in results.values()):
         raise numlstm.WeightsError(f"{model} holds no probes, so nothing can be verified")
-    terminal.console.print(
-        f"{'ok' if result.ok else 'FAILED'}: {result.num_probes} probes, "
-        f"{result.num_outputs} outputs, largest difference {result.largest_difference:.1e}"
-    )
-    if not result.ok:
+    for part, result in results.items():
+        if result.num_probes:
+            terminal.console.print(
+                f"{part}{': ' if part else ''}"
+                f"{'ok' if result.ok else 'FAILED'}: {result.num_probes} probes, "
+                f"{result.num_outputs} outputs, "
+                f"largest difference {result.largest_difference:.1e}",
+                markup=False,
+            )
+        else:
+            terminal.console.print(f"{part}: holds no probes", markup=False)
+    if not all(result.ok for result in results.values()):
         raise typer.Exit(1)

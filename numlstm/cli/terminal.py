@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -35,7 +36,13 @@ def waiting(what: str) -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def load(name: str | os.PathLike[str]) -> numlstm.Model:
-    """Load a model with `waiting`."""
+def pipeline(task: str, model: str | os.PathLike[str], **options: Any) -> Any:
+    """Load the pipeline of a task with `waiting`."""
+    with waiting(f"loading {os.fspath(model)}"):
+        return numlstm.pipeline(task, model, **options)
+
+
+def load_parts(name: str | os.PathLike[str]) -> dict[str, numlstm.Model]:
+    """Load the networks of a file with `waiting`."""
     with waiting(f"loading {os.fspath(name)}"):
-        return numlstm.load(name)
+        return numlstm.load_parts(name)

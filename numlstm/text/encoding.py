@@ -33,6 +33,7 @@ class Encoder:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # a mark that someone writes is plain text
         self.tokenizer = tokenizer
+        self.joins_words = tokenizer.decoder is None  # its tokens have no white space
         self.split: Callable[[str], Iterator[str]] = split_segments if spaces else split_words
         self._encode_once = lru_cache(2**14)(self._encode)
         try:

@@ -1,0 +1,57 @@
+"""``numlstm generate``: text that is written as one looks on."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from numlstm.cli import terminal
+from numlstm.cli.texts import JsonOption, SeedOption, piece, write_json, write_pieces
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What comes before; - reads it from stdin.")] = "",
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="character, subword, words, or a .safetensors file."),
+    ] = "character",
+    max_tokens: Annotated[int, typer.Option(min=0, help="How many tokens to write.")] = 500,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, always.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Only so many likeliest tokens.")] = None,
+    top_p: Annotated[float, typer.Option(help="Only tokens of that probability together.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Only tokens that likely, beside the first.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1, less is repeated.")] = 1.0,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a text, as it is written. Ctrl-C ends it.
+
+    [bold]Examples[/bold]
+
+        numlstm generate "ROMEO:"
+
+        numlstm generate "ROMEO:" --model subword --seed 1 --temperature 0.7
+
+        cat beginning.txt | numlstm generate - --max-tokens 2000 > rest.txt
+    """
+    pipe: Any = terminal.pipeline("generate", model)
+    if prompt == "-":
+        prompt = sys.stdin.buffer.read().decode("utf-8", "replace")
+    pieces = pipe.stream(
+        prompt,
+        max_tokens,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        repetition_penalty,
+        seed,
+    )
+    if as_json:
+        write_json(prompt=prompt, text="".join(pieces))
+        return
+    if sys.stdout.isatty():
+        terminal.console.print(piece(prompt), style="bold", end="", markup=False)
+    else:
+        sys.stdout.write(prompt)
+    write_pieces(pieces)

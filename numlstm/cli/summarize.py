@@ -1,0 +1,67 @@
+"""``numlstm summarize``: a text in, a sentence out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from numlstm.cli import terminal
+from numlstm.cli.texts import JsonOption, TextArgument, answer_each, printable, write_json
+
+
+def summarize(
+    text: TextArgument = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A file with one text; - is stdin.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="summarize writes a sentence, extract picks some; or a .safetensors file.",
+        ),
+    ] = "summarize",
+    title: Annotated[bool, typer.Option("--title", help="Write a title.")] = False,
+    sentences: Annotated[
+        int | None, typer.Option(min=1, help="How many sentences extract picks; 1 if not given.")
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Every line is a text.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Summarize a text, a file or stdin: abstracts of papers are what the models know.
+
+    [bold]Examples[/bold]
+
+        numlstm summarize --file abstract.txt
+
+        numlstm summarize --file abstract.txt --title
+
+        numlstm summarize --model extract --sentences 3 --file article.txt
+
+        cat abstracts.txt | numlstm summarize --lines --json
+    """
+    pipe: Any = terminal.pipeline("summarize", model)
+    is_extract = isinstance(pipe, _extractor())
+    if title and is_extract:
+        raise typer.BadParameter(f"--title is not for {model}, which picks sentences")
+    if sentences is not None and not is_extract:
+        raise typer.BadParameter(f"--sentences is not for {model}, which writes one")
+    options: dict[str, Any] = {"title": True} if title else {}
+    if sentences is not None:
+        options["num_sentences"] = sentences
+
+    def answer(given: str) -> None:
+        summary = pipe(given, **options)
+        if as_json:
+            write_json(text=given, summary=summary)
+        else:
+            terminal.console.print(printable(summary), markup=False)
+
+    answer_each(text, file, answer, whole=not lines)
+
+
+def _extractor() -> type:
+    from numlstm.text.summarize import Extractor
+
+    return Extractor

@@ -1,0 +1,152 @@
+"""``numlstm transcribe``: sound in, words out, from files or while it is spoken."""
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import numpy as np
+import typer
+from rich.progress import track
+
+import numlstm
+from numlstm.cli import terminal
+from numlstm.cli.texts import JsonOption, write_json
+
+_PIECE_SECONDS = 0.05
+
+
+class Format(StrEnum):
+    """Of raw samples."""
+
+    s16 = "s16"
+    f32 = "f32"
+
+
+_DTYPES = {Format.s16: np.dtype("<i2"), Format.f32: np.dtype("<f4")}
+
+
+def transcribe(
+    files: Annotated[
+        list[Path], typer.Argument(help="Sound files: wav, flac, ogg, mp3; - is stdin.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
+    ] = "speech",
+    beam_size: Annotated[
+        int, typer.Option(min=1, help="How many readings are followed at once.")
+    ] = 1,
+    times: Annotated[bool, typer.Option("--times", help="Show when each word is said.")] = False,
+    rate: Annotated[int, typer.Option(help="Of raw samples on stdin, in hertz.")] = 8000,
+    channels: Annotated[int, typer.Option(min=1, help="Of raw samples on stdin.")] = 1,
+    sample_format: Annotated[
+        Format, typer.Option("--format", help="Of raw samples on stdin, little-endian.")
+    ] = Format.s16,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down the digits that are spoken in files, or on stdin while they are spoken.
+
+    From a pipe come raw samples, or a wav file. Every new word is shown at once.
+
+    [bold]Examples[/bold]
+
+        numlstm transcribe digits.wav --times
+
+        numlstm transcribe *.wav --json > transcripts.jsonl
+
+        arecord -q -f S16_LE -r 8000 | numlstm transcribe -
+    """
+    pipe: Any = terminal.pipeline("speech", model, beam_size=beam_size)
+    failed = False
+    show = len(files) > 1 and terminal.messages.is_terminal and not terminal.console.is_terminal
+    for file in track(
+        files, "transcribing", console=terminal.messages, transient=True, disable=not show
+    ):
+        try:
+            if str(file) == "-":
+                _listen(pipe, sys.stdin.buffer, rate, channels, _DTYPES[sample_format], as_json)
+            else:
+                _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
+        except (ValueError, OSError) as error:
+            failed = True
+            typer.echo(f"numlstm: {file}: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(
+    transcript: numlstm.Transcript, file: Path, times: bool, as_json: bool, is_alone: bool
+) -> None:
+    if as_json:
+        write_json(file=str(file), text=transcript.text, words=transcript.words)
+        return
+    if not is_alone:
+        terminal.console.print(f"{file}: ", style="dim", end="", markup=False)
+    terminal.console.print(transcript.text or "(no word)", markup=False)
+    if times:
+        for word in transcript.words:
+            terminal.console.print(f"  {word.start:7.2f} {word.end:7.2f}  {word.text}")
+
+
+def _listen(
+    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: "np.dtype[Any]", as_json: bool
+) -> None:
+    """Write words as they are spoken."""
+    start = source.read(4)
+    if start == b"RIFF":
+        import io
+
+        _show(pipe(io.BytesIO(start + source.read())), Path("-"), False, as_json, is_alone=True)
+        return
+    stream = pipe.stream(rate)
+    num_said = 0
+    is_open = False
+    for samples in _samples(source, start, round(rate * _PIECE_SECONDS), channels, dtype):
+        transcript = stream.feed(samples)
+        if len(transcript.words) != num_said:
+            new, num_said = transcript.words[num_said:], len(transcript.words)
+            is_open = _say(transcript, new, as_json, is_open)
+    transcript = stream.finish()
+    _say(transcript, transcript.words[num_said:], as_json, is_open, last=True)
+
+
+def _say(
+    transcript: numlstm.Transcript,
+    new: tuple[numlstm.Word, ...],
+    as_json: bool,
+    is_open: bool,
+    last: bool = False,
+) -> bool:
+    """Write what is new, and return whether the line goes on."""
+    if as_json:
+        write_json(text=transcript.text, words=transcript.words, final=last)
+        return False
+    if terminal.console.is_terminal and not last:
+        # A beam may think better of a word: the line is written anew.
+        sys.stdout.write("\r\x1b[2K" + transcript.text)
+        is_open = True
+    else:
+        words = " ".join(word.text for word in new)
+        sys.stdout.write(" " * (is_open and bool(words)) + words + "\n" * last)
+        is_open = is_open or bool(words)
+    sys.stdout.flush()
+    return is_open
+
+
+def _samples(
+    source: BinaryIO, start: bytes, count: int, channels: int, dtype: "np.dtype[Any]"
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield samples (T, channels) as they arrive; a part of one at the end is left."""
+    size = dtype.itemsize * channels
+    rest = start
+    read = getattr(source, "read1", source.read)
+    while True:
+        data = read(max(count * size, 1))
+        rest += data
+        whole = len(rest) // size * size
+        if whole:
+            yield np.frombuffer(rest[:whole], dtype).reshape(-1, channels)
+            rest = rest[whole:]
+        if not data:
+            return
