@@ -1,5 +1,6 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
+from numlstm import analysis
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
@@ -37,6 +38,7 @@ from numlstm.spec import (
 from numlstm.storage import bundled
 from numlstm.stream import Stream
 from numlstm.text.pipelines import Prediction, pipeline
+from numlstm.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -71,9 +73,11 @@ __all__ = [
     "Slice",
     "Softmax",
     "Stream",
+    "Trace",
     "Verification",
     "Weights",
     "WeightsError",
+    "analysis",
     "bundled",
     "diagnose",
     "from_keras",

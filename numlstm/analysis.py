@@ -94,7 +94,7 @@ def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int
     --------
     >>> model = numlstm.load("sentiment")
     >>> numlstm.analysis.memory(model, range(1, 200)).half_life  # doctest: +SKIP
-    {'layers.1': 31}
+    {'layers.0': 31}
     """
     for name, number in (("max_distance", max_distance), ("num_starts", num_starts)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:

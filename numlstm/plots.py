@@ -84,7 +84,7 @@ def draw_memories(
     axes.set_yscale("log")
     axes.set_xlabel("distance k in steps")
     axes.set_ylabel(r"$\|\,\partial s_T \,/\, \partial s_{T-k}\|$")
-    axes.set_xlim(left=0)
+    axes.margins(x=0)
     axes.legend(frameon=False)
     plain(axes)
     save(drawn, path)
@@ -103,8 +103,9 @@ def draw_trace(
 ) -> None:
     """Draw what `Trace.plot` says.
 
-    The units are in the order of their mean h (c where h is projected), so that those that do alike
-    lie together.
+    The units are in the order of the steps at which their h (or c, where h is projected) is largest,
+    those with a positive one first. The colours of what has no bound, c above all, end at what 98
+    of 100 stay within.
     """
     rows = trace.of_layer(layer)
     num_steps = len(trace)
@@ -116,22 +117,26 @@ def draw_trace(
     width = min(max(4.0, 1.6 + 0.3 * num_steps), 24.0)
     drawn, many = figure(width, 1.25 * len(rows) + 0.9, len(rows))
     leading = rows["c"] if len(sizes) > 1 else rows["h"]
-    order = np.argsort(-leading.mean(0), kind="stable")
+    peak = np.abs(leading).argmax(0)
+    order = np.lexsort((-np.take_along_axis(leading, peak[None], 0)[0], peak))
     for axes, (name, values) in zip(np.atleast_1d(many), rows.items(), strict=True):
         shown = values[:, order] if values.shape[1] == len(order) else values
         if name in GATES:
             low, high, colors = 0.0, 1.0, "viridis"
         else:
-            high = float(np.nanmax(np.abs(values), initial=0.0)) if name == "c" else 1.0
-            low, high, colors = -(high or 1.0), high or 1.0, "RdBu_r"
+            magnitudes = np.abs(values)
+            bounded = name != "c" and not (magnitudes > 1).any()
+            high = 1.0 if bounded else float(np.nanpercentile(magnitudes, 98)) or 1.0
+            low, colors = -high, "RdBu_r"
         image = axes.imshow(
             shown.T, aspect="auto", interpolation="nearest", vmin=low, vmax=high, cmap=colors
         )
         label, _, letter = (GATES | SIGNED)[name].rpartition(" ")
-        axes.set_ylabel(f"{label}\n{letter}", rotation=0, ha="right", va="center")
+        axes.set_ylabel(f"{label}  $\\mathbf{{{letter}}}$", rotation=0, ha="right", va="center")
         axes.set_yticks([])
         axes.tick_params(axis="x", length=0)
-        drawn.colorbar(image, ax=axes, aspect=10, pad=0.01)
+        bar = drawn.colorbar(image, ax=axes, aspect=10, pad=0.01)
+        bar.set_ticks([low, (low + high) / 2, high], labels=[f"{low:.3g}", "", f"{high:.3g}"])
     if tokens is None:
         axes.set_xlabel("step")
     else:

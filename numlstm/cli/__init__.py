@@ -10,7 +10,7 @@ import sys
 import typer
 
 import numlstm
-from numlstm.cli import classify, machine, models
+from numlstm.cli import classify, look, machine, models
 
 app = typer.Typer(
     name="numlstm",
@@ -26,6 +26,8 @@ app.command("list")(models.list_models)
 app.command()(models.info)
 app.command()(models.convert)
 app.command()(models.verify)
+app.command()(look.memory)
+app.command()(look.trace)
 app.command()(machine.warmup)
 app.command()(machine.doctor)
 
