@@ -103,7 +103,7 @@ def draw_trace(
 ) -> None:
     """Draw what `Trace.plot` says.
 
-    The units are in the order of the steps at which their h (or c, where h is projected) is largest,
+    The units are in the order of the steps at which their h (c, where h is projected) is largest,
     those with a positive one first. The colours of what has no bound, c above all, end at what 98
     of 100 stay within.
     """

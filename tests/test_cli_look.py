@@ -23,6 +23,7 @@ def files(tmp_path_factory):
     numlstm.Model(random_weights(NETWORKS["gru_7"])).save(folder / "vectors.safetensors")
     np.save(folder / "xs.npy", random_input(NETWORKS["gru_7"], 30))
     (folder / "text.txt").write_text(TEXT * 5)
+    (folder / "book.txt").write_text(TEXT * 100)
     return folder
 
 
@@ -33,7 +34,7 @@ def lines_of(stdout):
 def test_memory_of_numbers(files):
     model, xs = files / "vectors.safetensors", files / "xs.npy"
     stdout, stderr = numlstm_command("memory", model, "--file", xs, "-k", 12, "--json")
-    found = analysis.memory(numlstm.load(model), np.load(xs), 12)
+    found = analysis.memory(numlstm.load(model), np.load(xs)[:24], 12)
     expected = [
         {"layer": name, "half_life": found.half_life[name], "norms": norms.tolist()}
         for name, norms in found.norms.items()
@@ -54,6 +55,10 @@ def test_memory_of_a_text_of_a_file_and_of_random_input(files):
     file, _ = numlstm_command("memory", model, "--json", "--file", files / "text.txt")
     stdin, _ = numlstm_command("memory", model, "--json", "-f", "-", stdin=(TEXT * 5).encode())
     assert text == file == stdin
+    book, _ = numlstm_command("memory", model, "--json", "-f", files / "book.txt", "-k", 10)
+    ids = numlstm.load(model).load_tokenizer().encode(TEXT * 100).ids[:20]
+    norms = analysis.memory(numlstm.load(model), ids, 10).norms
+    assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
     once, _ = numlstm_command("memory", model, "--json")
     again, _ = numlstm_command("memory", model, "--json")
     assert once == again != text

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len, set_cell_size
 from rich.color import Color
 from rich.style import Style
@@ -22,8 +23,7 @@ from numlstm.cli.models import ModelArgument
 
 _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 4  # of the norms that the bars tell apart, below 1
-_NUM_BARS = 24
-_RANDOM_STEPS = 200
+_NUM_BARS = 20
 _TOKEN_WIDTH = 16
 
 PlotOption = Annotated[
@@ -57,6 +57,8 @@ def memory(
     That is the norm of the Jacobian of a layer's state by its state k steps before: what a small
     change has become after k steps. Where it has shrunk to nothing, so has every gradient.
 
+    Of a long text or recording, the first 2 * max-distance steps are read.
+
     [bold]Examples[/bold]
 
         numlstm memory sentiment --text "The film begins slowly, but then it becomes a great story."
@@ -68,7 +70,10 @@ def memory(
     if text is not None and file is not None:
         raise typer.BadParameter("give --text or --file, not both")
     loaded = terminal.load(model)
-    xs = _random(loaded) if text is None and file is None else _read(loaded, text, file)
+    # As many windows as there are steps to look back; more of a book would say no more.
+    seq_len = 2 * max_distance
+    is_random = text is None and file is None
+    xs = _random(loaded, seq_len) if is_random else _read(loaded, text, file)[:seq_len]
     with terminal.waiting("multiplying Jacobians"):
         found = analysis.memory(loaded, xs, max_distance)
     if plot is not None:
@@ -129,12 +134,12 @@ def trace(
 # What a model reads -------------------------------------------------------------------------------
 
 
-def _random(model: numlstm.Model) -> NDArray[Any]:
+def _random(model: numlstm.Model, seq_len: int) -> NDArray[Any]:
     """Return token ids, or normally distributed numbers: always the same."""
     generator = np.random.default_rng(0)
     if model.vocab_size is not None:
-        return generator.integers(0, model.vocab_size, _RANDOM_STEPS)
-    return generator.standard_normal((_RANDOM_STEPS, model.input_size), np.float32)
+        return generator.integers(0, model.vocab_size, seq_len)
+    return generator.standard_normal((seq_len, model.input_size), np.float32)
 
 
 def _read(model: numlstm.Model, text: str | None, file: Path | None) -> NDArray[Any]:
@@ -170,9 +175,9 @@ def _encode(model: numlstm.Model, text: str) -> tuple[list[int], list[str]]:
 
 def _show_memory(found: analysis.Memory, lives: dict[str, int | None]) -> None:
     last = int(found.distances[-1])
-    shown = sorted({min(k, last) for k in (1, 10, 30, 100, last)})
+    shown = sorted({min(k, last) for k in (1, 10, last)})
     headers = ("layer", "half-life", *(f"k = {k}" for k in shown), f"k = 0 to {last}")
-    table = Table(*(Column(header, no_wrap=True) for header in headers))
+    table = Table(*(Column(header, no_wrap=True) for header in headers), box=SIMPLE_HEAD)
     for name, norms in found.norms.items():
         life = f"over {len(norms) - 1}" if lives[name] is None else str(lives[name])
         numbers = (f"{norms[k]:.2g}" if k < len(norms) else "" for k in shown)
