@@ -8,6 +8,7 @@ import pytest
 
 import numlstm
 from numlstm import analysis
+from numlstm.cli import look
 from tests.cases import NETWORKS, random_input, random_weights
 from tests.test_cli import numlstm_command
 from tests.test_text import make_weights
@@ -49,20 +50,24 @@ def test_memory_of_numbers(files):
         assert row.count("█") >= 1
 
 
-def test_memory_of_a_text_of_a_file_and_of_random_input(files):
-    model = files / "text.safetensors"
-    text, _ = numlstm_command("memory", model, "--json", "--text", TEXT * 5)
-    file, _ = numlstm_command("memory", model, "--json", "--file", files / "text.txt")
-    stdin, _ = numlstm_command("memory", model, "--json", "-f", "-", stdin=(TEXT * 5).encode())
+def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
+    path = str(files / "text.safetensors")
+
+    def memory(**options):
+        look.memory(path, as_json=True, **options)
+        return capsys.readouterr().out
+
+    text, file = memory(text=TEXT * 5), memory(file=files / "text.txt")
+    stdin, _ = numlstm_command("memory", path, "--json", "-f", "-", stdin=(TEXT * 5).encode())
     assert text == file == stdin
-    book, _ = numlstm_command("memory", model, "--json", "-f", files / "book.txt", "-k", 10)
-    ids = numlstm.load(model).load_tokenizer().encode(TEXT * 100).ids[:20]
-    norms = analysis.memory(numlstm.load(model), ids, 10).norms
-    assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
-    once, _ = numlstm_command("memory", model, "--json")
-    again, _ = numlstm_command("memory", model, "--json")
+    once, again = memory(), memory()
     assert once == again != text
     assert len(lines_of(once)[0]["norms"]) == 101
+
+    book = memory(file=files / "book.txt", max_distance=10)
+    model = numlstm.load(path)
+    norms = analysis.memory(model, model.load_tokenizer().encode(TEXT * 100).ids[:20], 10).norms
+    assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
 
 
 def test_trace_is_that_of_the_stream(files):
@@ -113,17 +118,21 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_what_is_wrong_is_told(files, tmp_path):
-    text, vectors = files / "text.safetensors", files / "vectors.safetensors"
-    for arguments, code, message in (
-        (("trace", vectors, "words"), 1, "the model has no tokenizer, so it reads no text"),
-        (("memory", vectors, "--text", "words"), 1, "the model has no tokenizer"),
-        (("trace", text, "  "), 1, "the text is empty"),
-        (("trace", text, TEXT, "--layer", "layers.9"), 1, "'layers.9' is no recurrent layer"),
-        (("trace", text, TEXT, "--plot", tmp_path / "a.txt"), 1, "does not end in .png"),
-        (("memory", text, "--file", tmp_path / "none.txt"), 1, "none.txt"),
-        (("memory", text, "--text", TEXT, "--file", "x"), 2, "not both"),
-        (("memory", text, "-k", 0), 2, "max-distance"),
-        (("memory", vectors, "--file", files / "text.txt"), 1, "the model has no tokenizer"),
+    text, vectors = (str(files / f"{name}.safetensors") for name in ("text", "vectors"))
+    for call, message in (
+        (lambda: look.trace(vectors, "words"), "no tokenizer, so it reads no text"),
+        (lambda: look.memory(vectors, text="words"), "the model has no tokenizer"),
+        (lambda: look.memory(vectors, file=files / "text.txt"), "the model has no tokenizer"),
+        (lambda: look.trace(text, "  "), "the text is empty"),
+        (lambda: look.trace(text, TEXT, "layers.9"), "'layers.9' is no recurrent layer"),
+        (lambda: look.trace(text, TEXT, plot=tmp_path / "a.txt"), r"does not end in \.png"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    for code, message, *arguments in (
+        (1, "none.txt", "memory", text, "--file", tmp_path / "none.txt"),
+        (2, "not both", "memory", text, "--text", TEXT, "--file", "x"),
+        (2, "max-distance", "memory", text, "-k", 0),
     ):
         _, stderr = numlstm_command(*arguments, code=code)
         assert message in stderr

@@ -23,7 +23,7 @@ from numlstm.cli.models import ModelArgument
 
 _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 4  # of the norms that the bars tell apart, below 1
-_NUM_BARS = 20
+_NUM_BARS = 15
 _TOKEN_WIDTH = 16
 
 PlotOption = Annotated[
