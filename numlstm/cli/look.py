@@ -199,7 +199,7 @@ def _bars(norms: NDArray[np.float64]) -> str:
 
 
 def _show_trace(tokens: list[str], means: dict[str, NDArray[np.float32]]) -> None:
-    """Write a row per token, a coloured cell per gate: from black, 0, to the largest."""
+    """Write a row per token, a coloured cell per gate, from 0 to the largest."""
     header = Text(" " * (_TOKEN_WIDTH + 1))
     for name in means:
         header.append(f"{name:^7}", style="bold")
@@ -223,10 +223,10 @@ def _show_trace(tokens: list[str], means: dict[str, NDArray[np.float32]]) -> Non
 
 
 def _heat(share: float) -> Style:
-    """Return a background from dark blue (0) over green to yellow (1), with letters to be read."""
+    """Return a background from dark violet (0) over green to yellow (1), with letters to be read."""
     stops = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis
     at = min(max(share, 0.0), 1.0) * (len(stops) - 1)
     low = min(int(at), len(stops) - 2)
     rgb = [a + (b - a) * (at - low) for a, b in zip(stops[low], stops[low + 1], strict=True)]
-    letters = "black" if share > 0.6 else "white"
+    letters = "#000000" if share > 0.6 else "#ffffff"
     return Style(color=letters, bgcolor=Color.from_rgb(*rgb))

@@ -154,11 +154,12 @@ def train_all() -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> str:
     """Return the error, and the share that is right, of each cell at each length."""
-    lines = ["| steps | " + " | ".join(CELLS) + " |", "|---:|" + "---:|" * len(CELLS)]
+    headers = [f"{cell}, {num:,} weights" for cell, num in figures["num_parameters"].items()]
+    lines = ["| steps | " + " | ".join(headers) + " |", "|---:|" + "---:|" * len(headers)]
     for seq_len in dict.fromkeys(row["steps"] for row in figures["rows"]):
         own = {row["cell"]: row for row in figures["rows"] if row["steps"] == seq_len}
         cells = (
-            f"{own[cell]['mean_squared_error']:.5f} ({own[cell]['right']:.1%})" for cell in CELLS
+            f"{own[cell]['mean_squared_error']:.2g} ({own[cell]['right']:.1%})" for cell in CELLS
         )
         lines.append(f"| {seq_len} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
