@@ -223,7 +223,7 @@ def _show_trace(tokens: list[str], means: dict[str, NDArray[np.float32]]) -> Non
 
 
 def _heat(share: float) -> Style:
-    """Return a background from dark violet (0) over green to yellow (1), with letters to be read."""
+    """Return a background from violet (0) over green to yellow (1), with letters to be read."""
     stops = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis
     at = min(max(share, 0.0), 1.0) * (len(stops) - 1)
     low = min(int(at), len(stops) - 2)
