@@ -36,7 +36,7 @@ from tests.real import (
     test_textgenrnn,
     test_thai,
 )
-from weights.evaluate import read as read_texts
+from weights.scores.classification import read_texts
 
 Outputs = NDArray[Any]
 Function = Callable[[Outputs], Outputs]

@@ -1,5 +1,6 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
+from numlstm import analysis
 from numlstm.audio.transcribe import Transcript, Word
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
@@ -42,6 +43,7 @@ from numlstm.text.chat import Turn
 from numlstm.text.classify import Prediction
 from numlstm.text.language import Score
 from numlstm.text.tag import Tag
+from numlstm.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -78,12 +80,14 @@ __all__ = [
     "Softmax",
     "Stream",
     "Tag",
+    "Trace",
     "Transcript",
     "Turn",
     "Verification",
     "Weights",
     "WeightsError",
     "Word",
+    "analysis",
     "bundled",
     "diagnose",
     "from_keras",

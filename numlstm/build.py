@@ -291,6 +291,8 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
             _, bias_hh = _biases(layer, own)
             n_h = builder.linear(h, w_n, pad_rows(bias_hh[2 * size :]), layer.precision, unit)
         if _is_plain(layer):
+            r, z = (a.part(gate * stride, size) for gate in range(2))
+            builder.leave(a_r=r, a_z=z, n_x=a_n, n_h=n_h.part(0, size))
             return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
         builder.clip(rz, layer.clip)
         builder.activation(rz, layer.recurrent_activation, rz)
@@ -302,6 +304,7 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
             n = builder.linear_add(rh, w_n, a_n, None, layer.precision).part(0, size)
         builder.clip(n, layer.clip)
         builder.activation(n, layer.activation, n)
+        builder.leave(r=r, z=z, n=n)
         new = builder.multiply(builder.activation(z, "affine(-1.0, 1.0)"), n)
         builder.add(new, builder.multiply(z, h), y)
         builder.keep_new(y, h)
@@ -316,10 +319,12 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
     y = builder.buffer(layer.h_size)
     with builder.rows():
         ifgo = builder.linear_add(h, _planar(own["weight_hh"], 4), a, a, layer.precision, unit)
+        i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
         if _is_plain(layer):
+            builder.leave(a_i=i, a_f=f, a_g=g, a_o=o)
             at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
             return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
-        i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
+        builder.leave(i=i, f=f, g=g, o=o)
 
         def activate_gate(gate: Place, name: str) -> None:
             if layer.peepholes:

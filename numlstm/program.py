@@ -51,11 +51,13 @@ class Layout:
     """A plan for blocks of a number of rows, and the size of a `state` that can run it.
 
     Behind the state lie the rows of the memory, where the network reads one; of a pool, what its
-    streams keep.
+    streams keep. `gates` tells where the cells leave what they made of the first row:
+    name -> (offset, size).
     """
 
     plan: NDArray[np.int64]
     state_size: int
+    gates: dict[str, tuple[int, int]]
 
     @cached_property
     def plan_at(self) -> Any:
@@ -142,6 +144,7 @@ class Builder:
         self.state_names: dict[str, tuple[int, int]] = {}
         self.buffer_sizes: list[int] = []  # of one row
         self.operations: list[dict[int, int | Place]] = []
+        self.gates: dict[str, Place] = {}
         self.memory: Memory | None = None
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
@@ -179,6 +182,10 @@ class Builder:
         """Return a place for a vector per step, with room behind it for what is written too far."""
         self.buffer_sizes.append(padded(size + room))
         return Place(len(self.buffer_sizes) - 1, 0, size)
+
+    def leave(self, **places: Place) -> None:
+        """Name buffers of the current layer that nothing overwrites in a step, for `trace`."""
+        self.gates |= {f"{self.prefix}.{name}": place for name, place in places.items()}
 
     # Operations -----------------------------------------------------------------------------------
 
@@ -390,7 +397,8 @@ class Builder:
             plan[0, columns.KEPT_AT] = end
             plan[0, columns.SLOTS_AT] = slots_at
         plan.flags.writeable = False
-        return Layout(plan, end)
+        gates = {name: (int(starts[g.buffer]) + g.at, g.size) for name, g in self.gates.items()}
+        return Layout(plan, end, gates)
 
     def program(
         self, block_rows: int, pool_rows: int, generate: Layout | None, answer: Place | None

@@ -23,6 +23,7 @@ from numlstm.checks import (
 from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
 from numlstm.program import Layout, aligned
 from numlstm.sampling import Generator, Sampling
+from numlstm.trace import Trace, trace
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -155,6 +156,29 @@ class Stream:
         run_blocks(self.model, state, xs, ys)
         self._state[kept] = state[kept]
         return filled(out, ys)
+
+    def trace(self, xs: ArrayLike) -> Trace:
+        """Take T steps, the same bits as `run`, and return what went on in the cells as well.
+
+        It costs a call of Python per step; what is not traced pays nothing.
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+
+        Returns
+        -------
+        Trace
+            The answers ``ys``, and by name the rows of the gates and states of every recurrent
+            layer: ``trace["layers.0.f"]``, (T, hidden_size).
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `run`; or if the network has no recurrent layer.
+        """
+        return trace(self, xs)
 
     def generate(
         self,

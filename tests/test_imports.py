@@ -29,6 +29,8 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
             "tasks",
             "diagnostics",
             "cli",
+            "analysis",
+            "trace",
         },
         set(),
     ),
@@ -44,7 +46,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
     "checks": ({"kernels"}, {"numpy"}),
     "sampling": ({"checks", "program", "kernels", "stream"}, {"numpy"}),
-    "stream": ({"checks", "program", "kernels", "model", "sampling"}, {"numpy"}),
+    "stream": ({"checks", "program", "kernels", "model", "sampling", "trace"}, {"numpy"}),
+    "trace": ({"checks", "plots", "reference", "stream"}, {"numpy"}),
+    "analysis": ({"model", "plots", "reference", "spec"}, {"numpy"}),
+    "plots": ({"trace"}, {"numpy"}),
     "threads": (set(), set()),
     "pool": ({"checks", "kernels", "program", "stream", "threads", "model"}, {"numpy"}),
     "batch": ({"build", "checks", "pool", "stream", "threads", "model"}, {"numpy"}),
@@ -79,7 +84,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "text": ({"", "text", "pipelines", "sampling"}, {"numpy", "tokenizers"}),
     "audio": ({"", "audio", "pipelines"}, {"numpy"}),
     "tasks": ({"model", "sources", "spec", "pipelines", "text", "audio"}, set()),
-    "cli": ({"", "cli"}, {"numpy", "typer", "rich"}),
+    "cli": (
+        {"", "analysis", "cli", "plots"},
+        {"numpy", "typer", "rich"},
+    ),
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -155,6 +163,7 @@ def test_importing_starts_no_thread_and_loads_no_framework(python: Python):
     found = json.loads(output_of(python("-W", "error", "-c", IMPORT)))
     roots = {name.partition(".")[0] for name in found["modules"]}
     frameworks = {"torch", "onnx", "onnxruntime", "tensorflow", "keras", "tokenizers", "typer"}
+    frameworks |= {"matplotlib"}
     assert roots & frameworks == set()
     assert found["threads"] == 1
     assert found["new_tasks"] == 0

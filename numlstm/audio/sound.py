@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -109,7 +109,7 @@ def _load_soundfile() -> Any:
 
 
 @contextmanager
-def open_sound(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[float, Iterator[Floats]]]:
+def open_sound(path: Any) -> Iterator[tuple[float, Iterator[Floats]]]:
     """Open a sound file, or one open in binary: its rate, and its samples in blocks (T, channels).
 
     wav, flac, ogg, mp3 and whatever else libsndfile reads. Of a truncated file, what is there.
@@ -122,9 +122,8 @@ def open_sound(path: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[float,
         If it holds no sound.
     """
     soundfile = _load_soundfile()
-    is_path = isinstance(path, str | os.PathLike)
-    name = os.fspath(path) if is_path else getattr(path, "name", "the file")
-    with Path(path).open("rb") if is_path else nullcontext(path) as file:
+    name = getattr(path, "name", "the file") if hasattr(path, "read") else os.fspath(path)
+    with nullcontext(path) if hasattr(path, "read") else Path(path).open("rb") as file:
         try:
             sound = soundfile.SoundFile(file)
         except (soundfile.SoundFileError, TypeError, ValueError) as error:

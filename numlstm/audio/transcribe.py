@@ -84,8 +84,8 @@ class Transcriber(Pipeline):
         Parameters
         ----------
         sound : path, (samples, rate), or list of these
-            A sound file by its path or open in binary, or samples (T,) or (T, channels) and their number per second: floats
-            within -1 to 1, int16, int32 or uint8.
+            A sound file by its path or open in binary, or samples (T,) or (T, channels) and their
+            number per second: floats within -1 to 1, int16, int32 or uint8.
 
         Raises
         ------

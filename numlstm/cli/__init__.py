@@ -14,6 +14,7 @@ from numlstm.cli import (
     chat,
     classify,
     generate,
+    look,
     machine,
     models,
     score,
@@ -42,6 +43,8 @@ app.command("list")(models.list_models)
 app.command()(models.info)
 app.command()(models.convert)
 app.command()(models.verify)
+app.command()(look.memory)
+app.command()(look.trace)
 app.command()(machine.warmup)
 app.command()(machine.doctor)
 

@@ -77,10 +77,8 @@ def classify(
 
 
 def _classify_mail(pipe: Any, file: Path, as_json: bool) -> None:
-    from numlstm.text.mail import read_messages
-
     failed = False
-    for number, message in enumerate(read_messages(file), 1):
+    for number, message in enumerate(pipe.read(file), 1):
         try:
             _show(pipe(message.text), {"text": message.subject or message.body}, as_json)
         except ValueError as error:

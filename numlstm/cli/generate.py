@@ -13,7 +13,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What comes before; - reads it from stdin.")] = "",
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="character, subword, words, or a .safetensors file."),
+        typer.Option("--model", "-m", help="character, subword, words, or a file."),
     ] = "character",
     max_tokens: Annotated[int, typer.Option(min=0, help="How many tokens to write.")] = 500,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, always.")] = 0.8,

@@ -14,7 +14,6 @@ from rich.table import Table
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.quantize import dtypes_of
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A bundled model, or a .safetensors file.")
@@ -39,7 +38,8 @@ def list_models() -> None:
     table = Table("model", "what it does", "score", "size", "dtype", box=SIMPLE)
     for name, path in numlstm.bundled().items():
         what, score = _card(path.with_suffix(".md"))
-        found = {d for part in numlstm.load_parts(path).values() for d in dtypes_of(part.network)}
+        networks = [part.network for part in numlstm.load_parts(path).values()]
+        found = {dtype for network in networks for dtype in network.matrix_dtypes().values()}
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         table.add_row(name, escape(what), escape(score), size, ", ".join(sorted(found)))
     terminal.console.print(table)

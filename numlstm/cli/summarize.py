@@ -42,11 +42,6 @@ def summarize(
         cat abstracts.txt | numlstm summarize --lines --json
     """
     pipe: Any = terminal.pipeline("summarize", model)
-    is_extract = isinstance(pipe, _extractor())
-    if title and is_extract:
-        raise typer.BadParameter(f"--title is not for {model}, which picks sentences")
-    if sentences is not None and not is_extract:
-        raise typer.BadParameter(f"--sentences is not for {model}, which writes one")
     options: dict[str, Any] = {"title": True} if title else {}
     if sentences is not None:
         options["num_sentences"] = sentences
@@ -56,12 +51,6 @@ def summarize(
         if as_json:
             write_json(text=given, summary=summary)
         else:
-            terminal.console.print(printable(summary), markup=False)
+            terminal.console.print(printable(" ".join(summary.split())), markup=False)
 
     answer_each(text, file, answer, whole=not lines)
-
-
-def _extractor() -> type:
-    from numlstm.text.summarize import Extractor
-
-    return Extractor

@@ -42,6 +42,12 @@ def pipeline(task: str, model: str | os.PathLike[str], **options: Any) -> Any:
         return numlstm.pipeline(task, model, **options)
 
 
+def load(name: str | os.PathLike[str]) -> numlstm.Model:
+    """Load a model with `waiting`."""
+    with waiting(f"loading {os.fspath(name)}"):
+        return numlstm.load(name)
+
+
 def load_parts(name: str | os.PathLike[str]) -> dict[str, numlstm.Model]:
     """Load the networks of a file with `waiting`."""
     with waiting(f"loading {os.fspath(name)}"):

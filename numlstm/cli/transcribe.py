@@ -24,7 +24,7 @@ class Format(StrEnum):
     f32 = "f32"
 
 
-_DTYPES = {Format.s16: np.dtype("<i2"), Format.f32: np.dtype("<f4")}
+_DTYPES: dict[Format, np.dtype[Any]] = {Format.s16: np.dtype("<i2"), Format.f32: np.dtype("<f4")}
 
 
 def transcribe(
@@ -90,7 +90,7 @@ def _show(
 
 
 def _listen(
-    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: "np.dtype[Any]", as_json: bool
+    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: np.dtype[Any], as_json: bool
 ) -> None:
     """Write words as they are spoken."""
     start = source.read(4)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import numlstm
 from numlstm.pipelines import Pipeline, answers
 from numlstm.text.encoding import Encoder, check_text
-from numlstm.text.mail import read_messages
+from numlstm.text.mail import Message, read_messages
 
 _EMPTY = "the text is empty: it has no words to classify"
 
@@ -195,5 +195,9 @@ class MailClassifier(Classifier):
             If a text is not a string, a message has no words, or a file no messages.
         """
         if isinstance(text, os.PathLike):
-            text = [message.text for message in read_messages(text)]
+            text = [message.text for message in self.read(text)]
         return super().__call__(text)
+
+    def read(self, path: str | os.PathLike[str]) -> Iterator[Message]:
+        """Yield the messages of an .eml or mbox file; errors are those of a call."""
+        return read_messages(path)

@@ -1,7 +1,7 @@
 """Summarization: the sentences that say most, or a new one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -25,18 +25,28 @@ _EMPTY = "the text is empty: there is nothing to summarize"
 class Summarizer(Pipeline):
     """Makes a sentence of a text. Threads may share it."""
 
+    does: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]
+
     @overload
     def __call__(self, text: str, **options: Any) -> str: ...
     @overload
     def __call__(self, text: list[str] | tuple[str, ...], **options: Any) -> list[str]: ...
     def __call__(self, text: str | list[str] | tuple[str, ...], **options: Any) -> str | list[str]:
-        """Summarize a text, or each of a list; options are those of `summarize`.
+        """Summarize a text, or each of a list.
 
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string of characters, or has nothing but white space in it.
+            If a text is not a string of characters, has nothing but white space in it, or an
+            option is not one of `summarize`.
         """
+        for name in options:
+            if name not in self.options:
+                raise ValueError(
+                    f"{name} is no option of this model, which {self.does}; it has: "
+                    f"{', '.join(self.options)}"
+                )
         found: str | list[str] = answers(
             text,
             lambda item: self.summarize(_sentences(item), **options),
@@ -62,6 +72,9 @@ class Extractor(Summarizer):
     model : Model
         The model: reads tokens, a mark before each sentence, and answers one number for each.
     """
+
+    does = "picks sentences"
+    options = ("num_sentences",)
 
     def __init__(self, model: "numlstm.Model") -> None:
         if model.tokenizer is None or model.output_size != 1:
@@ -108,6 +121,9 @@ class Abstractor(Summarizer):
     networks : EncoderDecoder
         The encoder reads the beginning of the text, the decoder writes.
     """
+
+    does = "writes a sentence"
+    options = ("title", "beam_size")
 
     def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
         self.networks = EncoderDecoder(parts, "summarize")

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from numlstm.text.classify import Classifier
 from weights.scores.card import Subject, read_rows, seconds, table, watch
 
 POLARITY = {"0": "negative", "1": "positive"}
@@ -54,14 +56,19 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def read(subject: Subject, split: str) -> tuple[list[str], list[str]]:
-    """Return the texts and the labels of a split: its last column and its first one."""
-    rows = read_rows(subject.data / f"{split}.tsv.gz")
+    """Return the texts and the labels of a split."""
+    return read_texts(subject.data / f"{split}.tsv.gz")
+
+
+def read_texts(path: Path) -> tuple[list[str], list[str]]:
+    """Return the texts and the labels of a file: its last column and its first one."""
+    rows = read_rows(path)
     return [row[-1] for row in rows], [POLARITY.get(row[0], row[0]) for row in rows]
 
 
-def labels(pipe: object, texts: Sequence[str], name: str) -> list[str]:
+def labels(pipe: Classifier, texts: Sequence[str], name: str) -> list[str]:
     """Return the labels of texts."""
-    return [pipe(text).label for text in watch(texts, name)]  # type: ignore[operator]
+    return [pipe(text).label for text in watch(texts, name)]
 
 
 def accuracy(found: Sequence[str], right: Sequence[str]) -> float:
@@ -75,9 +82,9 @@ def f1(found: Sequence[str], right: Sequence[str], label: str) -> float:
     return 2 * hits / (list(found).count(label) + list(right).count(label))
 
 
-def speed(pipe: object, texts: Sequence[str]) -> str:
+def speed(pipe: Classifier, texts: Sequence[str]) -> str:
     """Return how long a token takes, from text to answer."""
-    num_tokens = sum(len(pipe.encoder(text)) for text in texts)  # type: ignore[attr-defined]
+    num_tokens = sum(len(pipe.encoder(text)) for text in texts)
     each = seconds(lambda: labels(pipe, texts, "speed")) / num_tokens
     return f"{each * 1e6:.1f} us per token on one core, from text to answer."
 

@@ -3,6 +3,7 @@
 import gzip
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def speed(model: numlstm.Model, text: str) -> str:
     """Return how long a step and a written character take."""
     stream = model.stream()
     ids = numlstm.pipeline("language-model", model).encoder(text[: 8 * NUM_TIMED])[:NUM_TIMED]
-    step = np.median([seconds(lambda token=token: stream.step(token), 1) for token in ids])
+    step = np.median([seconds(partial(stream.step, token), 1) for token in ids])
     writer = numlstm.pipeline("generate", model)
     written = writer("", max_tokens=NUM_TIMED, seed=SEED)
     duration = seconds(lambda: writer("", max_tokens=NUM_TIMED, seed=SEED))

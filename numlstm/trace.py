@@ -1,0 +1,154 @@
+"""Trace: what the gates of every recurrent layer did at every step of a stream.
+
+The plan of a step writes every buffer at most where a later operation of the same layer wants it,
+so what a cell made of its gates still lies in the state after the step. A trace reads it there.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from numlstm.checks import Floats
+from numlstm.reference import sigmoid
+
+if TYPE_CHECKING:
+    from numlstm.stream import Stream
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the recurrent layers of a stream did in T steps.
+
+    ys     what the steps answered, (T, output_size): the bits of `Stream.run`
+    rows   a layer's numbers after every step, float32 (T, hidden_size) by name:
+           ``layers.0.i``, ``.f``, ``.g``, ``.o``, ``.c``, ``.h`` of an LSTM,
+           ``layers.0.r``, ``.z``, ``.n``, ``.h`` of a GRU, ``layers.0.h`` of an RNN
+
+    h and c are the engine's own bits, as `Stream.state` gives them, and so are the gates of a cell
+    with any option. The cells of torch.nn keep their gates in registers: of those, a gate is the
+    exact function of the engine's own pre-activation, rounded once. Names are those of Hochreiter,
+    Schmidhuber 1997 and Gers et al. 2000 (LSTM), Cho et al. 2014 (GRU), with PyTorch's letters.
+    Gates of a masked step, which opens none, are NaN.
+    """
+
+    ys: Floats
+    rows: Mapping[str, Floats]
+
+    def __getitem__(self, name: str) -> Floats:
+        """Return the rows of a name, (T, hidden_size)."""
+        if name not in self.rows:
+            raise KeyError(f"{name} is not among {', '.join(self.rows)}")
+        return self.rows[name]
+
+    def __len__(self) -> int:
+        return len(self.ys)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the recurrent layers: ``layers.0``."""
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.rows))
+
+    def of_layer(self, layer: str | None = None) -> dict[str, Floats]:
+        """Return the rows of one layer, the last if none is named: "i", "f", "g", "o", "c", "h".
+
+        Raises
+        ------
+        ValueError
+            If there is no such recurrent layer.
+        """
+        if layer is None:
+            layer = self.layers[-1]
+        if layer not in self.layers:
+            raise ValueError(f"{layer!r} is no recurrent layer, expected {', '.join(self.layers)}")
+        split = ((name.rpartition("."), rows) for name, rows in self.rows.items())
+        return {name: rows for (prefix, _, name), rows in split if prefix == layer}
+
+    def plot(
+        self,
+        path: str | os.PathLike[str],
+        tokens: Sequence[str] | None = None,
+        layer: str | None = None,
+    ) -> None:
+        """Draw a layer as heat maps of units by steps, one for each gate and state.
+
+        Parameters
+        ----------
+        path : str or path
+            The picture to write: .png, .svg or .pdf.
+        tokens : sequence of T str, optional
+            What the steps read, written below them.
+        layer : str, optional
+            ``layers.0``; the last recurrent one if not given.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there are not T tokens, or there is no such layer.
+        """
+        from numlstm.plots import draw_trace
+
+        draw_trace(self, path, tokens, layer)
+
+
+def trace(stream: "Stream", xs: ArrayLike) -> Trace:
+    """Take the steps of xs and record them: `Stream.trace`."""
+    model, program = stream.model, stream._program
+    if not program.state_names:
+        raise ValueError("the network has no recurrent layer, so there is nothing to trace")
+    xs = model.check_xs(xs)
+    masked = model.network.masked(xs)
+    places = program.step.gates | program.state_names
+    recorded = {
+        name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
+    }
+    ys = np.empty((len(xs), model.output_size), np.float32)
+    kept = stream.kept
+    try:
+        for t, x in enumerate(xs):
+            stream.step(x, out=ys[t])
+            left = places if masked is None or not masked[t] else program.state_names
+            for name, (at, size) in left.items():
+                recorded[name][t] = stream._state[at : at + size]
+    except BaseException:
+        stream.kept = kept
+        raise
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in program.state_names)
+    rows = {}
+    for layer in layers:
+        own = {
+            name.rpartition(".")[2]: values
+            for name, values in recorded.items()
+            if name.rpartition(".")[0] == layer
+        }
+        for name, values in _gates(own).items():
+            rows[f"{layer}.{name}"] = values
+    for values in rows.values():
+        values.flags.writeable = False
+    return Trace(ys, MappingProxyType(rows))
+
+
+def _gates(own: dict[str, Floats]) -> dict[str, Floats]:
+    """Return gates before states, made of the pre-activations ``a_*`` where the cell left those."""
+    states = {name: own[name] for name in ("c", "h") if name in own}
+    if "a_i" in own:
+        gates = {name: _sigmoid(own[f"a_{name}"]) for name in "ifo"}
+        gates["g"] = np.tanh(own["a_g"].astype(np.float64)).astype(np.float32)
+        return {name: gates[name] for name in "ifgo"} | states
+    if "a_r" in own:
+        r = sigmoid(own["a_r"].astype(np.float64))
+        n = np.tanh(own["n_x"] + r * own["n_h"])
+        return {"r": r.astype(np.float32), "z": _sigmoid(own["a_z"]), "n": n.astype(np.float32)} | (
+            states
+        )
+    return {name: values for name, values in own.items() if name not in states} | states
+
+
+def _sigmoid(a: Floats) -> Floats:
+    return sigmoid(a.astype(np.float64)).astype(np.float32)
