@@ -15,6 +15,7 @@ from numlstm.audio.features import ROW_SIZE, SAMPLE_RATE
 from numlstm.audio.sound import Resampler, mono
 from numlstm.audio.transcribe import Transcriber, Transcript
 from numlstm.spec import Weights
+from tests.conftest import ROOT
 
 LABELS = ("<blank>", "|", "yes", "no")
 
@@ -239,8 +240,10 @@ def test_a_missing_package_says_what_to_install(pipe, monkeypatch, module, packa
         pipe(sound)
 
 
-def test_an_unreadable_name_in_memory_is_no_path(pipe):
-    with pytest.raises(TypeError, match="BytesIO, expected a path"):
+def test_a_file_in_memory_is_read(pipe):
+    path = ROOT / "weights" / "digits.wav"
+    assert pipe(io.BytesIO(path.read_bytes())) == pipe(path)
+    with pytest.raises(ValueError, match="the file' is not a sound file: it is empty"):
         pipe(io.BytesIO())
 
 
