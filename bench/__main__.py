@@ -12,6 +12,7 @@ from bench.lookahead import lookahead
 from bench.memory import memory
 from bench.report import report
 from bench.speed import generate, pool, sequence, step
+from bench.tasks import tasks
 
 app = typer.Typer(
     help="Measure numlstm beside other engines.",
@@ -31,7 +32,19 @@ def everything(quick: Quick = False, core: Cores = None, engine: Engines = None)
             benchmark(quick, None, None, engine, threads=2)
 
 
-for command in (step, sequence, pool, generate, cold, memory, long, accuracy, lookahead, report):
+for command in (
+    step,
+    sequence,
+    pool,
+    generate,
+    cold,
+    memory,
+    long,
+    tasks,
+    accuracy,
+    lookahead,
+    report,
+):
     app.command()(command)
 
 if __name__ == "__main__":

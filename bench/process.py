@@ -37,7 +37,52 @@ def last_cores(count: int) -> list[int]:
     return cores[-count:]
 
 
-class EngineProcess:
+class Process:
+    """``python -m MODULE JSON`` on the given cores: lines of JSON in, lines of JSON out."""
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        cores: list[int],
+        num_threads: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        request = {"engine": name, "cores": cores}
+        threads = dict.fromkeys(_NUM_THREADS, str(num_threads))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(request)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | threads | dict(environment or {}),
+        )
+
+    def ask(self, **request: Any) -> Any:
+        """Return the answer to a request."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._reply()
+
+    def _reply(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            raise RuntimeError(f"the process of {self.name} ended with {status}; see above")
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+
+class EngineProcess(Process):
     """One engine in a process of its own, on the given cores, for one case after the other.
 
     facts   what is known of the engine and the case before anything is timed: times of the start
@@ -52,57 +97,28 @@ class EngineProcess:
         num_threads: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.name = engine
-        request = {"engine": engine, "cores": cores}
-        threads = dict.fromkeys(_NUM_THREADS, str(num_threads))
         self._began = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", json.dumps(request)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-            env=os.environ | threads | dict(environment or {}),
-        )
+        super().__init__(engine, "bench.worker", cores, num_threads, environment)
         self.facts = self._of_start = self._reply()
         self.calls: list[str] = []
 
     def load(self, case: Case, folder: Path) -> None:
         """Load a case, in place of the one before, and hold its outputs against the reference."""
-        first = self._ask(case=asdict(case), folder=str(folder))
+        first = self.ask(case=asdict(case), folder=str(folder))
         first["first_output_s"] = time.perf_counter() - self._began
         self.facts = self._of_start | first | self._reply()
         self.calls = self.facts.pop("calls")
 
     def time(self, call: str, seconds: float) -> None:
         """Time one round of a call."""
-        self._ask(call=call, seconds=seconds)
+        self.ask(call=call, seconds=seconds)
 
     def summary(self, call: str) -> dict[str, Any]:
         """Return percentiles over all rounds of a call."""
-        return self._ask(call=call)
+        found: dict[str, Any] = self.ask(call=call)
+        return found
 
     def probe(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Return what a function of `probes.py` finds."""
-        return self._ask(probe=name, arguments=arguments)
-
-    def _ask(self, **request: Any) -> dict[str, Any]:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._reply()
-
-    def _reply(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            status = self._process.wait()
-            raise RuntimeError(f"the process of {self.name} ended with {status}; see above")
-        reply: dict[str, Any] = json.loads(line)
-        return reply
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        found: dict[str, Any] = self.ask(probe=name, arguments=arguments)
+        return found

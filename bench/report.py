@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import accuracy_report, lookahead_report, process_report, speed_report, step_report
+from bench import (
+    accuracy_report,
+    lookahead_report,
+    process_report,
+    speed_report,
+    step_report,
+    tasks_report,
+)
 from bench.tables import Results
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,6 +32,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "memory": process_report.memory,
     "long": process_report.long,
     "accuracy": accuracy_report.accuracy,
+    "tasks": tasks_report.tasks,
 }
 # Likewise: the document with the markers of a table, and who writes that table.
 _SUMMARIES = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from bench import cold, compare, long, memory, report, speed
+from bench import cold, compare, long, memory, report, speed, tasks
 from bench.engines import PEERS
 
 
@@ -52,6 +52,22 @@ def test_one_process_each(
 ) -> None:
     command(quick=True, engine=["numlstm"])
     assert heading in capsys.readouterr().out
+
+
+def test_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "ENGINES", dict(list(tasks.ENGINES.items())[:2]))
+    tasks.tasks(quick=True)
+    page = capsys.readouterr().out
+    assert "| sentiment " in page
+    assert "numlstm float32" in page
+
+
+def test_an_answer_that_differs_is_an_error() -> None:
+    tasks.check("a peer", [["VERB", 0.50001]], [["VERB", 0.5]])
+    with pytest.raises(ValueError, match=r"a peer answers 0\.51, expected 0\.5"):
+        tasks.check("a peer", [["VERB", 0.51]], [["VERB", 0.5]])
+    with pytest.raises(ValueError, match="expected 'VERB'"):
+        tasks.check("a peer", [["NOUN", 0.5]], [["VERB", 0.5]])
 
 
 def test_unknown_engine() -> None:

@@ -51,21 +51,25 @@ class EncoderDecoder:
         """Return the text of tokens, without marks."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
-    def read(self, source: Sequence[int]) -> tuple["numlstm.Stream", LogProbabilities]:
+    def read(
+        self, source: Sequence[int] | NDArray[np.int32]
+    ) -> tuple["numlstm.Stream", LogProbabilities]:
         """Return a decoder that has written nothing yet, and what makes log p of its answers."""
         ids = np.array(source, np.int32)
         rows = self.encoder.run(ids)
-        half = rows.shape[1] // 2
-        last = (
-            rows[-1]
-            if self.encoder.network.is_causal
-            else np.concatenate([rows[-1, :half], rows[0, half:]])  # the right one ends at the left
-        )
         stream = self.decoder.stream(memory=rows)
-        stream.state = {"layers.0.h": last}
+        stream.state = {"layers.0.h": self.last_of(rows)}
         if not self.copies:
             return stream, lambda ys: ys
         return stream, lambda ys: copied(ys, rows, ids)
+
+    def last_of(self, rows: Floats) -> Floats:
+        """Return where the encoder's directions ended; the one from the right ends at the left."""
+        if self.encoder.network.is_causal:
+            last: Floats = rows[-1]
+            return last
+        half = rows.shape[1] // 2
+        return np.concatenate([rows[-1, :half], rows[0, half:]])
 
 
 def copied(ys: Floats, rows: Floats, ids: NDArray[np.int32]) -> Floats:

@@ -85,12 +85,14 @@ def pick(recordings: Recordings, rng: np.random.Generator, num_words: int) -> li
     among = np.arange(len(speakers))
     if rng.random() < 0.5:
         among = np.flatnonzero(speakers == rng.choice(np.unique(speakers)))
-    return rng.choice(among, num_words).tolist()
+    chosen: list[int] = rng.choice(among, num_words).tolist()
+    return chosen
 
 
 def seconds(rng: np.random.Generator, bounds: tuple[float, float], size: int) -> list[int]:
     """Return random durations, in samples."""
-    return (rng.uniform(*bounds, size) * SAMPLE_RATE).astype(int).tolist()
+    durations: list[int] = (rng.uniform(*bounds, size) * SAMPLE_RATE).astype(int).tolist()
+    return durations
 
 
 def strings(recordings: Recordings, num_strings: int, seed: int) -> list[Utterance]:

@@ -1,7 +1,8 @@
 """The bundled networks in PyTorch, and how far the engine is from it on the test parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,12 @@ from numlstm.text.chat import BOT, encode_history
 from numlstm.text.encoding import encode
 from numlstm.text.sentences import split_sentences
 from numlstm.text.seq2seq import EncoderDecoder
-from numlstm.text.summarize import MAX_TOKENS_SUMMARIZE, SUMMARY, Extractor, encode_sentence
+from numlstm.text.summarize import (
+    MAX_TOKENS_EXTRACT,
+    MAX_TOKENS_SUMMARIZE,
+    SUMMARY,
+    encode_sentence,
+)
 from numlstm.text.tag import Tagger
 from weights.recipes import abstracts, dialogues, speech_data
 from weights.scores import classification, language, tagging
@@ -28,93 +34,110 @@ NUM_TOKENS = 100  # of a piece of the text of a language model
 Floats = NDArray[np.float32]
 
 
-class TorchNetwork(nn.Module):
-    """A network of numlstm as modules and functions of PyTorch: the layers that are bundled."""
+class TorchNetwork(nn.Module):  # type: ignore[misc]
+    """A network of numlstm as modules and functions of PyTorch: the layers that are bundled.
 
-    def __init__(self, weights: numlstm.Weights) -> None:
+    Its state is a list of tensors: h and c (D, 1, H) of every LSTM, and the maximum so far (1, I)
+    of every pooling.
+
+    Args:
+        weights: What it is made of.
+        last_only: Pool all steps into one row, as is enough where only the last answer is read.
+    """
+
+    def __init__(self, weights: numlstm.Weights, last_only: bool = False) -> None:
         super().__init__()
         self.network = weights.network
-        self.tensors = {name: torch.from_numpy(t.copy()) for name, t in weights.tensors.items()}
-        self.recurrent = {
-            prefix: self._lstm(prefix, layer)
-            for prefix, layer in self.network.named_layers()
-            if isinstance(layer, numlstm.LSTM)
-        }
-
-    def _lstm(self, prefix: str, layer: numlstm.LSTM) -> nn.LSTM:
-        lstm = nn.LSTM(
-            layer.input_size,
-            layer.hidden_size,
-            batch_first=True,
-            bidirectional=layer.direction == "bidirectional",
-        )
-        lstm.load_state_dict(
-            {
-                name: self.tensors[f"{prefix}.{name.replace('_l0', '')}"]
-                for name in lstm.state_dict()
+        self.last_only = last_only or not weights.network.is_causal
+        self.tensors: dict[str, dict[str, torch.Tensor]] = {}
+        self.lstms: dict[str, nn.LSTM] = {}
+        for prefix, layer in self.network.named_layers():
+            own = {
+                name: torch.from_numpy(weights.tensors[f"{prefix}.{name}"].copy())
+                for name in layer.tensors()
             }
-        )
-        return lstm
+            self.tensors[prefix] = own
+            if isinstance(layer, numlstm.LSTM):
+                self.lstms[prefix] = nn.LSTM(
+                    layer.input_size,
+                    layer.hidden_size,
+                    batch_first=True,
+                    bidirectional=layer.direction == "bidirectional",
+                )
+                self.lstms[prefix].load_state_dict(
+                    {n: own[n.replace("_l0", "")] for n in self.lstms[prefix].state_dict()}
+                )
 
-    @torch.inference_mode()
+    def initial(self) -> list[torch.Tensor]:
+        """Return the state before the first step."""
+        state = []
+        for prefix, layer in self.network.named_layers():
+            if isinstance(layer, numlstm.LSTM):
+                directions = 1 + self.lstms[prefix].bidirectional
+                state += [torch.zeros(directions, 1, layer.hidden_size)] * 2
+            elif isinstance(layer, numlstm.Pooling):
+                state.append(torch.full((1, layer.input_size), -torch.inf))
+        return state
+
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def forward(
-        self, xs: torch.Tensor, memory: torch.Tensor | None = None, h: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return ys (T, O) of xs (T,) or (T, I); the first LSTM begins at h."""
+        self,
+        xs: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        state: list[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return ys (T, O) of xs (T,) or (T, I), and the state after them."""
+        before = iter(self.initial() if state is None else state)
+        after: list[torch.Tensor] = []
         values = {-1: xs}
         for n, (prefix, layer) in enumerate(self.network.named_layers()):
-            x = [values[source] for source in self.network.sources(n)]
-            values[n] = self._layer(prefix, layer, torch.cat(x, -1), memory, h)
-        return values[n]
-
-    def _layer(
-        self,
-        prefix: str,
-        layer: layers.Layer,
-        x: torch.Tensor,
-        memory: torch.Tensor | None,
-        h: torch.Tensor | None,
-    ) -> torch.Tensor:
-        own = {
-            name.removeprefix(f"{prefix}."): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(f"{prefix}.")
-        }
-        match layer:
-            case numlstm.Embedding():
-                return F.embedding(x.long(), own["weight"])
-            case numlstm.LSTM():
-                lstm = self.recurrent[prefix]
-                state = None if h is None else (h[None, None], torch.zeros_like(h)[None, None])
-                hs, (last, _) = lstm(x[None], state)
-                return last.reshape(1, -1) if layer.outputs == "last" else hs[0]
-            case numlstm.Linear():
-                y = F.linear(x, own["weight"], own.get("bias"))
-                return y if layer.activation is None else getattr(torch, layer.activation)(y)
-            case numlstm.Pooling(mode="max"):
-                if self.network.is_causal:
-                    return x.cummax(0).values
-                return x.amax(0, keepdim=True)
-            case numlstm.BatchNorm():
-                mean, var = own["running_mean"], own["running_var"]
-                return F.batch_norm(x, mean, var, own.get("weight"), own.get("bias"), eps=layer.eps)
-            case numlstm.Attention(score="dot", memory=""):
-                assert memory is not None
-                return (layer.scale * x @ memory.T).softmax(-1) @ memory
-            case numlstm.Softmax():
-                return x.softmax(-1)
-            case numlstm.LogSoftmax():
-                return x.log_softmax(-1)
-            case numlstm.Concat():
-                return x
-        raise TypeError(f"{layer} is in no bundled network")
+            sources = [values[source] for source in self.network.sources(n)]
+            x = sources[0] if len(sources) == 1 else torch.cat(sources, -1)
+            own = self.tensors[prefix]
+            match layer:
+                case numlstm.LSTM():
+                    hs, (h, c) = self.lstms[prefix](x[None], (next(before), next(before)))
+                    after += [h, c]
+                    values[n] = h.reshape(1, -1) if layer.outputs == "last" else hs[0]
+                case numlstm.Pooling(mode="max"):
+                    joined = torch.cat([next(before), x])
+                    values[n] = joined.amax(0, keepdim=True)
+                    after.append(values[n])
+                    if not self.last_only:
+                        values[n] = joined.cummax(0).values[1:]
+                case numlstm.Attention(score="dot", memory=""):
+                    assert memory is not None
+                    values[n] = (layer.scale * x @ memory.T).softmax(-1) @ memory
+                case _:
+                    values[n] = stateless(layer, own, x)
+        return values[len(values) - 2], after
 
 
-def difference(
-    model: numlstm.Model, net: TorchNetwork, xs: Floats | NDArray[np.int32]
-) -> tuple[float, Floats]:
+def stateless(
+    layer: layers.Layer, own: Mapping[str, torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    """Return what a layer without a state makes of rows."""
+    match layer:
+        case numlstm.Embedding():
+            return F.embedding(x.long(), own["weight"])
+        case numlstm.Linear():
+            y = F.linear(x, own["weight"], own.get("bias"))
+            return y if layer.activation is None else getattr(torch, layer.activation)(y)
+        case numlstm.BatchNorm():
+            mean, var = own["running_mean"], own["running_var"]
+            return F.batch_norm(x, mean, var, own.get("weight"), own.get("bias"), eps=layer.eps)
+        case numlstm.Softmax():
+            return x.softmax(-1)
+        case numlstm.LogSoftmax():
+            return x.log_softmax(-1)
+        case numlstm.Concat():
+            return x
+    raise TypeError(f"{layer} is in no bundled network")
+
+
+def difference(model: numlstm.Model, net: TorchNetwork, xs: NDArray[Any]) -> tuple[float, Floats]:
     """Return max |engine - PyTorch| over the answers to a sequence, and those of PyTorch."""
-    ys = net(torch.from_numpy(xs)).numpy()
+    ys = net(torch.from_numpy(xs))[0].numpy()
     return float(np.abs(model.run(xs) - ys).max()), ys
 
 
@@ -136,7 +159,7 @@ def differences(subject: Subject) -> Iterator[float]:
                 yield difference(parts[""], nets[""], xs)[0]
 
 
-def inputs(subject: Subject, pipe: numlstm.pipelines.Pipeline) -> Iterator[NDArray[np.generic]]:
+def inputs(subject: Subject, pipe: Any) -> Iterator[NDArray[Any]]:
     """Yield what a network of one part reads of each item."""
     match subject.task:
         case "sentiment" | "email":
@@ -152,12 +175,11 @@ def inputs(subject: Subject, pipe: numlstm.pipelines.Pipeline) -> Iterator[NDArr
             for each in spoken + speech_data.strings(recordings, NUM_ITEMS - len(spoken), 0):
                 yield LogMel().feed(each.samples)
         case "summarize":
-            assert isinstance(pipe, Extractor)
             for paper in abstracts.read(subject.data / "summarization", "test"):
-                ids, _ = abstracts.encode_sentences(
-                    pipe.model.load_tokenizer(), split_sentences(paper.abstract), 512
-                )
-                yield np.array(ids, np.int32)
+                sentences = split_sentences(paper.abstract)
+                tokenizer = pipe.model.load_tokenizer()
+                read, _ = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS_EXTRACT)
+                yield np.array(read, np.int32)
 
 
 def sources(
@@ -174,9 +196,9 @@ def sources(
     else:
         for paper in abstracts.read(subject.data / "summarization", "test"):
             sentences = split_sentences(paper.abstract)
-            ids = [i for each in sentences for i in encode_sentence(networks.tokenizer, each)]
+            read = [i for each in sentences for i in encode_sentence(networks.tokenizer, each)]
             tokens = [SUMMARY, *encode(networks.tokenizer, paper.summaries[0])]
-            yield np.array(ids[:MAX_TOKENS_SUMMARIZE], np.int32), np.array(tokens, np.int32)
+            yield np.array(read[:MAX_TOKENS_SUMMARIZE], np.int32), np.array(tokens, np.int32)
 
 
 def difference_of_decoder(
@@ -188,12 +210,10 @@ def difference_of_decoder(
     """Return the larger one of the encoder's and the decoder's, each side by itself."""
     largest, rows = difference(networks.encoder, nets["encoder"], ids)
     stream, _ = networks.read(ids)
-    half = rows.shape[1] // 2
-    causal = networks.encoder.network.is_causal
-    h = rows[-1] if causal else np.concatenate([rows[-1, :half], rows[0, half:]])
-    memory, first = torch.from_numpy(rows), torch.from_numpy(h)
-    ys = nets["decoder"](torch.from_numpy(tokens), memory, first).numpy()
-    return max(largest, float(np.abs(stream.run(tokens) - ys).max()))
+    state = nets["decoder"].initial()
+    state[0] = torch.from_numpy(networks.last_of(rows))[None, None]
+    ys, _ = nets["decoder"](torch.from_numpy(tokens), torch.from_numpy(rows), state)
+    return max(largest, float(np.abs(stream.run(tokens) - ys.numpy()).max()))
 
 
 def difference_of_tags(pipe: Tagger, nets: dict[str, TorchNetwork], words: list[str]) -> float:
@@ -202,8 +222,8 @@ def difference_of_tags(pipe: Tagger, nets: dict[str, TorchNetwork], words: list[
     for word in words:
         token, characters = pipe.ids(word)
         both = nets["words"](torch.tensor([token])), nets["characters"](torch.tensor(characters))
-        vectors.append(torch.cat([part[-1] for part in both]))
-    ys = nets["tagger"](torch.stack(vectors)).numpy()
+        vectors.append(torch.cat([ys[-1] for ys, _ in both]))
+    ys = nets["tagger"](torch.stack(vectors))[0].numpy()
     return float(np.abs(pipe.probabilities(words) - ys).max())
 
 
