@@ -70,7 +70,7 @@ def _label(pipe: Any, text: str) -> Any:
 
 
 def _tags(pipe: Any, text: str) -> Any:
-    pipe._vector.cache_clear()  # or a word that came before would not be spelt again
+    pipe._known.clear()  # or a word that came before would not be spelt again
     return [[each.word, each.tag, each.score] for each in pipe(text)]
 
 

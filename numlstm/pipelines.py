@@ -68,5 +68,5 @@ def _with_bar(found: Iterator[Answer], total: int | None) -> Iterator[Answer]:
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=True)
     yield from track(found, "answering", total=total, console=console, transient=True)

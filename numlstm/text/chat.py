@@ -150,8 +150,8 @@ class Session:
     ) -> Iterator[str]:
         if not check_text(text).strip():
             raise ValueError("the text is empty: say something")
-        for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size or 1)):
-            if isinstance(value, bool) or operator.index(value) < 1:
+        for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size)):
+            if value is not None and (isinstance(value, bool) or operator.index(value) < 1):
                 raise ValueError(f"{name} is {value!r}, expected 1 or more")
         networks = self._chat.networks
         stream, log_p = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))

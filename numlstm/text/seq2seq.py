@@ -117,8 +117,8 @@ def beam_search(
             if length <= min_tokens:
                 log_p[end] = -np.inf
             log_p[_repeating(tokens)] = -np.inf
-            best = min(2 * width, len(log_p) - 1)
-            for token in np.argpartition(-log_p, best)[:best]:
+            best = np.argpartition(-log_p, min(2 * width, len(log_p)) - 1)[: 2 * width]
+            for token in best:
                 candidates.append((total + float(log_p[token]), n, int(token)))
         candidates.sort(reverse=True)
         chosen: list[tuple[float, int, int]] = []

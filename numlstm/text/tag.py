@@ -17,6 +17,7 @@ PARTS = ("words", "characters", "tagger")
 
 MAX_CHARACTERS = 40  # of a word; the rest is not read
 MAX_SENTENCE = 512  # words; a longer sentence is cut
+_MAX_KNOWN = 2**14  # words whose vectors are kept
 _UNKNOWN = 0  # the id of words that have no embedding
 
 Floats = NDArray[np.float32]
@@ -57,7 +58,7 @@ class Tagger(Pipeline):
         self._words, self._characters, self._tagger = words, characters, tagger
         self._word_tokenizer = words.load_tokenizer()
         self._character_tokenizer = characters.load_tokenizer()
-        self._vector = lru_cache(2**14)(self._vector_of)
+        self._known: dict[str, Floats] = {}  # the vectors of words that came before
         self._split_once = lru_cache(2**14)(self._split)
 
     @overload
@@ -109,7 +110,7 @@ class Tagger(Pipeline):
 
     def probabilities(self, words: Sequence[str]) -> Floats:
         """Return those of all tags for the words of a sentence, at least one: (N, num_tags)."""
-        return self._tagger.run(np.stack([self._vector(word) for word in words]))
+        return self._tagger.run(self._vectors(words))
 
     def ids(self, word: str) -> tuple[int, list[int]]:
         """Return the id of a word, and those of its characters."""
@@ -132,15 +133,19 @@ class Tagger(Pipeline):
         """Return the words of a run without white space."""
         return tuple(w for w, _ in self._word_tokenizer.pre_tokenizer.pre_tokenize_str(chunk))
 
-    def _vector_of(self, word: str) -> Floats:
-        """Return what the tagger reads of a word."""
-        token, characters = self.ids(word)
-        return np.concatenate(
-            [
-                self._words.run(np.array([token], np.int32))[-1],
-                self._characters.run(np.array(characters, np.int32))[-1],
-            ]
-        )
+    def _vectors(self, words: Sequence[str]) -> Floats:
+        """Return what the tagger reads of words, (N, I), each different one made once."""
+        if len(self._known) > _MAX_KNOWN:
+            self._known = {}  # threads that are reading the old one go on with it
+        known = self._known
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        if new:
+            tokens, spellings = zip(*map(self.ids, new), strict=True)
+            embeddings = self._words.run(np.array(tokens, np.int32))
+            for word, embedding, ids in zip(new, embeddings, spellings, strict=True):
+                spelling = self._characters.run(np.array(ids, np.int32))[-1]
+                known[word] = np.concatenate([embedding, spelling])
+        return np.stack([known[word] for word in words])
 
 
 class TagStream:
@@ -228,7 +233,7 @@ class TagStream:
                 tags += self._end_sentence()
             self._late.append(word)
             self._count += 1
-            tags += self._known(self._stream.run(self._tagger._vector(word)[None]))
+            tags += self._known(self._stream.run(self._tagger._vectors([word])))
         return tags
 
     def _end_sentence(self) -> list[Tag]:

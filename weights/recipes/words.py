@@ -45,12 +45,12 @@ ABBREVIATIONS = (
     *("pp", "Gen", "Lt", "Col", "Sgt", "Capt", "al", "v", "etc", "Prof"),
     *("i[.]e", "e[.]g", "a[.]m", "p[.]m"),
 )
-CLOSING = "[)\\]\"']"
+CLOSING = r"[.,;:!?)\]\x22']"
 MARKS = (
-    r"^[(\[\x22]+(?=\w)",
-    r"(?<=[\w.'!?])[,;:!?)\]\x22]+$",
+    r"(?<![^(\[\x22])[(\[\x22](?=[(\[\x22]*\w)",
+    rf"(?<=\S)[,;:!?)\]\x22](?={CLOSING}*$)",
     rf"(?<!{'|'.join(f'^{word}' for word in ABBREVIATIONS)}|[A-Z]|[.])(?<=.)\.(?={CLOSING}*$)",
-    r"'(?:s|t|re|ve|ll|d|m)(?=[.,;:!?)\]\x22]*$)",
+    rf"'(?:s|t|re|ve|ll|d|m)(?={CLOSING}*$)",
 )
 
 EMBEDDING_SIZE = 192

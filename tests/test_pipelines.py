@@ -1,0 +1,246 @@
+"""What all pipelines have in common: one or many, streams in any pieces, wrong models, threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import numlstm
+from numlstm import WeightsError
+from numlstm.tasks import TASKS
+from numlstm.text.encoding import MAX_WORD, Encoder, split_segments, split_words
+from numlstm.text.sentences import is_end, split_sentences
+from tests.conftest import ROOT
+
+DIGITS = ROOT / "weights" / "digits.wav"
+TEXTS = [
+    "It was a good film.",
+    "I hated it, all of it!",
+    "\U0001f600 \u65e5\u672c\u8a9e \u0440\u0443\u0441\u0441\u043a\u0438\u0439 e\u0301",
+]
+RUBBISH = bytes(range(256)).decode("utf-8", "replace") + "\x1b[31m\x00"
+
+pipe_of = cache(numlstm.pipeline)
+
+# What each does with a text, so that two answers can be compared.
+TEXT_TASKS = {
+    "sentiment": lambda text: pipe_of("sentiment")(text),
+    "sentiment-bilstm": lambda text: pipe_of("sentiment", "sentiment-bilstm")(text),
+    "email": lambda text: pipe_of("email")(text),
+    "pos": lambda text: pipe_of("pos")(text),
+    "language-model": lambda text: pipe_of("language-model")(text).nats,
+    "character": lambda text: pipe_of("language-model", "character")(text).nats,
+    "generate": lambda text: pipe_of("generate")(text, max_tokens=5, seed=0),
+    "subword": lambda text: pipe_of("generate", "subword")(text, max_tokens=5, seed=0),
+    "chat": lambda text: pipe_of("chat")(text, seed=0),
+    "summarize": lambda text: pipe_of("summarize")(text),
+    "extract": lambda text: pipe_of("summarize", "extract")(text),
+}
+REFUSES_EMPTY = TEXT_TASKS.keys() - {"pos", "generate", "subword"}
+
+
+@pytest.mark.parametrize("task", ["sentiment", "email", "pos", "chat", "summarize", "generate"])
+def test_a_list_gives_a_list(task):
+    pipe = pipe_of(task)
+    options = {"seed": 0} if task in ("chat", "generate") else {}
+    one_by_one = [pipe(text, **options) for text in TEXTS]
+    assert pipe(TEXTS, **options) == one_by_one
+    assert pipe(tuple(TEXTS), **options) == one_by_one
+    assert list(pipe.each(iter(TEXTS), **options)) == one_by_one
+    assert pipe([], **options) == []
+
+
+def test_each_answers_as_it_goes_and_names_what_it_cannot_answer():
+    pipe = pipe_of("sentiment")
+    taken = []
+
+    def texts():
+        for text in ["good", "bad", "", "fine"]:
+            taken.append(text)
+            yield text
+
+    answers = pipe.each(texts(), progress=False)
+    assert next(answers).label == "positive"
+    assert taken == ["good"]
+    assert next(answers).label == "negative"
+    with pytest.raises(ValueError, match="text 2: the text is empty"):
+        next(answers)
+    with pytest.raises(TypeError, match="text 1: text is int, expected str"):
+        pipe(["good", 3])
+
+
+def test_a_bar_is_shown_if_asked_for(capsys):
+    pipe = pipe_of("sentiment")
+    list(pipe.each(["good"], progress=False))
+    assert capsys.readouterr().err == ""
+    list(pipe.each(["good", "bad"], progress=True))
+    assert "answering" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+@pytest.mark.parametrize(
+    "text", ["", " \n\t ", RUBBISH, *TEXTS, "a" * 3000, "a. " * 2000, "\ufffd"]
+)
+def test_any_text_has_an_answer_or_a_clear_error(task, text):
+    answer = TEXT_TASKS[task]
+    empty = not text if task == "character" or task == "language-model" else not text.strip()
+    if task == "language-model" and text == " \n\t ":
+        empty = False  # it has the end of a line
+    if empty and task in REFUSES_EMPTY:
+        with pytest.raises(ValueError, match="the text is empty"):
+            answer(text)
+    else:
+        assert answer(text) == answer(text)
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+def test_what_is_no_text_is_refused(task):
+    with pytest.raises(ValueError, match=r"text\[2\] is half of a surrogate pair"):
+        TEXT_TASKS[task]("a \ud800 b")
+    with pytest.raises(TypeError, match=r"text is (int|bytes)"):
+        TEXT_TASKS[task](b"a" if task != "sentiment" else 3)
+
+
+@pytest.mark.parametrize("task", ["chat", "summarize", "extract", "email", "subword"])
+@pytest.mark.parametrize("mark", ["[END]", "[USER]", "[SENTENCE]", "[UNK]", "<eos>"])
+def test_a_mark_that_someone_writes_is_plain_text(task, mark):
+    pipes = {
+        "chat": lambda: pipe_of("chat").networks.tokenizer,
+        "summarize": lambda: pipe_of("summarize").networks.tokenizer,
+        "extract": lambda: pipe_of("summarize", "extract")._tokenizer,
+        "email": lambda: pipe_of("email").encoder.tokenizer,
+        "subword": lambda: pipe_of("generate", "subword").encoder.tokenizer,
+    }
+    tokenizer = pipes[task]()
+    ids = tokenizer.encode(f"a {mark} b", add_special_tokens=False).ids
+    special = {n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    # The unknown token stands for what the vocabulary does not have.
+    assert not special & set(ids) - {tokenizer.token_to_id("[UNK]")}
+
+
+# A model of each kind that is of no use for a task.
+WRONG = {
+    "sentiment": ["words", "pos", "speech", "extract"],
+    "email": ["character", "chat"],
+    "pos": ["sentiment", "chat"],
+    "language-model": ["sentiment", "pos", "speech", "extract"],
+    "generate": ["sentiment", "summarize", "speech"],
+    "chat": ["pos", "summarize", "sentiment"],
+    "speech": ["sentiment", "pos"],
+    "summarize": ["chat", "pos", "sentiment"],
+}
+
+
+@pytest.mark.parametrize(("task", "model"), [(t, m) for t, models in WRONG.items() for m in models])
+def test_a_model_that_cannot_do_a_task_is_refused(task, model):
+    with pytest.raises(WeightsError, match=r"the model (cannot|has several)"):
+        numlstm.pipeline(task, model)
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(ValueError, match=f"expected one of: {', '.join(TASKS)}"):
+        numlstm.pipeline("translation")
+
+
+def test_a_pipeline_takes_what_was_loaded():
+    assert numlstm.pipeline("sentiment", numlstm.load("sentiment"))("good").label == "positive"
+    assert numlstm.pipeline("pos", numlstm.load_parts("pos"))("good") == pipe_of("pos")("good")
+    assert numlstm.pipeline("speech", beam_size=4)(DIGITS).text == pipe_of("speech")(DIGITS).text
+
+
+@pytest.mark.parametrize("task", ["sentiment", "pos", "language-model", "chat", "summarize"])
+def test_threads_share_a_pipeline(task):
+    texts = TEXTS[:2] * 6
+    expected = [TEXT_TASKS[task](text) for text in texts]
+    barrier = threading.Barrier(4)
+
+    def run(_):
+        barrier.wait()
+        return [TEXT_TASKS[task](text) for text in texts]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(found == expected for found in threads.map(run, range(4)))
+
+
+# Text to tokens ----------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("ab .,\n'\u2019")),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("model", ["sentiment", "email", "character", "subword", "words"])
+@settings(max_examples=60, deadline=None)
+@given(text=ANY_TEXT, cut=st.integers(0, 60))
+def test_a_text_has_the_same_tokens_in_pieces(model, text, cut):
+    spaces = model in ("character", "subword", "words")
+    encoder = _encoder(model, spaces)
+    first, rest = encoder.complete(text[:cut])
+    second, last = encoder.complete(rest + text[cut:])
+    assert encoder.ids([*first, *second, *([last] if last else [])]) == encoder(text)
+
+
+@cache
+def _encoder(model, spaces):
+    return Encoder(numlstm.load(model), spaces=spaces)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=ANY_TEXT)
+def test_nothing_is_lost_between_pieces(text):
+    assert "".join(split_segments(text)) == text
+    assert "".join(split_words(text)) == "".join(text.split())
+
+
+def test_a_run_without_white_space_is_cut():
+    run = "x" * (2 * MAX_WORD + 1)
+    assert [len(word) for word in split_words(run)] == [MAX_WORD, MAX_WORD, 1]
+    encoder = _encoder("sentiment", False)
+    assert encoder.complete(run) == (["x" * MAX_WORD] * 2, "x")
+    assert encoder.complete("x" * MAX_WORD) == (["x" * MAX_WORD], "")
+
+
+SENTENCES = {
+    "One. Two! Three?": 3,
+    "Mr. Smith met Dr. Jones at St. Mary.": 1,
+    'He said "No." Then he left.': 2,
+    "J. R. Smith wrote it. It is long.": 2,
+    "See Fig. 3 and Eq. 2, e.g. The first.": 1,
+    "No capital follows. here it goes on.": 1,
+    "Numbers too. 3 of them.": 2,
+    "Smith et al. The rest.": 1,
+    "(In brackets.) Outside.": 2,
+    "": 1,
+}
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_sentences(text):
+    sentences = split_sentences(text)
+    assert len(sentences) == SENTENCES[text]
+    assert "".join(sentences).replace(" ", "") == text.replace(" ", "")
+    words = text.split()
+    ends = sum(is_end(a, b) for a, b in pairwise(words))
+    assert ends + 1 == len(sentences)
+
+
+def test_a_seed_is_the_same_text_and_none_is_not():
+    pipe = pipe_of("generate")
+    assert pipe("A", max_tokens=50, seed=3) == pipe("A", max_tokens=50, seed=3)
+    assert len({pipe("A", max_tokens=50) for _ in range(5)}) > 1
+
+
+def test_a_large_text_is_read_in_linear_time_and_memory():
+    text = "It was a good film, and I liked it. " * 4000  # 144 kB
+    assert pipe_of("sentiment")(text).score > 0
+    tags = pipe_of("pos")(text)
+    assert len(tags) == 4000 * 11
+    score = pipe_of("language-model")(text)
+    assert score.num_tokens == len(score.tokens) == len(score.per_token) == 4000 * 11
+    assert np.isclose(score.nats, score.per_token.sum(dtype=np.float64))
