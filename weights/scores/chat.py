@@ -26,9 +26,12 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     pipe = subject.pipeline()
     scores = json.loads(subject.path.with_suffix(".json").read_text(encoding="utf-8"))
     alone = scores["no_input"]
+    found = {split: perplexities(pipe, subject, split) for split in ("valid", "test")}
+    said = " and ".join(f"{value:.1f} of {name}.test" for name, value in found["test"].items())
+    yield "summary", f"perplexity {said}"
     rows = []
-    for split in ("valid", "test"):
-        for name, value in perplexities(pipe, subject, split).items():
+    for split, values in found.items():
+        for name, value in values.items():
             without = alone[f"{split}_perplexity"][name]
             rows.append([f"{name}.{split}", f"{value:.1f}", f"{without:.1f}"])
     yield "scores", table(("split", "perplexity", "without its input"), rows)
@@ -36,8 +39,8 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     yield "samples", as_markdown(sample_dialogues(pipe, subject))
     rows = []
     for dtype, other in subject.in_each_dtype():
-        found = perplexities(other, subject, "test")
-        rows.append([dtype, *(f"{found[name]:.2f}" for name in SETS)])
+        values = perplexities(other, subject, "test")
+        rows.append([dtype, *(f"{values[name]:.2f}" for name in SETS)])
     if rows:
         yield "dtypes", table(("dtype", *(f"{name}.test" for name in SETS)), rows)
 

@@ -33,17 +33,19 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     parts = {split: read(subject, split) for split in splits}
     last = pipe.model.labels[-1]
 
+    found = {split: labels(pipe, texts, split) for split, (texts, _) in parts.items()}
+    test = next(split for split in splits if split.endswith(".test"))
+    yield "summary", f"{accuracy(found[test], parts[test][1]):.1%} of {test.partition('/')[2]}"
+
     def row(split: str) -> list[str]:
         texts, right = parts[split]
-        found = labels(pipe, texts, split)
-        shares = f"{accuracy(found, right):.1%}", f"{f1(found, right, last):.3f}"
+        shares = f"{accuracy(found[split], right):.1%}", f"{f1(found[split], right, last):.3f}"
         return [split.partition("/")[2], f"{len(texts):,}", *shares, splits[split]]
 
     head = ("split", "texts", "accuracy", f"F1 of {last}", "")
     yield "scores", table(head, (row(split) for split in splits))
 
-    texts, _ = parts[next(split for split in splits if split.endswith(".test"))]
-    yield "speed", speed(pipe, texts[:NUM_TIMED])
+    yield "speed", speed(pipe, parts[test][0][:NUM_TIMED])
 
     rows = [
         [dtype, *(f"{accuracy(labels(other, t, dtype), right):.2%}" for t, right in parts.values())]

@@ -32,6 +32,14 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     name = SETS[subject.name]
     texts = {split: read(subject, split) for split in ("train", *NOTES)}
     scores = {split: score(pipe, texts[split], split) for split in NOTES}
+    test = scores["test"]
+    per_character = test.nats / len(texts["test"])
+    yield (
+        "summary",
+        f"perplexity {test.perplexity:.1f} of {name}.test"
+        if subject.name == "words"
+        else f"{per_character:.3f} nats per character of {name}.test",
+    )
     rows = []
     for split, found in scores.items():
         figures = f"{found.perplexity:.2f}", f"{found.nats / len(texts[split]):.3f}"

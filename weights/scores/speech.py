@@ -24,12 +24,19 @@ PERCENTILES = (50, 90, 99)
 def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield the tables of the card."""
     model = subject.pipeline().model
+    yield "summary", summary(subject.data, model)
     yield "scores", score_table(subject.data, model)
     yield "latency", latency_table(subject.data, model)
     yield "speed", speed(subject.data, model)
     rows = dtype_table(subject)
     if rows:
         yield "dtypes", rows
+
+
+def summary(data: Path, model: numlstm.Model) -> str:
+    """Return the scores of the test part in a line."""
+    _, right, _, rate = score_row(Transcriber(model), *parts(data, "test")).split(" | ")
+    return f"{right} of digits, word error rate {rate} of strings"
 
 
 def transcribe(pipe: Transcriber, utterances: list[Utterance], name: str) -> list[Transcript]:

@@ -41,6 +41,9 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
             rows.append([f"scitldr.{split}", against, by, *(f"{found[n]:.1f}" for n in ROUGES)])
     yield "scores", table(("split", "against", "by", "ROUGE-1", "ROUGE-2", "ROUGE-L"), rows)
 
+    own = next(r for r in rows if r[:3] == ["scitldr.test", "summaries", subject.name])
+    yield "summary", f"ROUGE-L {own[-1]} of scitldr.test"
+
     pipe = subject.pipeline()
     texts = [paper.abstract for paper in papers["valid"][:NUM_TIMED]]
     each = seconds(lambda: pipe(texts)) / len(texts)
