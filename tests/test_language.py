@@ -136,6 +136,10 @@ def test_a_character_is_never_cut():
     # The first half of a character is held back.
     emoji = tokenizer.encode("\U0001f600").ids
     assert list(decode_each(tokenizer, emoji[:-1])) == []
+    # What never becomes one is left out.
+    word = tokenizer.encode(" so").ids
+    for broken in (emoji[:-1] + word, emoji[1:] + word, emoji[-1:] * 5 + word):
+        assert "".join(decode_each(tokenizer, [*word, *broken])) == " so so"
 
 
 def test_a_text_that_is_not_read_on_costs_nothing_more():

@@ -236,6 +236,20 @@ def test_a_seed_is_the_same_text_and_none_is_not():
     assert len({pipe("A", max_tokens=50) for _ in range(5)}) > 1
 
 
+def test_a_text_too_long_for_memory_is_refused_and_the_stream_goes_on(monkeypatch):
+    monkeypatch.setattr("numlstm.text.classify.MAX_TOKENS", 5)
+    pipe = pipe_of("sentiment", "sentiment-bilstm")
+    with pytest.raises(ValueError, match="more than 5 tokens"):
+        pipe("one two three four five six")
+    stream = pipe.stream()
+    stream.feed("one two th")
+    with pytest.raises(ValueError, match="classify parts of it"):
+        stream.feed("ree four five six seven")
+    stream.feed("ree four five")
+    assert stream.finish() == pipe("one two three four five")
+    assert pipe_of("sentiment")("one two three four five six").label  # reads on and on
+
+
 def test_a_large_text_is_read_in_linear_time_and_memory():
     text = "It was a good film, and I liked it. " * 4000  # 144 kB
     assert pipe_of("sentiment")(text).score > 0

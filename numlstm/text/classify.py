@@ -13,6 +13,8 @@ from numlstm.pipelines import Pipeline, answers
 from numlstm.text.encoding import Encoder, check_text
 from numlstm.text.mail import Message, read_messages
 
+MAX_TOKENS = 2**18  # of a text that is read from both ends: all of it is in memory, up to 1 GB
+
 _EMPTY = "the text is empty: it has no words to classify"
 
 
@@ -56,7 +58,8 @@ class Classifier(Pipeline):
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string, or has nothing but white space in it.
+            If a text is not a string, has nothing but white space in it, or is too long for a
+            network that reads from both ends.
         """
         if not isinstance(text, str | list | tuple):
             raise TypeError(f"text is {type(text).__name__}, expected str or a list of str")
@@ -130,7 +133,8 @@ class TextStream:
         Raises
         ------
         TypeError, ValueError
-            If text is not a string of characters, or the text was finished before.
+            If text is not a string of characters, too long for a network that reads from both
+            ends, or the text was finished before.
         """
         self._check_open()
         words, rest = self._classifier.encoder.complete(self._rest + check_text(text))
@@ -165,6 +169,11 @@ class TextStream:
     def _read(self, words: list[str]) -> None:
         ids = self._classifier.encoder.ids(words)
         if self._stream is None:
+            if len(self._ids) + len(ids) > MAX_TOKENS:
+                raise ValueError(
+                    f"the text has more than {MAX_TOKENS:,} tokens, too many for a network that "
+                    "reads from both ends; classify parts of it, or use one that does not"
+                )
             self._ids += ids
         elif ids:
             ys = self._stream.run(np.array(ids, np.int32))

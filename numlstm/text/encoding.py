@@ -82,14 +82,14 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
 def decode_each(
     tokenizer: Any, tokens: Iterable[int], skip_special_tokens: bool = False
 ) -> Iterator[str]:
-    """Yield text as tokens come, whole characters only; bytes that never become one are left."""
+    """Yield text as tokens come, whole characters only: bytes that never become one are left out."""
     from tokenizers.decoders import DecodeStream
 
     decoder = DecodeStream(skip_special_tokens=skip_special_tokens)
     for token in tokens:
         text = decoder.step(tokenizer, token)
-        if text:
-            yield text
+        if text and (whole := text.replace("\ufffd", "")):
+            yield whole
 
 
 def split_words(text: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from numlstm.text.encoding import Encoder, check_text, decode_each
 from numlstm.text.language import check_scores_tokens
 
 _START = "\n"  # what a text follows that is written after nothing
+_BLOCK = 2**10  # tokens of a prompt that are read in a call, which answers all of them
 
 
 class Writer(Pipeline):
@@ -122,6 +123,6 @@ class Writer(Pipeline):
     def _write(
         self, stream: "numlstm.Stream", before: list[int], tokens: Iterator[int]
     ) -> Iterator[str]:
-        if before:
-            stream.run(np.array(before, np.int32))
+        for at in range(0, len(before), _BLOCK):
+            stream.run(np.array(before[at : at + _BLOCK], np.int32))
         yield from decode_each(self.encoder.tokenizer, tokens)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
-from numlstm.text.encoding import encode
+from numlstm.text.encoding import decode_each, encode
 from numlstm.text.tag import check_parts
 
 PARTS = ("encoder", "decoder")
@@ -49,7 +49,7 @@ class EncoderDecoder:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without marks."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+        return "".join(decode_each(self.tokenizer, tokens, skip_special_tokens=True)).strip()
 
     def read(
         self, source: Sequence[int] | NDArray[np.int32]
