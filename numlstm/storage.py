@@ -57,7 +57,7 @@ def bundled() -> dict[str, Path]:
     # Inside the package where a wheel was installed, beside it in a source tree.
     in_source = (here.parent / "pyproject.toml").is_file()
     folder = here.parent / "weights" if in_source else here / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"), key=lambda p: p.stem)}
 
 
 def find(name: str | os.PathLike[str]) -> Path:

@@ -35,7 +35,9 @@ def list_models() -> None:
 
         numlstm list
     """
-    table = Table("model", "what it does", "score", "size", "dtype", box=SIMPLE)
+    table = Table(box=SIMPLE)
+    for column in ("model", "what it does", "score", "size", "dtype"):
+        table.add_column(column, no_wrap=column in ("model", "size"))
     for name, path in numlstm.bundled().items():
         what, score = _card(path.with_suffix(".md"))
         networks = [part.network for part in numlstm.load_parts(path).values()]

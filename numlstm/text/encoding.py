@@ -82,7 +82,7 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
 def decode_each(
     tokenizer: Any, tokens: Iterable[int], skip_special_tokens: bool = False
 ) -> Iterator[str]:
-    """Yield text as tokens come, whole characters only: bytes that never become one are left out."""
+    """Yield text as tokens come, whole characters only: other bytes are left out."""
     from tokenizers.decoders import DecodeStream
 
     decoder = DecodeStream(skip_special_tokens=skip_special_tokens)
