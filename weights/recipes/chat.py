@@ -11,7 +11,7 @@ Run it with the chatbot folder of the data:
    nothing but which of the two sets the reply is from.
 
 The epoch is chosen on the valid parts; the test parts are scored once, at the end. It writes
-`chat.encoder.safetensors` and `chat.decoder.safetensors`, and the scores as `chat.json`.
+encoder and decoder to one file, and the scores beside it as `chat.json`.
 """
 
 from __future__ import annotations

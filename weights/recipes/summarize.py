@@ -10,8 +10,8 @@ Run it with the summarization folder of the data:
    write the sentence of the abstract with the best ROUGE, which teaches it to copy.
 
 The epoch is chosen by the probability of the summaries of the valid part; the test part is scored
-once, by the engine (`weights/scores/summarize.py`). It writes `summarize.encoder.safetensors` and
-`summarize.decoder.safetensors`, and what is known of the training as `summarize.json`.
+once, by the engine (`weights/scores/summarize.py`). It writes encoder and decoder to
+one file, and what is known of the training beside it as `summarize.json`.
 """
 
 from __future__ import annotations
