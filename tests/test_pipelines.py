@@ -1,5 +1,6 @@
 """What all pipelines have in common: one or many, streams in any pieces, wrong models, threads."""
 
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -42,6 +43,21 @@ TEXT_TASKS = {
     "extract": lambda text: pipe_of("summarize", "extract")(text),
 }
 REFUSES_EMPTY = TEXT_TASKS.keys() - {"pos", "generate", "subword"}
+
+
+@pytest.mark.parametrize("name", [*TEXT_TASKS, "speech"])
+def test_a_pipeline_can_be_pickled(name):
+    task, model = {
+        "character": ("generate", "character"),
+        "subword": ("generate", "subword"),
+        "extract": ("summarize", "extract"),
+        "sentiment-bilstm": ("sentiment", "sentiment-bilstm"),
+    }.get(name, (name, None))
+    pipe = pipe_of(task, model)
+    item = DIGITS if task == "speech" else TEXTS[0]
+    options = {"seed": 0} if task in ("generate", "chat") else {}
+    twin = pickle.loads(pickle.dumps(pipe))
+    assert str(twin(item, **options)) == str(pipe(item, **options))
 
 
 @pytest.mark.parametrize("task", ["sentiment", "email", "pos", "chat", "summarize", "generate"])

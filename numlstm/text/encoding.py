@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numlstm
@@ -28,6 +28,7 @@ class Encoder:
     """
 
     def __init__(self, model: "numlstm.Model", *, spaces: bool = False) -> None:
+        self._model = model
         tokenizer = model.load_tokenizer()
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -43,6 +44,9 @@ class Encoder:
             raise numlstm.WeightsError(str(error)) from error
         if list(whole) != pieces:
             raise numlstm.WeightsError("the tokenizer does not split at white space")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Encoder, spaces=self.split is split_segments), (self._model,)
 
     def __call__(self, text: str) -> list[int]:
         """Return the ids of a whole text."""

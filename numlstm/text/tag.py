@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,9 @@ class Tagger(Pipeline):
         self._character_tokenizer = characters.load_tokenizer()
         self._known: dict[str, Floats] = {}  # the vectors of words that came before
         self._split_once = lru_cache(2**14)(self._split)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tagger, (self.parts,)
 
     @overload
     def __call__(self, text: str) -> list[Tag]: ...
