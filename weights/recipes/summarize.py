@@ -42,7 +42,7 @@ EPOCHS = 10
 BATCH_SIZE = 8  # abstracts, three targets each
 RATE = 3e-3
 WEIGHT_DECAY = 1e-2
-DTYPE = "int8"  # of the file
+DTYPE = "bfloat16"  # of the file
 
 NUM_COMPARED = 200  # test summaries whose outputs are held against the engine's
 

@@ -39,10 +39,11 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     yield "samples", as_markdown(sample_dialogues(pipe, subject))
     rows = []
     for dtype, other in subject.in_each_dtype():
-        values = perplexities(other, subject, "test")
-        rows.append([dtype, *(f"{values[name]:.2f}" for name in SETS)])
+        for split in ("valid", "test"):
+            values = perplexities(other, subject, split)
+            rows.append([dtype, split, *(f"{values[name]:.2f}" for name in SETS)])
     if rows:
-        yield "dtypes", table(("dtype", *(f"{name}.test" for name in SETS)), rows)
+        yield "dtypes", table(("dtype", "split", *SETS), rows)
 
 
 def perplexity(pipe: Chat, exchanges: Sequence[Exchange], name: str) -> float:

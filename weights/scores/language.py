@@ -56,11 +56,12 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
         yield "kneser_ney", table(head, rows)
     rows = []
     for dtype, other in subject.in_each_dtype():
-        found = score(other, texts["test"], dtype)
-        per_character = found.nats / len(texts["test"])
-        rows.append([dtype, f"{found.perplexity:.3f}", f"{per_character:.4f}"])
+        for split in NOTES:
+            found = score(other, texts[split], f"{split} in {dtype}")
+            per_character = found.nats / len(texts[split])
+            rows.append([dtype, split, f"{found.perplexity:.3f}", f"{per_character:.4f}"])
     if rows:
-        yield "dtypes", table(("dtype", "perplexity of test", "nats per character"), rows)
+        yield "dtypes", table(("dtype", "split", "perplexity", "nats per character"), rows)
     yield "speed", speed(pipe.model, texts["test"])
     yield "sample", sample(pipe.model, subject.name)
 

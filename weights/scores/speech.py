@@ -86,11 +86,14 @@ def score_table(data: Path, model: numlstm.Model) -> str:
 
 def dtype_table(subject: Subject) -> str:
     """Return the scores of each dtype as a Markdown table."""
-    lines = ["| dtype | test recordings right | test strings, word error rate |", "|---|---:|---:|"]
-    alone, joined = parts(subject.data, "test")
+    lines = [
+        "| dtype | split | recordings right | word error rate of strings |",
+        "|---|---|---:|---:|",
+    ]
     for dtype, pipe in subject.in_each_dtype():
-        _, right, _, rate = score_row(pipe, alone, joined).split(" | ")
-        lines.append(f"| {dtype} | {right} | {rate} |")
+        for split in NOTES:
+            _, right, _, rate = score_row(pipe, *parts(subject.data, split)).split(" | ")
+            lines.append(f"| {dtype} | {split} | {right} | {rate} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 

@@ -52,10 +52,11 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
         yield "samples", samples(papers["test"], extract, write, write_title)
     rows = []
     for dtype, other in subject.in_each_dtype():
-        found = score(other, papers["test"], dtype)
-        rows.append([dtype, *(f"{found[name]:.2f}" for name in ROUGES)])
+        for split, of in papers.items():
+            found = score(other, of, f"{split} in {dtype}")
+            rows.append([dtype, split, *(f"{found[name]:.2f}" for name in ROUGES)])
     if rows:
-        yield "dtypes", table(("dtype", "ROUGE-1 of test", "ROUGE-2", "ROUGE-L"), rows)
+        yield "dtypes", table(("dtype", "split", "ROUGE-1", "ROUGE-2", "ROUGE-L"), rows)
 
 
 def lead(text: str) -> str:
