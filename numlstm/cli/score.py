@@ -66,7 +66,7 @@ def score(
 
 def _line(found: numlstm.Score, between: str) -> Text:
     line = Text()
-    line.append(f"{found.perplexity:9.2f}", style="bold")
+    line.append(f"perplexity {found.perplexity:.2f}", style="bold")
     line.append(f"  {found.nats:.1f} nats, {found.num_tokens:,} tokens  ")
     for token, nats in zip(found.tokens[:_MAX_TOKENS], found.per_token.tolist(), strict=False):
         style = next((style for most, style in _SURPRISE if nats < most), _MOST)
