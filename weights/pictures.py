@@ -95,7 +95,8 @@ def speech() -> plt.Figure:
     bottom.plot(times, p[:, 1], color=GREY, linewidth=0.8, label="a word begins")
     bottom.set_xlabel("seconds")
     bottom.set_ylabel("probability")
-    bottom.legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.3))
+    bottom.set_ylim(0, 1.05)
+    bottom.legend(ncols=6, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     return figure
 
 
