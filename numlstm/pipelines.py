@@ -46,6 +46,20 @@ class Pipeline:
         return _with_bar(named, operator.length_hint(items) or None) if progress else named
 
 
+class PipelineStream:
+    """An item in progress, taken as it arrives. Belongs to one thread at a time.
+
+    If a call raises, the stream is as it was before.
+    """
+
+    _item = "text"
+    _finished = False
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError(f"the {self._item} was finished; begin a new one with reset")
+
+
 def answers(
     items: Any, one: Callable[[Any], Answer], many: type | tuple[type, ...], name: str
 ) -> Any:

@@ -10,7 +10,7 @@ import numlstm
 from numlstm.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
 from numlstm.audio.sound import Resampler, check_rate, mono, open_sound
-from numlstm.pipelines import Pipeline, answers
+from numlstm.pipelines import Pipeline, PipelineStream, answers
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -120,12 +120,14 @@ class Transcriber(Pipeline):
         return f"<numlstm.audio.Transcriber of {self.model!r}>"
 
 
-class SoundStream:
+class SoundStream(PipelineStream):
     """A sound in progress. Belongs to one thread at a time.
 
     In whatever pieces it arrives, its transcript is the same. If a call raises, the stream is as it
     was before.
     """
+
+    _item = "sound"
 
     def __init__(self, transcriber: Transcriber, rate: float = SAMPLE_RATE) -> None:
         self.rate = check_rate(rate)
@@ -182,10 +184,6 @@ class SoundStream:
         self._read(self._resampler.feed(tail, last=True))
         self._finished = True
         return self._transcript
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the sound was finished; begin a new one with reset")
 
     def _read(self, samples: Floats) -> None:
         rows = self._log_mel.feed(samples)

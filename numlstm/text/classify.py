@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
-from numlstm.pipelines import Pipeline, answers
+from numlstm.pipelines import Pipeline, PipelineStream, answers
 from numlstm.text.encoding import Encoder, check_text
 from numlstm.text.mail import Message, read_messages
 
@@ -99,7 +99,7 @@ class Classifier(Pipeline):
         return Prediction(self.model.labels[best], float(scores[best]))
 
 
-class TextStream:
+class TextStream(PipelineStream):
     """A text in progress. Belongs to one thread at a time.
 
     A word is read when it is complete: when white space follows it, or the text is finished. If a
@@ -161,10 +161,6 @@ class TextStream:
             raise ValueError(_EMPTY)
         self._finished = True
         return self._prediction
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the text was finished; begin a new one with reset")
 
     def _read(self, words: list[str]) -> None:
         ids = self._classifier.encoder.ids(words)

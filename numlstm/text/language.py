@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
-from numlstm.pipelines import Pipeline, answers
+from numlstm.pipelines import Pipeline, PipelineStream, answers
 from numlstm.text.encoding import Encoder, check_text
 
 _START = "\n"  # what a text is taken to follow
@@ -92,7 +92,7 @@ class LanguageModel(Pipeline):
         return normalised
 
 
-class ScoreStream:
+class ScoreStream(PipelineStream):
     """A text in progress. Belongs to one thread at a time.
 
     A word is read when white space follows it. If a call raises, the stream is as it was before.
@@ -143,10 +143,6 @@ class ScoreStream:
             raise ValueError("the text is empty: it has no tokens to score")
         self._finished = True
         return self._score(ids, np.concatenate(self._nats))
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the text was finished; begin a new one with reset")
 
     def _read(self, pieces: list[str]) -> Score:
         pipe = self._pipe

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, overload
 import numpy as np
 
 import numlstm
-from numlstm.pipelines import Pipeline, answers
+from numlstm.pipelines import Pipeline, PipelineStream, answers
 from numlstm.text.encoding import check_text, encode
 from numlstm.text.sentences import split_sentences
 from numlstm.text.seq2seq import EncoderDecoder, beam_search
@@ -154,7 +154,7 @@ class Abstractor(Summarizer):
         return self.networks.decode(tokens)
 
 
-class SummaryStream:
+class SummaryStream(PipelineStream):
     """A text in progress. Belongs to one thread at a time."""
 
     def __init__(self, pipe: Summarizer, options: dict[str, Any]) -> None:
@@ -190,10 +190,6 @@ class SummaryStream:
         summary = self._pipe("".join(self._texts), **self._options)
         self._finished = True
         return summary
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the text was finished; begin a new one with reset")
 
 
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:

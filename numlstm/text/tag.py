@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
-from numlstm.pipelines import Pipeline, answers
+from numlstm.pipelines import Pipeline, PipelineStream, answers
 from numlstm.text.encoding import check_text, check_words, encode, split_words
 from numlstm.text.sentences import is_end
 
@@ -151,7 +151,7 @@ class Tagger(Pipeline):
         return np.stack([known[word] for word in words])
 
 
-class TagStream:
+class TagStream(PipelineStream):
     """A text in progress. Belongs to one thread at a time.
 
     A word is read when white space follows it. At the end of a sentence nothing is late. If a call
@@ -217,10 +217,6 @@ class TagStream:
         self._rest = ""
         self._finished = True
         return tags + self._end_sentence()
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the text was finished; begin a new one with reset")
 
     def _read(self, chunk: str) -> list[Tag]:
         tags: list[Tag] = []

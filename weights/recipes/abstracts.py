@@ -1,4 +1,4 @@
-"""The papers of SciTLDR, a tokenizer for them, and ROUGE. Needs no PyTorch."""
+"""The papers of SciTLDR, and ROUGE. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rouge_score.rouge_scorer import RougeScorer
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
-from numlstm.text.summarize import MARKS, encode_sentence
+from numlstm.text.summarize import encode_sentence
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
 _ROUGE = RougeScorer(ROUGES, use_stemmer=True)
@@ -41,24 +41,6 @@ def rouge(references: Sequence[str], text: str) -> dict[str, float]:
 def mean_rouge(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the means, in percent."""
     return {name: 100 * sum(score[name] for score in scores) / len(scores) for name in ROUGES}
-
-
-def build_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool) -> Tokenizer:
-    """Train a byte-pair tokenizer that can write any text; `MARKS` are its first ids."""
-    tokenizer = Tokenizer(models.BPE())
-    forms: list[normalizers.Normalizer] = [normalizers.NFC()]
-    tokenizer.normalizer = normalizers.Sequence(forms + [normalizers.Lowercase()] * lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(MARKS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.encode_special_tokens = True  # a mark in a text is plain text
-    return tokenizer
 
 
 def encode_sentences(

@@ -23,12 +23,13 @@ from pathlib import Path
 import dialogues
 import seq2seq
 import torch
+from byte_pairs import build_tokenizer
 from dialogues import SETS
 from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
 from trainer import Result, batches_by_length, fit, parse_arguments, seed_everything, write_scores
 
-from numlstm.text.chat import BOT, END, USER, encode_history
+from numlstm.text.chat import BOT, END, MARKS, USER, encode_history
 from numlstm.text.encoding import encode
 
 SEED = 0
@@ -105,7 +106,7 @@ def main() -> None:
     seed_everything(SEED)
     exchanges = [e for name in SETS for e in dialogues.read(args.data, f"{name}.train")]
     texts = [e.reply for e in exchanges] + [e.history[-1] for e in exchanges]
-    tokenizer = dialogues.build_tokenizer(texts, VOCAB_SIZE)
+    tokenizer = build_tokenizer(texts, VOCAB_SIZE, MARKS)
     pairs, valid, test = (read_pairs(args.data, split, tokenizer) for split in SPLITS)
     vocab_size = tokenizer.get_vocab_size()
 

@@ -1,15 +1,12 @@
-"""The dialogues of the chat model, and its tokenizer. Needs no PyTorch."""
+"""The dialogues of the chat model. Needs no PyTorch."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-from numlstm.text.chat import HISTORY_TURNS, MARKS
+from numlstm.text.chat import HISTORY_TURNS
 
 SETS = ("schema_guided", "topical_chat")
 
@@ -42,20 +39,3 @@ def read(data: Path, name: str) -> list[Exchange]:
         exchanges.append(Exchange(conversation, tuple(history[-HISTORY_TURNS:]), reply))
         history.append(reply)
     return exchanges
-
-
-def build_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-pair tokenizer that can write any text; `MARKS` are its first ids."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(MARKS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.encode_special_tokens = True  # a mark in a text is plain text
-    return tokenizer

@@ -24,6 +24,7 @@ import abstracts
 import numpy as np
 import torch
 from abstracts import ROUGES, mean_rouge
+from byte_pairs import build_tokenizer
 from rich.progress import track
 from seq2seq import Bidirectional, as_weights
 from tokenizers import Tokenizer
@@ -33,7 +34,7 @@ from trainer import batches_by_length, fit, pad, parse_arguments, seed_everythin
 import numlstm
 from numlstm import LSTM, Embedding, Linear, Network, Weights
 from numlstm.text.sentences import split_sentences
-from numlstm.text.summarize import MAX_TOKENS_EXTRACT
+from numlstm.text.summarize import MARKS, MAX_TOKENS_EXTRACT
 
 SEED = 0
 VOCAB_SIZE = 4000
@@ -153,7 +154,7 @@ def main() -> None:
     rng = random.Random(SEED)
     papers = abstracts.read(args.data, "train")
     texts = [text for paper in papers for text in (paper.abstract, *paper.summaries)]
-    tokenizer = abstracts.build_tokenizer(texts, VOCAB_SIZE, lowercase=True)
+    tokenizer = build_tokenizer(texts, VOCAB_SIZE, MARKS, lowercase=True)
     train, valid, test = (read(args.data, split, tokenizer) for split in SPLITS)
     lengths = [len(abstract.ids) for abstract in train]
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sentiment import UNKNOWN, SentimentNet, check_pieces, encode, logits_of, one_hot
+from sentiment import UNKNOWN, SentimentNet, check_pieces, encode, export, logits_of, one_hot
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from torch.nn import functional as F
@@ -214,21 +214,6 @@ def score_on_emails(data: Path) -> dict[str, dict[str, float]]:
     return {split: score(net, parts[split]) for split in ("valid", "test")}
 
 
-def export(net: SentimentNet, tokenizer: Tokenizer, path: Path, dtype: str) -> None:
-    """Save the network with its tokenizer for numlstm."""
-    import numlstm
-
-    numlstm.from_torch(
-        net.embedding,
-        net.lstm,
-        "max",
-        net.head,
-        nn.Softmax(dim=-1),
-        tokenizer=tokenizer.to_str(),
-        labels=LABELS,
-    ).save(path, dtype)
-
-
 def main() -> None:
     """Train, score, write."""
     args = parse_arguments("Train the email model.")
@@ -242,8 +227,7 @@ def main() -> None:
     }
     best_seed = min(students, key=lambda seed: students[seed][1].valid_score)
     net, result = students[best_seed]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    export(net, tokenizer, args.out, args.dtype or DTYPE)
+    export(net, net.lstm, tokenizer, LABELS, args.out, args.dtype or DTYPE)
     write_scores(
         args.out,
         net,

@@ -25,6 +25,7 @@ import math
 import random
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -353,19 +354,24 @@ def check_sentences(net: nn.Module, tokenizer: Tokenizer) -> dict[str, float]:
     return {text: round(p, 4) for text, p in zip(CHECKS, positive.tolist(), strict=True)}
 
 
-def export(net: SentimentNet, tokenizer: Tokenizer, path: Path, dtype: str) -> None:
-    """Save the network with its tokenizer for numlstm."""
+def export(
+    net: SentimentNet,
+    lstm: nn.LSTM,
+    tokenizer: Tokenizer,
+    labels: Sequence[str],
+    path: Path,
+    dtype: str,
+) -> None:
+    """Save a network and its LSTM with its tokenizer for numlstm."""
     import numlstm
 
+    softmax = nn.Softmax(dim=-1)
     model = numlstm.from_torch(
-        net.embedding,
-        net.lstm,
-        "max",
-        net.head,
-        nn.Softmax(dim=-1),
+        *(net.embedding, lstm, "max", net.head, softmax),
         tokenizer=tokenizer.to_str(),
-        labels=LABELS,
+        labels=labels,
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path, dtype)
 
 
@@ -436,8 +442,7 @@ def main() -> None:
         "duration_s": round(time.perf_counter() - started),
         "torch": torch.__version__,
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    export(net, tokenizer, args.out, args.dtype or DTYPE)
+    export(net, net.lstm, tokenizer, LABELS, args.out, args.dtype or DTYPE)
     args.out.with_suffix(".json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     console.print_json(data=scores)
 

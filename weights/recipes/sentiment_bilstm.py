@@ -31,6 +31,7 @@ from sentiment import (
     accuracy,
     check_sentences,
     encode,
+    export,
     one_hot,
     read,
     read_reviews,
@@ -107,19 +108,6 @@ class BiSentimentNet(SentimentNet):
         return lstm
 
 
-def export(net: BiSentimentNet, tokenizer: Tokenizer, path: Path, dtype: str) -> None:
-    """Save the network with its tokenizer for numlstm."""
-    numlstm.from_torch(
-        net.embedding,
-        net.joined(),
-        "max",
-        net.head,
-        nn.Softmax(dim=-1),
-        tokenizer=tokenizer.to_str(),
-        labels=LABELS,
-    ).save(path, dtype)
-
-
 def main() -> None:
     """Train, score, write."""
     args = parse_arguments("Train the sentiment model that reads whole texts.")
@@ -146,8 +134,7 @@ def main() -> None:
     best_seed = max(students, key=lambda seed: students[seed][1].valid_score)
     net, result = students[best_seed]
 
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    export(net, tokenizer, args.out, args.dtype or DTYPE)
+    export(net, net.joined(), tokenizer, LABELS, args.out, args.dtype or DTYPE)
     whole = read_labelled_reviews(args.data, "test")
     write_scores(
         args.out,

@@ -23,6 +23,7 @@ from pathlib import Path
 import abstracts
 import seq2seq
 import torch
+from byte_pairs import build_tokenizer
 from rich.progress import track
 from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
@@ -69,7 +70,7 @@ def main() -> None:
     rng = random.Random(SEED)
     papers = abstracts.read(args.data, "train")
     texts = [text for p in papers for text in (p.title, p.abstract, *p.summaries)]
-    tokenizer = abstracts.build_tokenizer(texts, VOCAB_SIZE, lowercase=False)
+    tokenizer = build_tokenizer(texts, VOCAB_SIZE, MARKS)
     train, valid, test = (read_pairs(args.data, split, tokenizer) for split in SPLITS)
     lengths = [len(source) for source, _ in train[SUMMARY]]
 
