@@ -92,6 +92,28 @@ def test_trace_is_that_of_the_stream(files):
     assert stderr == ""
 
 
+def test_a_part_of_several_networks(files, tmp_path, capsys):
+    text, other = (numlstm.load(files / f"{name}.safetensors") for name in ("text", "vectors"))
+    path = str(tmp_path / "parts.safetensors")
+    numlstm.save_parts({"first": text, "second": other}, path)
+    look.trace(path, TEXT, part="first", as_json=True)
+    look.trace(str(files / "text.safetensors"), TEXT, as_json=True)
+    rows = lines_of(capsys.readouterr().out)
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+    xs = files / "xs.npy"
+    look.memory(path, file=xs, part="second", as_json=True, max_distance=3)
+    look.memory(str(files / "vectors.safetensors"), file=xs, as_json=True, max_distance=3)
+    rows = lines_of(capsys.readouterr().out)
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+    for of, part, message in (
+        (path, None, "several networks: choose one by --part, first, second"),
+        (path, "third", "no network 'third': choose one by --part, first, second"),
+        (str(files / "text.safetensors"), "first", "one network, without a name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            look.trace(of, TEXT, part=part)
+
+
 def test_a_text_cannot_command_the_terminal(files):
     stdout, _ = numlstm_command("trace", files / "text.safetensors", "was \x1b[31m good\n movie")
     assert "\x1b" not in stdout

@@ -30,6 +30,9 @@ PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", help="Draw a .png, .svg or .pdf file in place of a table."),
 ]
+PartOption = Annotated[
+    str | None, typer.Option("--part", help="Of a model of several networks, the one to look at.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, an object a line.")]
 
 
@@ -49,6 +52,7 @@ def memory(
     max_distance: Annotated[
         int, typer.Option("--max-distance", "-k", min=1, help="How many steps to look back.")
     ] = 100,
+    part: PartOption = None,
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +73,7 @@ def memory(
     """
     if text is not None and file is not None:
         raise typer.BadParameter("give --text or --file, not both")
-    loaded = terminal.load(model)
+    loaded = terminal.load(model, part)
     # As many windows as there are steps to look back; more of a book would say no more.
     seq_len = 2 * max_distance
     is_random = text is None and file is None
@@ -94,6 +98,7 @@ def trace(
         str | None,
         typer.Option("--layer", "-l", help='A recurrent layer, "layers.0"; the last if not given.'),
     ] = None,
+    part: PartOption = None,
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,7 +113,7 @@ def trace(
 
         numlstm trace sentiment "Not bad at all." --plot trace.png
     """
-    loaded = terminal.load(model)
+    loaded = terminal.load(model, part)
     ids, tokens = _encode(loaded, text)
     with terminal.waiting("reading"):
         traced = loaded.stream().trace(ids)

@@ -42,13 +42,20 @@ def pipeline(task: str, model: str | os.PathLike[str], **options: Any) -> Any:
         return numlstm.pipeline(task, model, **options)
 
 
-def load(name: str | os.PathLike[str]) -> numlstm.Model:
-    """Load a model with `waiting`."""
-    with waiting(f"loading {os.fspath(name)}"):
-        return numlstm.load(name)
-
-
 def load_parts(name: str | os.PathLike[str]) -> dict[str, numlstm.Model]:
     """Load the networks of a file with `waiting`."""
     with waiting(f"loading {os.fspath(name)}"):
         return numlstm.load_parts(name)
+
+
+def load(name: str | os.PathLike[str], part: str | None = None) -> numlstm.Model:
+    """Load a network of a file, the only one if none is named, with `waiting`."""
+    parts = load_parts(name)
+    if part is None and len(parts) == 1:
+        return next(iter(parts.values()))
+    if set(parts) == {""}:
+        raise ValueError(f"{os.fspath(name)} has one network, without a name: leave --part out")
+    if part not in parts:
+        what = "several networks" if part is None else f"no network {part!r}"
+        raise ValueError(f"{os.fspath(name)} has {what}: choose one by --part, {', '.join(parts)}")
+    return parts[part]
