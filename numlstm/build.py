@@ -469,6 +469,14 @@ def _add_attention(builder: Builder, layer: spec.Attention, own: Own, x: Place) 
     return builder.operation(columns.ATTENTION, x, y, MEMORY, **at)
 
 
+def _add_copy(builder: Builder, layer: spec.Copy, own: Own, x: Place) -> Place:
+    at = builder.parameters(1.0)  # the scale of the scores
+    key_at = builder.add_keys(layer.memory_size, None)
+    builder.add_ids()
+    y = builder.buffer(layer.vocab_size)
+    return builder.operation(columns.COPY_TOKENS, x, y, MEMORY, ALPHA_AT=at, KEY_AT=key_at)
+
+
 def _pass_on(builder: Builder, layer: spec.Layer, own: Own, x: Place) -> Place:
     return x
 
@@ -491,4 +499,5 @@ _ADD: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Concat: _pass_on,
     spec.Slice: _add_slice,
     spec.Attention: _add_attention,
+    spec.Copy: _add_copy,
 }

@@ -14,6 +14,7 @@ from numlstm.functions import parse_function
 
 Shape = tuple[int, ...]
 
+_MAX_COPIED = 2**24  # token ids that a float32 holds
 MAX_SIZE = 2**31 - 1  # token ids and sizes are int32
 MAX_HISTORY = 2**26  # numbers of earlier steps that a convolution keeps
 
@@ -655,6 +656,34 @@ class Attention(Layer):
 
 
 @dataclass(frozen=True, repr=False)
+class Copy(Layer):
+    """Probabilities of tokens that are written, or copied from those that a memory stands for.
+
+        y = g written + (1 - g) sum_m a_m onehot(id_m),  a = softmax(query . memory_m)
+
+    The pointer-generator of See, Liu, Manning 2017. It reads written (vocab_size,), g (1,) and
+    query (memory_size,), end to end; memory and ids are those of
+    ``model.stream(memory=, memory_ids=)``, (M, memory_size) and (M,).
+    """
+
+    vocab_size: int
+    memory_size: int
+
+    @property
+    def input_size(self) -> int:
+        return self.vocab_size + 1 + self.memory_size
+
+    @property
+    def output_size(self) -> int:
+        return self.vocab_size
+
+    def problems(self) -> list[str]:
+        if self.vocab_size > _MAX_COPIED:
+            return [f"vocab_size is {self.vocab_size}, expected at most {_MAX_COPIED}"]
+        return []
+
+
+@dataclass(frozen=True, repr=False)
 class Repeat(_SameSize):
     """The last row, `num_steps` times: keras.layers.RepeatVector."""
 
@@ -700,6 +729,6 @@ LAYERS: dict[str, type[Layer]] = {
     for kind in (
         Embedding, OneHot, Masking, RNN, GRU, LSTM, Linear, Conv1d, LayerNorm, BatchNorm,
         Activation, Softmax, LogSoftmax, Pooling, AttentionPooling, Concat, Add, Multiply, Slice,
-        Feedback, Attention, Repeat, Reverse, CRF,
+        Feedback, Attention, Copy, Repeat, Reverse, CRF,
     )
 }  # fmt: skip

@@ -122,12 +122,22 @@ class Model:
         return self._weights.load_tokenizer()
 
     @overload
-    def stream(self, lookahead: None = None, memory: ArrayLike | None = None) -> Stream: ...
+    def stream(
+        self,
+        lookahead: None = None,
+        memory: ArrayLike | None = None,
+        memory_ids: ArrayLike | None = None,
+    ) -> Stream: ...
     @overload
-    def stream(self, lookahead: int, memory: None = None) -> LookaheadStream: ...
+    def stream(
+        self, lookahead: int, memory: None = None, memory_ids: None = None
+    ) -> LookaheadStream: ...
 
     def stream(
-        self, lookahead: int | None = None, memory: ArrayLike | None = None
+        self,
+        lookahead: int | None = None,
+        memory: ArrayLike | None = None,
+        memory_ids: ArrayLike | None = None,
     ) -> Stream | LookaheadStream:
         """Return a new stream, in the initial state.
 
@@ -138,14 +148,16 @@ class Model:
             (bidirectional layers, for example) can be a stream; see `LookaheadStream`.
         memory : array of shape (M, memory_size), optional
             What the attention of a decoder reads, the answers of an encoder for example.
+        memory_ids : array of shape (M,), optional
+            The tokens that the rows of the memory stand for, of a network that copies them.
 
         Raises
         ------
         TypeError, ValueError
-            If the network needs a lookahead or a memory, or takes none.
+            If the network needs a lookahead, a memory or its ids, or takes none.
         """
         if lookahead is not None:
-            if memory is not None:
+            if memory is not None or memory_ids is not None:
                 raise ValueError("a stream with a lookahead takes no memory")
             return LookaheadStream(self, lookahead)
         if self._program is None:
@@ -153,7 +165,7 @@ class Model:
                 f"{self._reads_later()}: use model.run(xs) for whole sequences, or "
                 "model.stream(lookahead=k) for answers k steps late"
             )
-        return (MaskedStream if self.network.masks else Stream)(self, memory)
+        return (MaskedStream if self.network.masks else Stream)(self, memory, memory_ids)
 
     def pool(self, capacity: int) -> Pool:
         """Return a pool with room for ``capacity`` streams, none of them open.
@@ -170,20 +182,25 @@ class Model:
         return Pool(self, capacity, self.num_threads)
 
     def run(
-        self, xs: ArrayLike, out: Floats | None = None, memory: ArrayLike | None = None
+        self,
+        xs: ArrayLike,
+        out: Floats | None = None,
+        memory: ArrayLike | None = None,
+        memory_ids: ArrayLike | None = None,
     ) -> Floats:
-        """Run a whole sequence from the initial state; see `Stream.run`.
+        """Run a whole sequence from the initial state; see `Stream.run` and `stream`.
 
         A network that is not causal gives a row per step, or one where it pools.
         """
         if self._program is not None:
-            if memory is not None or self.network.memory_size is not None or self.network.masks:
-                return self.stream(memory=memory).run(xs, out)
+            given = memory is not None or memory_ids is not None
+            if given or self.network.memory_size is not None or self.network.masks:
+                return self.stream(memory=memory, memory_ids=memory_ids).run(xs, out)
             rows = self.rows_for_kernel(xs)
             rows, ys = for_kernel(rows, out, (len(rows), self.output_size))
             run_whole(self, rows, ys)
             return filled(out, ys)
-        if memory is not None:
+        if memory is not None or memory_ids is not None:
             raise ValueError("the network takes no memory")
         ys = self._run_checked([self._check_sequence(xs, "xs")])[0]
         if out is not None:
@@ -293,11 +310,11 @@ class Model:
             raise ValueError(f"every step of {name} is masked")
         return checked
 
-    def _memory_rows(self, memory: ArrayLike | None) -> Floats:
-        """Return the rows that attention reads: what was given, the keys made of it, a score."""
+    def _memory_rows(self, memory: ArrayLike | None, ids: ArrayLike | None) -> Floats:
+        """Return the rows that attention reads: what was given, keys made of it, id, score."""
         layout = None if self._program is None else self._program.memory
         if layout is None:
-            if memory is not None:
+            if memory is not None or ids is not None:
                 raise ValueError("the network takes no memory")
             return np.zeros((0, 0), np.float32)
         if memory is None:
@@ -309,6 +326,17 @@ class Model:
             raise ValueError("memory is empty, or holds a NaN or an infinity")
         rows = np.zeros((len(given), layout.row_size), np.float32)
         rows[:, : layout.memory_size] = given
+        vocab_size = self.network.memory_vocab_size
+        if vocab_size is None:
+            if ids is not None:
+                raise ValueError("the network copies no tokens: it takes no memory_ids")
+        elif ids is None:
+            raise ValueError("the network copies tokens: pass memory_ids=, (M,), those of memory")
+        else:
+            tokens = token_ids("memory_ids", ids, vocab_size).view(np.int32)
+            if len(tokens) != len(rows):
+                raise ValueError(f"memory has {len(rows)} rows, memory_ids {len(tokens)}")
+            rows[:, layout.keys_end] = tokens
         for at, weight in layout.keys:
             layer = spec.Linear(layout.memory_size, len(weight), False)
             keys = Model(Weights(Network((layer,)), {"layers.0.weight": weight}))

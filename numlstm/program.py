@@ -67,9 +67,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a row of the memory of a stream holds: what was given, keys made of it, a score.
+    """What a row of the memory of a stream holds: what was given, keys made of it, id, score.
 
     keys       where in the row, and the weights (N, memory_size) that make them
+    has_ids    whether there is a place for a token id, before that of the score, which is last
     count_at   where in the state the number of rows is, int64
     """
 
@@ -77,6 +78,12 @@ class Memory:
     row_size: int
     keys: tuple[tuple[int, Floats], ...]
     count_at: int
+    has_ids: bool = False
+
+    @property
+    def keys_end(self) -> int:
+        """Where in the row the keys end."""
+        return self.row_size - LANES * (1 + self.has_ids)
 
 
 @dataclass(frozen=True)
@@ -334,12 +341,18 @@ class Builder:
             self.memory = Memory(memory_size, padded(memory_size) + LANES, (), count_at)
         if weight is None:
             return 0
-        # Before the place of the score, which is last.
-        at = self.memory.row_size - LANES
+        at = self.memory.keys_end
         keys = (*self.memory.keys, (at, weight))
         size = self.memory.row_size + padded(len(weight))
         self.memory = replace(self.memory, keys=keys, row_size=size)
         return at
+
+    def add_ids(self) -> None:
+        """Give the rows of the memory a place for a token id."""
+        assert self.memory is not None, "there are keys before"
+        if not self.memory.has_ids:
+            size = self.memory.row_size + LANES
+            self.memory = replace(self.memory, row_size=size, has_ids=True)
 
     # Arrays ---------------------------------------------------------------------------------------
 
@@ -383,7 +396,8 @@ class Builder:
                     row[strides[column]] = kept_stride
                 else:
                     row[column] = end
-            if row[columns.KIND] == columns.ATTENTION and self.memory is not None:
+            of_memory = row[columns.KIND] in (columns.ATTENTION, columns.COPY_TOKENS)
+            if of_memory and self.memory is not None:
                 row[columns.MEMORY_STRIDE] = self.memory.row_size
                 row[columns.SPREAD] = self.memory.row_size - LANES
                 row[columns.COUNT_AT] = self.memory.count_at

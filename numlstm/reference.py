@@ -94,6 +94,7 @@ def run(
     xs: ArrayLike,
     memory: ArrayLike | None = None,
     states: Mapping[str, ArrayLike] | None = None,
+    memory_ids: ArrayLike | None = None,
 ) -> tuple[Doubles, dict[str, Doubles]]:
     """Run a sequence from the initial state.
 
@@ -101,8 +102,9 @@ def run(
     ----------
     tensors : canonical names, any float type
     xs : token ids (T,), or numbers (T, input_size)
-    memory : what `Attention` reads, (M, memory_size)
+    memory : what `Attention` and `Copy` read, (M, memory_size)
     states : first states that replace the initial ones, ``layers.{n}.h``
+    memory_ids : the tokens that `Copy` copies, (M,)
 
     Returns
     -------
@@ -110,7 +112,7 @@ def run(
     states : the last h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,)
     """
     values: Any = np.asarray(xs)
-    walk = _Walk(network, tensors, memory, dict(states or {}))
+    walk = _Walk(network, tensors, memory, memory_ids, dict(states or {}))
     masked = network.masked(values)
     if masked is not None and masked.any():
         return walk.run_unmasked(values, masked), walk.kept()
@@ -125,12 +127,14 @@ class _Walk:
         network: spec.Network,
         tensors: Tensors,
         memory: ArrayLike | None,
+        memory_ids: ArrayLike | None,
         states: dict[str, ArrayLike],
     ) -> None:
         self.network = network
         if (memory is None) != (network.memory_size is None):
             raise ValueError("memory must be given to a network that attends to one, and only then")
         self.memory = np.zeros((0, 0)) if memory is None else np.asarray(memory, np.float64)
+        self.memory_ids = np.asarray(() if memory_ids is None else memory_ids, np.int64)
         self.prefixes = [prefix for prefix, _ in network.named_layers()]
         self.own: list[Own] = []
         self.states: list[States] = []
@@ -189,6 +193,8 @@ class _Walk:
                         source = self.network.index(layer.memory)
                         memory = xs if source < 0 else values[source]
                     ys = attention(layer, own, np.hstack(sources), memory)
+                case spec.Copy():
+                    ys = copied(layer, np.hstack(sources), self.memory, self.memory_ids)
                 case spec.RNN() | spec.GRU() | spec.LSTM():
                     if idle:
                         ys = np.zeros((1, layer.output_size))
@@ -313,6 +319,13 @@ def attention(layer: spec.Attention, own: Own, queries: Doubles, memory: Doubles
             together = np.tanh(from_query[:, None] + from_memory[None])
             scores = together @ own["weight_score"]
     return np.asarray(softmax(layer.scale * scores) @ memory)
+
+
+def copied(layer: spec.Copy, xs: Doubles, memory: Doubles, ids: NDArray[np.int64]) -> Doubles:
+    """See, Liu, Manning 2017, equation 9; without words that are not in the vocabulary."""
+    written, gate, query = np.split(xs, [layer.vocab_size, layer.vocab_size + 1], axis=1)
+    shares = softmax(query @ memory.T) @ np.eye(layer.vocab_size)[ids]
+    return np.asarray(gate * written + (1 - gate) * shares)
 
 
 def viterbi(own: Own, scores: Doubles) -> NDArray[np.int64]:

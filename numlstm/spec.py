@@ -36,6 +36,7 @@ from numlstm.layers import (
     BatchNorm,
     Concat,
     Conv1d,
+    Copy,
     Embedding,
     Feedback,
     Layer,
@@ -77,6 +78,7 @@ __all__ = [
     "BatchNorm",
     "Concat",
     "Conv1d",
+    "Copy",
     "Embedding",
     "Feedback",
     "Layer",
@@ -268,6 +270,12 @@ class Network:
         return sizes[0] if sizes else None
 
     @property
+    def memory_vocab_size(self) -> int | None:
+        """How many tokens the rows of the memory may stand for, of a network that copies them."""
+        sizes = [layer.vocab_size for layer in self.layers if isinstance(layer, Copy)]
+        return min(sizes, default=None)
+
+    @property
     def reads_tokens(self) -> bool:
         return isinstance(self.layers[0], Embedding | OneHot)
 
@@ -407,9 +415,9 @@ def _attends(layer: Layer) -> TypeGuard[Attention]:
     return isinstance(layer, Attention) and bool(layer.memory)
 
 
-def _reads_memory(layer: Layer) -> TypeGuard[Attention]:
+def _reads_memory(layer: Layer) -> TypeGuard[Attention | Copy]:
     """Whether a layer reads the memory of its stream."""
-    return isinstance(layer, Attention) and not layer.memory
+    return isinstance(layer, Copy) or (isinstance(layer, Attention) and not layer.memory)
 
 
 @dataclass(frozen=True, eq=False)

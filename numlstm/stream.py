@@ -39,7 +39,12 @@ class Stream:
     A stream belongs to one thread at a time. If a call raises, the stream is as it was before.
     """
 
-    def __init__(self, model: "Model", memory: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        model: "Model",
+        memory: ArrayLike | None = None,
+        memory_ids: ArrayLike | None = None,
+    ) -> None:
         program = model._program
         assert program is not None, "only causal networks have streams of this class"
         self.model = model
@@ -55,7 +60,7 @@ class Stream:
         self._run = model._run
         self._plan_at = program.step.plan_at
         self._params_at = program.params_at
-        self._memory = model._memory_rows(memory)
+        self._memory = model._memory_rows(memory, memory_ids)
         self._place_state(program.initial_state)
 
     def _place_state(self, kept: Floats) -> None:
@@ -436,7 +441,8 @@ class MaskedStream(Stream):
 
 
 def _restore(model: "Model", blob: bytes) -> Stream:
-    size = model.network.memory_size
-    stream = model.stream(memory=None if size is None else np.zeros((1, size), np.float32))
+    size, copies = model.network.memory_size, model.network.memory_vocab_size is not None
+    memory = None if size is None else np.zeros((1, size), np.float32)
+    stream = model.stream(memory=memory, memory_ids=[0] if copies else None)
     stream.load_state(blob)
     return stream

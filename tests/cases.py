@@ -261,6 +261,18 @@ DECODERS: dict[str, Network] = {
             spec.Linear(15, 3, inputs=("query", "a", "b")),
         )
     ),
+    "copies": Network(
+        (
+            spec.Embedding(19, 5),
+            spec.GRU(5, 7, name="query"),
+            spec.Attention(7, 7, "additive", size=6, name="context"),
+            spec.Linear(14, 19, inputs=("query", "context")),
+            spec.Softmax(19, name="written"),
+            spec.Linear(14, 1, activation="sigmoid", inputs=("query", "context"), name="gate"),
+            spec.Copy(19, 7, inputs=("written", "gate", "query")),
+        )
+    ),
+    "copies_alone": Network((spec.LSTM(5, 48), spec.Copy(16, 31))),
 }
 
 

@@ -99,7 +99,7 @@ def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
 # Layers that a chain can have anywhere; those that join others follow at its end.
 CHAINED = sorted(
     set(spec.LAYERS)
-    - {"Embedding", "OneHot", "Masking", "Add", "Multiply", "Feedback", "Attention"}
+    - {"Embedding", "OneHot", "Masking", "Add", "Multiply", "Feedback", "Attention", "Copy"}
 )
 
 

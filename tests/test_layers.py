@@ -18,6 +18,7 @@ from numlstm.spec import (
     BatchNorm,
     Concat,
     Conv1d,
+    Copy,
     Embedding,
     Feedback,
     LayerNorm,
@@ -127,6 +128,7 @@ TENSORS = {
         Attention(3, 5, "additive", size=4), 3, 5,
         {"weight_query": (4, 3), "weight_memory": (4, 5), "bias": (4,), "weight_score": (4,)},
     ),
+    "copy": (Copy(9, 4), 14, 9, {}),
     "repeat": (Repeat(3, 9), 3, 3, {}),
     "reverse": (Reverse(3), 3, 3, {}),
     "crf": (
@@ -191,6 +193,7 @@ BAD_LAYERS = {
     "score": (lambda: Attention(4, 4, "cosine"), "score is 'cosine', expected one of: dot"),
     "dot": (lambda: Attention(4, 5), "a dot of 4 and 5 numbers"),
     "additive": (lambda: Attention(4, 5, "additive"), "size is 0 for a score 'additive'"),
+    "copies": (lambda: Copy(2**24 + 1, 4), "vocab_size is 16777217, expected at most"),
     "size of a dot": (lambda: Attention(4, 4, size=3), "size is 3 for a score 'dot'"),
     "name": (lambda: Linear(4, 5, name=None), "name is None, expected a string"),
     "inputs": (lambda: Linear(4, 5, inputs="ab"), "inputs is 'ab', expected names of layers"),

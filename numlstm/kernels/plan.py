@@ -13,9 +13,9 @@ The rows of a block are steps of one stream, one after another, which keeps its 
     LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
     COPY, KEEP, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
     SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
-    SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION,
+    SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION, COPY_TOKENS,
     OUTPUT, SAMPLE,
-) = range(27)  # fmt: skip
+) = range(28)  # fmt: skip
 
 # Types of weights.
 FLOAT32, BFLOAT16, INT8 = range(3)

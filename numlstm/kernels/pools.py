@@ -124,48 +124,88 @@ def attention_pool(op, params, state, first, stop):
 
 
 @jit
-def attention(op, params, state, first, stop):
-    """ys[row] <- sum over m of a_m memory_m,  a = softmax of the scores of xs[row] and memory_m.
+def _attend(op, params, state, x_at, x_size, num_rows):
+    """Leave exp(score - the largest score) of each row of the memory, in 16 lanes at SPREAD.
 
         score = scale * (x . key_m)          or, where FUNCTION is 1,
         score = scale * (w . tanh(x + key_m))
 
-    params   w (X_SIZE,) at W_AT, scale at ALPHA_AT
-    state    the memory at Z_AT, rows of MEMORY_STRIDE floats: what is averaged (Y_SIZE,) first,
-             key_m (X_SIZE,) at KEY_AT, a place for the score at SPREAD; at COUNT_AT the number
-             of rows, int64
+    params   w (x_size,) at W_AT, scale at ALPHA_AT
+    state    the memory at Z_AT, rows of MEMORY_STRIDE floats, in them key_m (x_size,) at KEY_AT
+
+    Returns their sum, in 16 lanes.
+    """
+    stride, memory = op[MEMORY_STRIDE], op[Z_AT]
+    scale = params[op[ALPHA_AT]]
+    zero = splat(_ZERO)
+    top = splat(_MINUS_INF)
+    for m in range(num_rows):
+        key_at = memory + m * stride + op[KEY_AT]
+        if op[FUNCTION] == 1:
+            total = zero
+            for j in range(0, x_size, LANES):
+                together = tanh(load(state, x_at + j) + load(state, key_at + j))
+                weighted = load(params, op[W_AT] + j) * together
+                total = total + first_lanes(weighted, x_size - j, zero)
+            score = sum_lanes(total)
+        else:
+            score = _dot(state, x_at, state, key_at, x_size)
+        top = at_least(splat(scale * score), top)
+        store(state, memory + m * stride + op[SPREAD], splat(scale * score))
+    total = zero
+    for m in range(num_rows):
+        at = memory + m * stride + op[SPREAD]
+        e = exp(load(state, at) - top)
+        store(state, at, e)
+        total = total + e
+    return total
+
+
+@jit
+def attention(op, params, state, first, stop):
+    """ys[row] <- sum over m of a_m memory_m,  a = softmax of the scores of xs[row] and memory_m.
+
+    params   as `_attend`
+    state    the memory as `_attend`, what is averaged (Y_SIZE,) first in its rows; at COUNT_AT the
+             number of rows, int64
     Luong et al. 2015 (dot, general); Bahdanau et al. 2015 (additive).
     """
     num_rows = reinterpret(state, np.int64)[op[COUNT_AT] // 2]
     stride, memory = op[MEMORY_STRIDE], op[Z_AT]
-    scale = params[op[ALPHA_AT]]
-    zero = splat(_ZERO)
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
-        top = splat(_MINUS_INF)
-        for m in range(num_rows):
-            key_at = memory + m * stride + op[KEY_AT]
-            if op[FUNCTION] == 1:
-                total = zero
-                for j in range(0, op[X_SIZE], LANES):
-                    together = tanh(load(state, x_at + j) + load(state, key_at + j))
-                    weighted = load(params, op[W_AT] + j) * together
-                    total = total + first_lanes(weighted, op[X_SIZE] - j, zero)
-                score = sum_lanes(total)
-            else:
-                score = _dot(state, x_at, state, key_at, op[X_SIZE])
-            top = at_least(splat(scale * score), top)
-            store(state, memory + m * stride + op[SPREAD], splat(scale * score))
-        total = zero
-        for m in range(num_rows):
-            at = memory + m * stride + op[SPREAD]
-            e = exp(load(state, at) - top)
-            store(state, at, e)
-            total = total + e
+        total = _attend(op, params, state, x_at, op[X_SIZE], num_rows)
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         for j in range(0, op[Y_SIZE], LANES):
-            y = zero
+            y = splat(_ZERO)
             for m in range(num_rows):
                 row_at = memory + m * stride
                 y = fma(load(state, row_at + op[SPREAD]), load(state, row_at + j), y)
             store(state, y_at + j, y / total)
+
+
+@jit
+def copy_tokens(op, params, state, first, stop):
+    """ys[row] <- g v + (1 - g) sum over m of a_m onehot(id_m),  a = softmax(q . memory_m).
+
+    xs[row] is v (Y_SIZE,), g, q, one behind the other.
+
+    params   as `_attend`
+    state    the memory as `_attend`, id_m before SPREAD; at COUNT_AT the number of rows, int64
+    See, Liu, Manning 2017.
+    """
+    num_rows = reinterpret(state, np.int64)[op[COUNT_AT] // 2]
+    stride, memory = op[MEMORY_STRIDE], op[Z_AT]
+    size = op[Y_SIZE]
+    for row in range(first, stop):
+        x_at = op[X_AT] + row * op[X_STRIDE]
+        y_at = op[Y_AT] + row * op[Y_STRIDE]
+        gate = splat(state[x_at + size])
+        total = _attend(op, params, state, x_at + size + 1, op[X_SIZE] - size - 1, num_rows)
+        for j in range(0, size, LANES):
+            store(state, y_at + j, gate * load(state, x_at + j))
+        share = (splat(_ONE) - gate) / total
+        for m in range(num_rows):
+            at = memory + m * stride + op[SPREAD]
+            store(state, at, share * load(state, at))
+            state[y_at + int(state[at - LANES])] += state[at]
