@@ -8,8 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 import numlstm
 from numlstm import layers
+from numlstm.spec import parse_function
 
 Floats = NDArray[np.float32]
+Ids = NDArray[np.int32]
 State = list[Any]
 
 
@@ -20,7 +22,9 @@ class Network(Protocol):
         """Return the state before the first step."""
         ...
 
-    def __call__(self, xs: NDArray[Any], memory: Floats | None, state: State) -> Any:
+    def __call__(
+        self, xs: NDArray[Any], memory: Floats | None, ids: Ids | None, state: State
+    ) -> Any:
         """Return ys (T, O) of xs, and the state after them."""
         ...
 
@@ -37,9 +41,11 @@ class TorchNetwork:
         self._net = TorchNetwork(model.weights, last_only)
         self.initial = self._net.initial
 
-    def __call__(self, xs: NDArray[Any], memory: Floats | None, state: State) -> Any:
-        rows = None if memory is None else self._tensor(memory)
-        ys, state = self._net(self._tensor(xs), rows, state)
+    def __call__(
+        self, xs: NDArray[Any], memory: Floats | None, ids: Ids | None, state: State
+    ) -> Any:
+        given = (None if each is None else self._tensor(each) for each in (memory, ids))
+        ys, state = self._net(self._tensor(xs), *given, state=state)
         return ys.numpy(), state
 
 
@@ -51,24 +57,27 @@ class OnnxNetwork:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        graph, self._initial, self._has_memory = onnx_graph(model.weights, last_only)
+        graph, self._initial = onnx_graph(model.weights, last_only)
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
+        self._names = {each.name for each in self._session.get_inputs()}
 
     def initial(self) -> State:
         return list(self._initial)
 
-    def __call__(self, xs: NDArray[Any], memory: Floats | None, state: State) -> Any:
-        inputs = {"xs": xs} | {f"state{n}": value for n, value in enumerate(state)}
-        if self._has_memory:
-            inputs["memory"] = memory
+    def __call__(
+        self, xs: NDArray[Any], memory: Floats | None, ids: Ids | None, state: State
+    ) -> Any:
+        given = {"xs": xs, "memory": memory, "ids": ids}
+        inputs = {name: value for name, value in given.items() if name in self._names}
+        inputs |= {f"state{n}": value for n, value in enumerate(state)}
         ys, *state = self._session.run(None, inputs)
         return ys, state
 
 
-def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[Floats], bool]:
-    """Return a graph of xs, state and memory, its first state, and whether it reads a memory."""
+def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[Floats]]:
+    """Return a graph of xs, state, and a memory and its ids if it reads them; its first state."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes: list[Any] = []
@@ -76,7 +85,6 @@ def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[F
     state: list[Floats] = []
     outputs: list[str] = []
     last_only = last_only or not weights.network.is_causal
-    has_memory = False
 
     def add(kind: str, *inputs: str, num: int = 1, **attributes: Any) -> Any:
         names = [f"v{len(nodes)}_{n}" for n in range(num)]
@@ -146,9 +154,24 @@ def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[F
                 shift = own.get("bias", 0) - own["running_mean"] * scale
                 values[n] = add("Add", add("Mul", x, constant(scale)), constant(shift))
             case numlstm.Attention(score="dot", memory=""):
-                has_memory = True
                 scores = add("MatMul", x, add("Transpose", "memory", perm=(1, 0)))
                 values[n] = add("MatMul", add("Softmax", scores, axis=1), "memory")
+            case numlstm.Copy():
+                written, gate, query = sources
+                scores = add("MatMul", query, add("Transpose", "memory", perm=(1, 0)))
+                copies = add("Sub", constant(np.ones(1, np.float32)), gate)
+                shares = add("Mul", copies, add("Softmax", scores, axis=1))
+                ids = add("Cast", "ids", to=TensorProto.INT64)
+                ids = add("Expand", ids, add("Shape", shares))
+                written = add("Mul", gate, written)
+                values[n] = add("ScatterElements", written, ids, shares, axis=1, reduction="add")
+            case numlstm.Activation():
+                match parse_function(layer.function):
+                    case "affine", (alpha, beta):
+                        scaled = add("Mul", x, constant(np.float32([alpha])))
+                        values[n] = add("Add", scaled, constant(np.float32([beta])))
+                    case "log", ():
+                        values[n] = add("Log", x)
             case numlstm.Softmax():
                 values[n] = add("Softmax", x, axis=1)
             case numlstm.LogSoftmax():
@@ -170,15 +193,16 @@ def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[F
         else value("xs", ("T", network.input_size))
     ]
     ins += [value(f"state{n}", each.shape) for n, each in enumerate(state)]
-    if has_memory:
-        size = next(la.memory_size for la in network.layers if isinstance(la, numlstm.Attention))
-        ins.append(value("memory", ("M", size)))
+    if network.memory_size is not None:
+        ins.append(value("memory", ("M", network.memory_size)))
+    if network.memory_vocab_size is not None:
+        ins.append(value("ids", ("M",), TensorProto.INT32))
     outs = [value("ys", ("N", network.output_size))]
     outs += [value(name, each.shape) for name, each in zip(outputs, state, strict=True)]
     stored = [numpy_helper.from_array(array, name) for name, array in initial.items()]
     graph = helper.make_graph(nodes, "network", ins, outs, stored)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return proto.SerializeToString(), state, has_memory
+    return proto.SerializeToString(), state
 
 
 class PeerModel:
@@ -197,17 +221,22 @@ class PeerModel:
         """Return ys (T, O) of a whole sequence."""
         return self.stream().run(xs)
 
-    def stream(self, lookahead: None = None, memory: Floats | None = None) -> "PeerStream":
+    def stream(
+        self,
+        lookahead: None = None,
+        memory: Floats | None = None,
+        memory_ids: Ids | None = None,
+    ) -> "PeerStream":
         """Return a sequence in progress."""
-        return PeerStream(self, memory)
+        return PeerStream(self, memory, memory_ids)
 
 
 class PeerStream:
     """A `Stream` of another engine: what the pipelines call of it."""
 
-    def __init__(self, model: PeerModel, memory: Floats | None) -> None:
+    def __init__(self, model: PeerModel, memory: Floats | None, ids: Ids | None) -> None:
         self.model = model
-        self.memory = memory
+        self.memory, self.ids = memory, ids
         self.reset()
 
     def reset(self) -> None:
@@ -228,7 +257,7 @@ class PeerStream:
     def run(self, xs: ArrayLike) -> Floats:
         """Take T steps."""
         dtype = np.int32 if self.model.vocab_size else np.float32
-        ys, self.kept = self.model.engine(np.asarray(xs, dtype), self.memory, self.kept)
+        ys, self.kept = self.model.engine(np.asarray(xs, dtype), self.memory, self.ids, self.kept)
         found: Floats = ys
         return found
 

@@ -9,7 +9,7 @@ import pytest
 import numlstm
 from numlstm import LSTM, Embedding, LogSoftmax, Model, Network, Turn, Weights
 from numlstm.text.chat import BOT, HISTORY_TOKENS, USER, encode_history
-from numlstm.text.seq2seq import beam_search, copied
+from numlstm.text.seq2seq import beam_search
 
 HELLO = "Hi, I want to book a hotel in London."
 
@@ -104,7 +104,7 @@ def tiny_model(vocab_size):
 
 def test_a_beam_that_is_wide_enough_finds_the_best_text():
     model = tiny_model(4)
-    found = beam_search(model.stream(), 1, 0, lambda y: y, width=64, max_tokens=4)
+    found = beam_search(model.stream(), 1, 0, width=64, max_tokens=4)
     means = {}
     for length in range(4):
         for tokens in product(range(1, 4), repeat=length):
@@ -116,7 +116,7 @@ def test_a_beam_that_is_wide_enough_finds_the_best_text():
 
 def test_a_beam_of_one_takes_the_likeliest_token_and_repeats_no_trigram():
     model = tiny_model(9)
-    found = beam_search(model.stream(), 1, 0, lambda y: y, width=1, max_tokens=40, min_tokens=39)
+    found = beam_search(model.stream(), 1, 0, width=1, max_tokens=40, min_tokens=39)
     greedy, stream = [1], model.stream()
     for _ in range(len(found)):
         log_p = stream.step(greedy[-1]).copy()
@@ -129,21 +129,3 @@ def test_a_beam_of_one_takes_the_likeliest_token_and_repeats_no_trigram():
     assert found[:39] == greedy[1:40]
     trigrams = list(zip(found, found[1:], found[2:], strict=False))
     assert len(set(trigrams)) == len(trigrams)
-
-
-def test_copies_are_those_of_the_equations():
-    random = np.random.default_rng(1)
-    vocab_size, size, ids = 6, 3, np.array([4, 1, 4, 0])
-    rows = random.normal(size=(4, size)).astype("f4")
-    written = random.dirichlet(np.ones(vocab_size), 5).astype("f4")
-    gate = random.uniform(size=(5, 1)).astype("f4")
-    query = random.normal(size=(5, size)).astype("f4")
-    log_p = copied(np.concatenate([written, gate, query], axis=1), rows, ids)
-    for t in range(5):
-        scores = [float(np.dot(query[t].astype(float), row)) for row in rows]
-        weights = np.exp(scores) / np.exp(scores).sum()
-        p = gate[t, 0].astype(float) * written[t]
-        for weight, token in zip(weights, ids, strict=True):
-            p[token] += (1 - gate[t, 0].astype(float)) * weight
-        np.testing.assert_allclose(np.exp(log_p[t]), p, atol=1e-6)
-        assert abs(np.exp(log_p[t]).sum() - 1) < 1e-5

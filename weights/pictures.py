@@ -4,6 +4,7 @@ python -m weights.pictures
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -112,10 +113,13 @@ def attention() -> plt.Figure:
     ids = [token for part in sentences for token in encode_sentence(networks.tokenizer, part)]
     written = networks.encode(pipe(text))
     memory = networks.encoder.run(ids)
-    stream, _ = networks.read(ids)
+    weights, first = networks.decoder.weights, networks.read(ids).state
+    joined = numlstm.Concat(1 + memory.shape[1], inputs=("gate", "query"))
+    inside = numlstm.Network((*weights.network.layers[:-3], joined))  # without its copies
+    stream = numlstm.Model(replace(weights, network=inside)).stream(memory=memory)
+    stream.state = first
     ys = stream.run(np.array([1, *written[:-1]], np.int32))
-    vocab_size = networks.decoder.vocab_size
-    gate, query = ys[:, vocab_size], ys[:, vocab_size + 1 :]
+    gate, query = ys[:, 0], ys[:, 1:]
     scores = query @ memory.T
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)

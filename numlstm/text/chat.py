@@ -154,14 +154,13 @@ class Session:
             if value is not None and (isinstance(value, bool) or operator.index(value) < 1):
                 raise ValueError(f"{name} is {value!r}, expected 1 or more")
         networks = self._chat.networks
-        stream, log_p = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))
+        stream = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))
         tokens: Iterator[int]
         if beam_size:
             found = beam_search(
                 stream,
                 BOT,
                 END,
-                log_p,
                 width=beam_size,
                 max_tokens=max_tokens,
                 min_tokens=1,

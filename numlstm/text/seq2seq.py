@@ -1,6 +1,6 @@
 """An encoder and a decoder with attention: what they write, by beam search or by chance."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,33 +13,24 @@ from numlstm.text.tag import check_parts
 PARTS = ("encoder", "decoder")
 
 Floats = NDArray[np.float32]
-LogProbabilities = Callable[[Floats], Floats]
-
-_SMALLEST = np.float32(1e-9)  # probability, so that its logarithm is finite
 
 
 class EncoderDecoder:
     """Two networks over one vocabulary. Threads may share it.
 
-    The encoder's answers are the memory that the decoder attends to; where its directions ended is
-    the decoder's first h. The decoder answers log p of every token; or, if it copies (See, Liu,
-    Manning 2017), p of every token, the probability of writing rather than copying one, and the
-    query by which the tokens of the source are weighed: (V + 1 + H).
+    The encoder's answers are the memory that the decoder attends to, and may copy tokens from;
+    where its directions ended is the decoder's first h. The decoder answers log p of every token.
     """
 
     def __init__(self, parts: Mapping[str, "numlstm.Model"], what: str) -> None:
         check_parts(parts, PARTS, what)
         self.encoder, self.decoder = (parts[name] for name in PARTS)
-        vocab_size, size = self.decoder.vocab_size, self.encoder.output_size
-        if vocab_size is None or self.decoder.output_size not in (
-            vocab_size,
-            vocab_size + 1 + size,
-        ):
+        vocab_size = self.decoder.vocab_size
+        if vocab_size is None or self.decoder.output_size != vocab_size:
             raise numlstm.WeightsError(
                 f"the model cannot {what}: its decoder answers {self.decoder.output_size} numbers "
                 f"for {vocab_size} tokens"
             )
-        self.copies = self.decoder.output_size != vocab_size
         self.tokenizer: Any = self.encoder.load_tokenizer()
         self.tokenizer.encode_special_tokens = True  # a mark that someone writes is plain text
 
@@ -51,17 +42,14 @@ class EncoderDecoder:
         """Return the text of tokens, without marks."""
         return "".join(decode_each(self.tokenizer, tokens, skip_special_tokens=True)).strip()
 
-    def read(
-        self, source: Sequence[int] | NDArray[np.int32]
-    ) -> tuple["numlstm.Stream", LogProbabilities]:
-        """Return a decoder that has written nothing yet, and what makes log p of its answers."""
+    def read(self, source: Sequence[int] | NDArray[np.int32]) -> "numlstm.Stream":
+        """Return a decoder that has written nothing yet."""
         ids = np.array(source, np.int32)
         rows = self.encoder.run(ids)
-        stream = self.decoder.stream(memory=rows)
+        copies = self.decoder.network.memory_vocab_size is not None
+        stream = self.decoder.stream(memory=rows, memory_ids=ids if copies else None)
         stream.state = {"layers.0.h": self.last_of(rows)}
-        if not self.copies:
-            return stream, lambda ys: ys
-        return stream, lambda ys: copied(ys, rows, ids)
+        return stream
 
     def last_of(self, rows: Floats) -> Floats:
         """Return where the encoder's directions ended; the one from the right ends at the left."""
@@ -72,30 +60,10 @@ class EncoderDecoder:
         return np.concatenate([rows[-1, :half], rows[0, half:]])
 
 
-def copied(ys: Floats, rows: Floats, ids: NDArray[np.int32]) -> Floats:
-    """Return log p (..., V) of what a decoder that copies answers, ``rows`` being its memory.
-
-        p = gate * written + (1 - gate) * (attention, summed over the places of each token)
-
-    ys     written (V,), gate (1,), query (H,)
-    rows   (M, H), of the tokens ids (M,)
-    """
-    vocab_size = ys.shape[-1] - rows.shape[1] - 1
-    written, gate, query = np.split(ys, [vocab_size, vocab_size + 1], axis=-1)
-    scores = query @ rows.T
-    attention = np.exp(scores - scores.max(-1, keepdims=True))
-    attention *= (1 - gate) / attention.sum(-1, keepdims=True)
-    p = gate * written
-    np.add.at(p.T, ids, attention.T)
-    log_p: Floats = np.log(p + _SMALLEST)
-    return log_p
-
-
 def beam_search(
     stream: "numlstm.Stream",
     first: int,
     end: int,
-    log_probabilities: LogProbabilities,
     *,
     width: int,
     max_tokens: int,
@@ -112,7 +80,7 @@ def beam_search(
     for length in range(1, max_tokens + 1):
         candidates = []
         for n, (total, tokens, decoder) in enumerate(beams):
-            log_p = log_probabilities(decoder.step(tokens[-1])).copy()
+            log_p = decoder.step(tokens[-1])
             log_p[list(forbidden)] = -np.inf
             if length <= min_tokens:
                 log_p[end] = -np.inf

@@ -140,12 +140,11 @@ class Abstractor(Summarizer):
             ids += encode_sentence(self.networks.tokenizer, sentence)
         mark = TITLE if title else SUMMARY
         least, most = _LENGTHS[mark]
-        stream, log_p = self.networks.read(ids[:MAX_TOKENS_SUMMARIZE])
+        stream = self.networks.read(ids[:MAX_TOKENS_SUMMARIZE])
         tokens = beam_search(
             stream,
             mark,
             END,
-            log_p,
             width=beam_size,
             min_tokens=least,
             max_tokens=most,

@@ -26,8 +26,9 @@ from trainer import pad
 import numlstm
 from numlstm import (
     LSTM,
+    Activation,
     Attention,
-    Concat,
+    Copy,
     Embedding,
     Linear,
     LogSoftmax,
@@ -35,6 +36,8 @@ from numlstm import (
     Softmax,
     Weights,
 )
+
+SMALLEST = 1e-9  # probability of a token, so that its logarithm is finite
 
 Pair = tuple[list[int], list[int]]  # source; target, from the token it begins with to its end
 
@@ -137,7 +140,7 @@ class Seq2Seq(nn.Module):
         if self.copies:
             here = ids[:, None] == targets[:, :, None]
             copied = (attention * here).sum(2)
-            nats = -(gate * (-nats).exp() + (1 - gate) * copied + 1e-9).log()
+            nats = -(gate * (-nats).exp() + (1 - gate) * copied + SMALLEST).log()
         padding = torch.arange(targets.shape[1]) >= counts[:, None]
         return nats.masked_fill(padding, 0).sum(1), counts
 
@@ -164,8 +167,7 @@ def mean_nats(net: Seq2Seq, pairs: Sequence[Pair], batch_size: int = 64) -> floa
 def networks(net: Seq2Seq) -> tuple[Weights, Weights]:
     """Return encoder and decoder for numlstm, with neither labels nor tokenizer.
 
-    The encoder's answers are the memory of the decoder. The decoder gives log p of every token;
-    if it copies, p of every token, the gate and the query, (V + 1 + H).
+    The encoder's answers are the memory of the decoder, which gives log p of every token.
     """
     vocab_size, embedding_size = net.embedding.weight.shape
     size = net.decoder.hidden_size
@@ -201,7 +203,9 @@ def networks(net: Seq2Seq) -> tuple[Weights, Weights]:
                         name="gate",
                         inputs=(*both, "token"),
                     ),
-                    Concat(vocab_size + 1 + size, inputs=("written", "gate", "query")),
+                    Copy(vocab_size, size, inputs=("written", "gate", "query")),
+                    Activation(vocab_size, f"affine(1.0, {SMALLEST})"),
+                    Activation(vocab_size, "log"),
                 )
                 if net.copies
                 else (LogSoftmax(vocab_size),)
@@ -254,7 +258,7 @@ def save(
 
 @torch.no_grad()
 def largest_difference(net: Seq2Seq, pairs: Sequence[Pair]) -> float:
-    """Return max |engine - PyTorch| over log p (or p, gate and query) of every step of `pairs`."""
+    """Return max |engine - PyTorch| over log p of every step of `pairs`."""
     net.eval()
     encoder, decoder = (numlstm.Model(weights) for weights in networks(net))
     largest = 0.0
@@ -262,12 +266,14 @@ def largest_difference(net: Seq2Seq, pairs: Sequence[Pair]) -> float:
         ids, lengths = pad([source])
         tokens = torch.tensor([target[:-1]])
         rows, h = net.encode(ids, lengths)
-        logits, _, gate = net.decode(tokens, rows, h, lengths)
+        logits, attention, gate = net.decode(tokens, rows, h, lengths)
         ys = logits.log_softmax(2)[0]
         if net.copies:
-            hs, _ = net.decoder(net.embedding(tokens), (h[None], torch.zeros_like(h)[None]))
-            ys = torch.cat([ys.exp(), gate[0][:, None], net.query(hs)[0]], 1)
-        stream = decoder.stream(memory=encoder.run(source))
+            shares = (1 - gate[0][:, None]) * attention[0]
+            p = (gate[0][:, None] * ys.exp()).index_add(1, ids[0], shares)
+            ys = (p + SMALLEST).log()
+        given = encoder.run(source), source if net.copies else None
+        stream = decoder.stream(memory=given[0], memory_ids=given[1])
         stream.state = {"layers.0.h": h[0].numpy()}
         found = stream.run(tokens[0].numpy())
         largest = max(largest, float(np.abs(found - ys.numpy()).max()))

@@ -52,8 +52,8 @@ def perplexity(pipe: Chat, exchanges: Sequence[Exchange], name: str) -> float:
     nats, count = 0.0, 0
     for exchange in watch(exchanges, name):
         reply = [*encode(networks.tokenizer, exchange.reply), END]
-        stream, log_p = networks.read(encode_history(networks.tokenizer, exchange.history))
-        ys = log_p(stream.run(np.array([BOT, *reply[:-1]], np.int32)))
+        stream = networks.read(encode_history(networks.tokenizer, exchange.history))
+        ys = stream.run(np.array([BOT, *reply[:-1]], np.int32))
         nats -= float(ys[np.arange(len(reply)), reply].sum(dtype=np.float64))
         count += len(reply)
     return math.exp(nats / count)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import numlstm
 from numlstm import layers
 from numlstm.audio.features import LogMel
+from numlstm.spec import parse_function
 from numlstm.text.chat import BOT, encode_history
 from numlstm.text.encoding import encode
 from numlstm.text.sentences import split_sentences
@@ -84,6 +85,7 @@ class TorchNetwork(nn.Module):  # type: ignore[misc]
         self,
         xs: torch.Tensor,
         memory: torch.Tensor | None = None,
+        memory_ids: torch.Tensor | None = None,
         state: list[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return ys (T, O) of xs (T,) or (T, I), and the state after them."""
@@ -108,9 +110,22 @@ class TorchNetwork(nn.Module):  # type: ignore[misc]
                 case numlstm.Attention(score="dot", memory=""):
                     assert memory is not None
                     values[n] = (layer.scale * x @ memory.T).softmax(-1) @ memory
+                case numlstm.Copy():
+                    assert memory is not None
+                    assert memory_ids is not None
+                    values[n] = copied(layer.vocab_size, x, memory, memory_ids)
                 case _:
                     values[n] = stateless(layer, own, x)
         return values[len(values) - 2], after
+
+
+def copied(
+    vocab_size: int, x: torch.Tensor, memory: torch.Tensor, ids: torch.Tensor
+) -> torch.Tensor:
+    """Return p (T, V) of tokens that are written or copied."""
+    written, gate, query = x.split([vocab_size, 1, memory.shape[1]], dim=-1)
+    shares = (1 - gate) * (query @ memory.T).softmax(-1)
+    return (gate * written).index_add(1, ids.long(), shares)
 
 
 def stateless(
@@ -132,6 +147,12 @@ def stateless(
             return x.log_softmax(-1)
         case numlstm.Concat():
             return x
+        case numlstm.Activation():
+            match parse_function(layer.function):
+                case "affine", (alpha, beta):
+                    return alpha * x + beta
+                case "log", ():
+                    return x.log()
     raise TypeError(f"{layer} is in no bundled network")
 
 
@@ -209,10 +230,11 @@ def difference_of_decoder(
 ) -> float:
     """Return the larger one of the encoder's and the decoder's, each side by itself."""
     largest, rows = difference(networks.encoder, nets["encoder"], ids)
-    stream, _ = networks.read(ids)
+    stream = networks.read(ids)
     state = nets["decoder"].initial()
     state[0] = torch.from_numpy(networks.last_of(rows))[None, None]
-    ys, _ = nets["decoder"](torch.from_numpy(tokens), torch.from_numpy(rows), state)
+    given = torch.from_numpy(rows), torch.from_numpy(ids)
+    ys, _ = nets["decoder"](torch.from_numpy(tokens), *given, state=state)
     return max(largest, float(np.abs(stream.run(tokens) - ys.numpy()).max()))
 
 
