@@ -224,6 +224,22 @@ def test_attention_is_that_of_luong_and_bahdanau(name):
     FLOAT64.check(ys, reference.run(weights.network, weights.tensors, queries, memory=rows)[0])
 
 
+def test_copy_is_that_of_see_liu_and_manning():
+    layer = spec.Copy(5, 3)
+    generator = np.random.default_rng(2)
+    xs = generator.uniform(0, 1, (6, 9))
+    memory, ids = generator.standard_normal((4, 3)), [4, 0, 4, 2]
+    expected = []
+    for x in xs:
+        written, g, query = x[:5], x[5], x[6:]
+        p = [g * w for w in written]
+        for a, token in zip(_softmax([_dot(query, m) for m in memory]), ids, strict=True):
+            p[token] += (1 - g) * a
+        expected.append(p)
+    ys, _ = reference.run(Network((layer,)), {}, xs, memory=memory, memory_ids=ids)
+    FLOAT64.check(ys, expected)
+
+
 def best_path(own: dict[str, Any], scores: np.ndarray) -> list[int]:
     """Return the best of all paths of a CRF, found by trying each."""
 
