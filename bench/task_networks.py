@@ -168,8 +168,8 @@ def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[F
             case numlstm.Activation():
                 match parse_function(layer.function):
                     case "affine", (alpha, beta):
-                        scaled = add("Mul", x, constant(np.float32([alpha])))
-                        values[n] = add("Add", scaled, constant(np.float32([beta])))
+                        scaled = add("Mul", x, constant(np.array([alpha], np.float32)))
+                        values[n] = add("Add", scaled, constant(np.array([beta], np.float32)))
                     case "log", ():
                         values[n] = add("Log", x)
             case numlstm.Softmax():
