@@ -65,7 +65,7 @@ from numlstm.kernels.plan import (
     X_SIZE,
     Y_SIZE,
 )
-from numlstm.kernels.pools import attention, attention_pool, copy_tokens, max_pool, sum_pool
+from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
 from numlstm.kernels.sampling import sample
 from numlstm.kernels.simd import inlined, offset, pointer, reinterpret
 
@@ -121,10 +121,8 @@ def _run_operation(op, params, state, first, stop):
         window(op, state, first, stop)
     elif kind == columns.ATTENTION_POOL:
         attention_pool(op, params, state, first, stop)
-    elif kind == columns.ATTENTION:
+    elif kind == columns.ATTENTION or kind == columns.COPY_TOKENS:
         attention(op, params, state, first, stop)
-    elif kind == columns.COPY_TOKENS:
-        copy_tokens(op, params, state, first, stop)
 
 
 @inlined
