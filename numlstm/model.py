@@ -385,7 +385,7 @@ class Model:
         relative = tolerance(self.network)
         for probe in self._weights.probes:
             try:
-                ys = self.run(probe.xs)
+                ys = self.run(probe.xs, memory=probe.memory, memory_ids=probe.memory_ids)
             except ValueError:  # it overflows here; it did not in the framework
                 ys = np.full_like(probe.ys, np.inf)
             with np.errstate(invalid="ignore"):  # an infinity, or a NaN, is not verified

@@ -316,6 +316,23 @@ class Network:
         known = xs.ndim == 2 and xs.shape[1] == self.input_size and xs.dtype == np.float32
         return bool(known and xs.size > 0 and np.isfinite(xs).all())
 
+    def accepts_memory(self, memory: NDArray[Any] | None, memory_ids: NDArray[Any] | None) -> bool:
+        """Tell whether a memory is float32 (M, memory_size), its ids int32 (M,), where needed."""
+        if (memory is None) != (self.memory_size is None):
+            return False
+        if (memory_ids is None) != (self.memory_vocab_size is None):
+            return False
+        if memory is not None:
+            known = memory.shape[1:] == (self.memory_size,) and memory.dtype == np.float32
+            if not (known and memory.size > 0 and np.isfinite(memory).all()):
+                return False
+        if memory_ids is None:
+            return True
+        assert memory is not None
+        assert self.memory_vocab_size is not None
+        known = memory_ids.shape == memory.shape[:1] and memory_ids.dtype == np.int32
+        return bool(known and memory_ids.min() >= 0 and memory_ids.max() < self.memory_vocab_size)
+
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield each layer with the prefix of its tensors' names."""
         offset = 1 if self.reads_tokens else 0
@@ -424,12 +441,16 @@ def _reads_memory(layer: Layer) -> TypeGuard[Attention | Copy]:
 class Probe:
     """An input of a network with the output that the framework which trained it gave.
 
-    xs   (T, input_size) float32, or (T,) int32 token ids
-    ys   (T, output_size) float32
+    xs           (T, input_size) float32, or (T,) int32 token ids
+    ys           (T, output_size) float32
+    memory       (M, memory_size) float32, of a network that attends to one
+    memory_ids   (M,) int32, of a network that copies tokens
     """
 
     xs: NDArray[Any]
     ys: NDArray[np.float32]
+    memory: NDArray[np.float32] | None = None
+    memory_ids: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -469,6 +490,8 @@ class Weights:
         for n, probe in enumerate(self.probes):
             if not self.network.accepts(probe.xs):
                 problems.append(f"probe {n}: xs {probe.xs.dtype}{probe.xs.shape} is not an input")
+            elif not self.network.accepts_memory(probe.memory, probe.memory_ids):
+                problems.append(f"probe {n}: its memory is not one of the network")
             elif probe.ys.dtype != np.float32 or not (
                 probe.ys.shape == (len(probe.xs), size)
                 or (not self.network.is_causal and probe.ys.shape[1:] == (size,))

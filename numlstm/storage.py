@@ -1,9 +1,9 @@
 """One .safetensors file <-> `Weights`, or several by their names.
 
 The file opens with the plain safetensors library. Its tensors are those of the network, under
-their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``. A matrix is F32, BF16, or I8 with
-the scales of its rows in ``NAME.scale``, as the dtype of its layer says; all else is F32, and the
-token ids of probes I32. The metadata, all strings:
+their canonical names, and ``probes.{n}.xs``, ``probes.{n}.ys``, of a decoder with ``.memory`` and
+``.memory_ids``. A matrix is F32, BF16, or I8 with the scales of its rows in ``NAME.scale``, as the
+dtype of its layer says; all else is F32, and token ids are I32. The metadata, all strings:
 
     format           "numlstm"
     version          "1" if all matrices are F32, "2" if not, "3" if there are several networks
@@ -160,8 +160,9 @@ def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
     """Return the metadata and the tensors of a network."""
     tensors = _encoded(weights)
     for n, probe in enumerate(weights.probes):
-        tensors[f"probes.{n}.xs"] = np.ascontiguousarray(probe.xs)
-        tensors[f"probes.{n}.ys"] = np.ascontiguousarray(probe.ys)
+        for name, array in vars(probe).items():
+            if array is not None:
+                tensors[f"probes.{n}.{name}"] = np.ascontiguousarray(array)
     fields = {
         "network": json.dumps(weights.network.to_json()),
         "labels": json.dumps(weights.labels),
@@ -175,10 +176,13 @@ def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
 def _unpacked(fields: Mapping[str, str], tensors: Stored) -> Weights:
     probes: list[Probe] = []
     while (name := f"probes.{len(probes)}.xs") in tensors:
-        ys = tensors.pop(f"probes.{len(probes)}.ys", None)
+        stem = name.removesuffix(".xs")
+        xs = tensors.pop(name)
+        ys = tensors.pop(f"{stem}.ys", None)
         if ys is None:
             raise WeightsError(f"{name} has no ys")
-        probes.append(Probe(tensors.pop(name), ys))
+        given = (tensors.pop(f"{stem}.{key}", None) for key in ("memory", "memory_ids"))
+        probes.append(Probe(xs, ys, *given))
     network = Network.from_json(json.loads(fields.get("network", "null")))
     return Weights(
         network=network,

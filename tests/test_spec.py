@@ -21,6 +21,7 @@ from numlstm.spec import (
     Add,
     Attention,
     Conv1d,
+    Copy,
     Embedding,
     Feedback,
     Linear,
@@ -316,6 +317,8 @@ def test_tensors_that_fit_are_accepted(name):
 
 FLOATS, TOKENS = Network((Linear(3, 2),)), Network((Embedding(9, 2),))
 YS = np.zeros((4, 2), np.float32)
+COPIES, SIX = Network((Copy(2, 3),)), np.zeros((4, 6), np.float32)
+MEMORY, IDS = np.ones((5, 3), np.float32), np.array([0, 1, 0, 1, 1], np.int32)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +335,17 @@ YS = np.zeros((4, 2), np.float32)
         (TOKENS, Probe(np.full(4, 9, np.int32), YS), "is not an input"),
         (TOKENS, Probe(np.full(4, -1, np.int32), YS), "is not an input"),
         (TOKENS, Probe(np.zeros((4, 1), np.int32), YS), "is not an input"),
+        (FLOATS, Probe(np.zeros((4, 3), np.float32), YS, MEMORY), "its memory is not one"),
+        (COPIES, Probe(SIX, YS), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, None, IDS), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY[:, :2], IDS), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY.astype(float), IDS), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY[:0], IDS[:0]), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY * np.float32(np.nan), IDS), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY, IDS[:4]), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY, IDS + 1), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY, IDS.astype(np.int64)), "its memory is not one"),
     ],
 )
 def test_probes_must_be_runs_of_the_network(network, probe, message):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import numlstm
 from numlstm import WeightsError, spec, storage
+from numlstm.convert.probes import make_probes, reference_run
 from numlstm.quantize import as_dtype, bfloat16_bits, num_bytes
 from numlstm.spec import DTYPES, Network, Probe, Weights
 from tests.cases import (
@@ -56,8 +57,12 @@ def assert_same(found: Weights, expected: Weights) -> None:
         assert_same_bits(found.tensors[name], tensor, name)
     assert len(found.probes) == len(expected.probes)
     for probe, other in zip(found.probes, expected.probes, strict=True):
-        assert_same_bits(probe.xs, other.xs)
-        assert_same_bits(probe.ys, other.ys)
+        assert vars(probe).keys() == vars(other).keys()
+        for name, array in vars(other).items():
+            if array is None:
+                assert getattr(probe, name) is None
+            else:
+                assert_same_bits(getattr(probe, name), array, name)
     known = {"network", "tensors", "probes"}
     for field in fields(Weights):
         if field.name not in known:
@@ -119,6 +124,19 @@ def test_other_networks_come_back(name, tmp_path):
     weights = random_weights((NOT_CAUSAL | DECODERS)[name])
     storage.save(weights, tmp_path / "model")
     assert_same(storage.load(tmp_path / "model"), weights)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_probes_of_decoders_have_their_memory(name, tmp_path):
+    weights = random_weights(DECODERS[name])
+    run = reference_run(weights.network, weights.tensors)
+    weights = replace(weights, probes=make_probes(weights.network, weights.tensors, run))
+    storage.save(weights, tmp_path / "model")
+    loaded = storage.load(tmp_path / "model")
+    assert_same(loaded, weights)
+    assert numlstm.Model(loaded).verify().ok
+    other = replace(weights.probes[0], memory=weights.probes[1].memory)
+    assert not numlstm.Model(replace(weights, probes=(other,))).verify().ok
 
 
 def test_the_plain_library_opens_the_file(tmp_path):

@@ -221,6 +221,8 @@ def test_a_decoder_that_attends_to_a_memory_is_converted():
     xs = np.ones((3, 4), np.float32)
     expected, _ = reference.run(network, model._weights.tensors, xs, memory)
     TOLERANCES["output"].check(model.run(xs, memory=memory), expected)
+    assert model.verify().num_probes == 3
+    assert model.verify().ok
 
 
 def test_every_problem_of_a_network_is_listed():

@@ -11,6 +11,7 @@ from numlstm.spec import TOLERANCE, Conv1d, Network, Probe, Tensors, WeightsErro
 
 _NUM_PROBES = 3
 _NUM_STEPS = 24
+_NUM_MEMORY_ROWS = 8
 _NUM_OUTPUTS = 2**16  # of a probe, or those of a large vocabulary would fill the file
 _ROUNDING = 2.0**-23  # two roundings of float32: long sums have more than one
 
@@ -18,7 +19,7 @@ _ROUNDING = 2.0**-23  # two roundings of float32: long sums have more than one
 def make_probes(
     network: Network,
     tensors: Tensors,
-    run: Callable[[NDArray[Any]], NDArray[Any]],
+    run: Callable[..., NDArray[Any]],
     num_steps: int = _NUM_STEPS,
 ) -> tuple[Probe, ...]:
     """Return probes: what ``run`` answers to random input.
@@ -28,7 +29,8 @@ def make_probes(
 
     Parameters
     ----------
-    run : xs, int32 (T,) or float32 (T, input_size) -> ys (rows, output_size), by the framework
+    run : xs, int32 (T,) or float32 (T, input_size) -> ys (rows, output_size), by the framework;
+        of a network that attends to one with ``memory=``, and ``memory_ids=`` if it copies
     num_steps : at most, per probe
 
     Raises
@@ -42,15 +44,16 @@ def make_probes(
     probes = []
     for _ in range(_NUM_PROBES):
         xs = random_input(network, least - 1 + num_steps, generator)
-        while len(xs) > least and _is_chaotic(network, tensors, xs, generator):
+        given = _random_memory(network, generator)
+        while len(xs) > least and _is_chaotic(network, tensors, xs, given, generator):
             xs = xs[: max(len(xs) // 2, least)].copy()
-        ys = np.array(run(xs), np.float32)
+        ys = np.array(run(xs, **given), np.float32)
         if ys.ndim != 2 or ys.shape[1] != network.output_size:
             raise WeightsError(
                 f"the source gives {ys.shape} for {len(xs)} steps, "
                 f"expected rows of {network.output_size}"
             )
-        probes.append(Probe(xs, ys))
+        probes.append(Probe(xs, ys, **given))
     return tuple(probes)
 
 
@@ -63,9 +66,9 @@ def _least_steps(network: Network) -> int:
     return least
 
 
-def reference_run(network: Network, tensors: Tensors) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def reference_run(network: Network, tensors: Tensors) -> Callable[..., NDArray[Any]]:
     """Return a ``run`` for `make_probes` where the source framework is not installed."""
-    return lambda xs: reference.run(network, tensors, xs)[0]
+    return lambda xs, **given: reference.run(network, tensors, xs, **given)[0]
 
 
 def random_input(network: Network, seq_len: int, generator: np.random.Generator) -> NDArray[Any]:
@@ -76,13 +79,29 @@ def random_input(network: Network, seq_len: int, generator: np.random.Generator)
     return generator.standard_normal((seq_len, network.input_size), np.float32)
 
 
+def _random_memory(network: Network, generator: np.random.Generator) -> dict[str, Any]:
+    """Return a memory, and token ids for it, of a network that needs them."""
+    given: dict[str, Any] = {}
+    if network.memory_size is not None:
+        shape = (_NUM_MEMORY_ROWS, network.memory_size)
+        given["memory"] = generator.standard_normal(shape, np.float32)
+    if network.memory_vocab_size is not None:
+        ids = generator.integers(0, network.memory_vocab_size, _NUM_MEMORY_ROWS)
+        given["memory_ids"] = ids.astype(np.int32)
+    return given
+
+
 def _is_chaotic(
-    network: Network, tensors: Tensors, xs: NDArray[Any], generator: np.random.Generator
+    network: Network,
+    tensors: Tensors,
+    xs: NDArray[Any],
+    given: dict[str, Any],
+    generator: np.random.Generator,
 ) -> bool:
     nudged = {
         name: tensor * (1 + _ROUNDING * generator.uniform(-1, 1, tensor.shape))
         for name, tensor in tensors.items()
     }
-    exact, _ = reference.run(network, tensors, xs)
-    moved, _ = reference.run(network, nudged, xs)
+    exact, _ = reference.run(network, tensors, xs, **given)
+    moved, _ = reference.run(network, nudged, xs, **given)
     return bool((np.abs(moved - exact) > TOLERANCE / 10 * (1 + np.abs(exact))).any())

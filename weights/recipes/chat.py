@@ -111,7 +111,7 @@ def main() -> None:
     vocab_size = tokenizer.get_vocab_size()
 
     net, result = train("chat", vocab_size, pairs, valid)
-    probes = [source for of in test.values() for source, _ in of[:2]]
+    probes = [pair for of in test.values() for pair in of[:2]]
     seq2seq.save(net, tokenizer, probes, args.out, args.dtype or DTYPE)
     alone, result_alone = train("no input", vocab_size, without_input(pairs), without_input(valid))
     compared = [pair for of in test.values() for pair in of[:NUM_COMPARED]]

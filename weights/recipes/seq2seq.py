@@ -36,7 +36,9 @@ from numlstm import (
     Softmax,
     Weights,
 )
+from numlstm.spec import Probe
 
+PROBE_ROWS, PROBE_STEPS = 24, 4  # of what is read and written in a probe
 SMALLEST = 1e-9  # probability of a token, so that its logarithm is finite
 
 Pair = tuple[list[int], list[int]]  # source; target, from the token it begins with to its end
@@ -236,20 +238,36 @@ def as_weights(network: Network, tensors: dict[str, torch.Tensor]) -> Weights:
     return Weights(network, arrays, origin=f"torch {torch.__version__}")
 
 
+def log_probabilities(
+    net: Seq2Seq, ids: torch.Tensor, rows: torch.Tensor, h: torch.Tensor, tokens: torch.Tensor
+) -> torch.Tensor:
+    """Return log p (T, V) after tokens (1, T), by PyTorch; rows (1, M, H) are those of ids (M,)."""
+    logits, attention, gate = net.decode(tokens, rows, h, torch.tensor([len(ids)]))
+    ys = logits.log_softmax(2)[0]
+    if not net.copies:
+        return ys
+    shares = (1 - gate[0][:, None]) * attention[0]
+    return ((gate[0][:, None] * ys.exp()).index_add(1, ids, shares) + SMALLEST).log()
+
+
 @torch.no_grad()
-def save(
-    net: Seq2Seq, tokenizer: Tokenizer, sources: Sequence[list[int]], path: Path, dtype: str
-) -> None:
-    """Write encoder and decoder to one file; what PyTorch makes of sources proves the encoder."""
+def save(net: Seq2Seq, tokenizer: Tokenizer, pairs: Sequence[Pair], path: Path, dtype: str) -> None:
+    """Write encoder and decoder to one file; what PyTorch makes of pairs proves them."""
     net.eval()
+    of_encoder, of_decoder = [], []
+    for source, target in pairs:
+        ids, tokens = source[:PROBE_ROWS], target[:PROBE_STEPS]
+        rows, h = net.encode(*pad([ids]))
+        start = torch.zeros_like(h)
+        ys = log_probabilities(net, torch.tensor(ids), rows, start, torch.tensor([tokens]))
+        xs, memory = np.array(ids, np.int32), rows[0].numpy()
+        of_encoder.append(Probe(xs, memory))
+        memory_ids = xs if net.copies else None
+        of_decoder.append(Probe(np.array(tokens, np.int32), ys.numpy(), memory, memory_ids))
     encoder, decoder = networks(net)
-    probes = tuple(
-        numlstm.spec.Probe(np.array(source, np.int32), net.encode(*pad([source]))[0][0].numpy())
-        for source in sources
-    )
     parts = {
-        "encoder": replace(encoder, tokenizer=tokenizer.to_str(), probes=probes),
-        "decoder": decoder,
+        "encoder": replace(encoder, tokenizer=tokenizer.to_str(), probes=tuple(of_encoder)),
+        "decoder": replace(decoder, probes=tuple(of_decoder)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     models = {part: numlstm.Model(weights) for part, weights in parts.items()}
@@ -263,17 +281,11 @@ def largest_difference(net: Seq2Seq, pairs: Sequence[Pair]) -> float:
     encoder, decoder = (numlstm.Model(weights) for weights in networks(net))
     largest = 0.0
     for source, target in pairs:
-        ids, lengths = pad([source])
         tokens = torch.tensor([target[:-1]])
-        rows, h = net.encode(ids, lengths)
-        logits, attention, gate = net.decode(tokens, rows, h, lengths)
-        ys = logits.log_softmax(2)[0]
-        if net.copies:
-            shares = (1 - gate[0][:, None]) * attention[0]
-            p = (gate[0][:, None] * ys.exp()).index_add(1, ids[0], shares)
-            ys = (p + SMALLEST).log()
-        given = encoder.run(source), source if net.copies else None
-        stream = decoder.stream(memory=given[0], memory_ids=given[1])
+        rows, h = net.encode(*pad([source]))
+        ys = log_probabilities(net, torch.tensor(source), rows, h, tokens)
+        memory_ids = source if net.copies else None
+        stream = decoder.stream(memory=encoder.run(source), memory_ids=memory_ids)
         stream.state = {"layers.0.h": h[0].numpy()}
         found = stream.run(tokens[0].numpy())
         largest = max(largest, float(np.abs(found - ys.numpy()).max()))

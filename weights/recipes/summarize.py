@@ -105,9 +105,7 @@ def main() -> None:
         weight_decay=WEIGHT_DECAY,
         average_decay=0.995,
     )
-    seq2seq.save(
-        net, tokenizer, [source for source, _ in test[SUMMARY][:3]], args.out, args.dtype or DTYPE
-    )
+    seq2seq.save(net, tokenizer, test[SUMMARY][:3], args.out, args.dtype or DTYPE)
     compared = test[SUMMARY][:NUM_COMPARED]
     write_scores(
         args.out,

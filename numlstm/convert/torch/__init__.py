@@ -41,8 +41,7 @@ def convert(
     elif key is not None:
         raise WeightsError("key is for a .pt file")
     network, tensors, run = _parts(modules, source, layers, network)
-    # Nothing else gives the memory that a decoder attends to.
-    probes = make_probes(network, tensors, run) if network.memory_size is None else ()
+    probes = make_probes(network, tensors, run)
     return Weights(
         network=network,
         tensors=tensors,
