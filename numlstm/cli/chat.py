@@ -9,7 +9,10 @@ from numlstm.cli import terminal
 from numlstm.cli.texts import (
     FileOption,
     JsonOption,
+    ModelOption,
     SeedOption,
+    TemperatureOption,
+    TopPOption,
     answer_each,
     write_json,
     write_pieces,
@@ -21,14 +24,12 @@ _RESET = "/reset"
 def chat(
     text: Annotated[str | None, typer.Argument(help="What you say.")] = None,
     file: FileOption = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
-    ] = "chat",
+    model: ModelOption = "chat",
     beam_size: Annotated[
         int | None, typer.Option(min=1, help="Search for the likeliest answer; else it is drawn.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, always.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Only tokens of that probability together.")] = 0.8,
+    temperature: TemperatureOption = 0.7,
+    top_p: TopPOption = 0.8,
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +55,7 @@ def chat(
         elif as_json:
             write_json(text=line, answer=session.say(line, beam_size=beam_size, **options))
         elif beam_size:
-            write_pieces(iter([session.say(line, beam_size=beam_size, **options)]))
+            write_pieces([session.say(line, beam_size=beam_size, **options)])
         else:
             write_pieces(session.stream(line, **options))
 

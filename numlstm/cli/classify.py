@@ -11,6 +11,7 @@ from numlstm.cli import terminal
 from numlstm.cli.texts import (
     JsonOption,
     TextArgument,
+    answer_all,
     answer_each,
     printable,
     write_json,
@@ -77,15 +78,11 @@ def classify(
 
 
 def _classify_mail(pipe: Any, file: Path, as_json: bool) -> None:
-    failed = False
-    for number, message in enumerate(pipe.read(file), 1):
-        try:
-            _show(pipe(message.text), {"text": message.subject or message.body}, as_json)
-        except ValueError as error:
-            failed = True
-            typer.echo(f"numlstm: {file}, message {number}: {error}", err=True)
-    if failed:
-        raise typer.Exit(1)
+    def answer(message: Any) -> None:
+        _show(pipe(message.text), {"text": message.subject or message.body}, as_json)
+
+    named = ((f"{file}, message {n}", message) for n, message in enumerate(pipe.read(file), 1))
+    answer_all(named, answer)
 
 
 def _show(prediction: numlstm.Prediction, what: dict[str, Any], as_json: bool) -> None:

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from numlstm.cli import terminal
-from numlstm.cli.texts import JsonOption, SeedOption, piece, write_json, write_pieces
+from numlstm.cli.texts import (
+    LINES,
+    JsonOption,
+    SeedOption,
+    TemperatureOption,
+    TopPOption,
+    printable,
+    write_json,
+    write_pieces,
+)
 
 
 def generate(
@@ -16,9 +25,9 @@ def generate(
         typer.Option("--model", "-m", help="character, subword, words, or a file."),
     ] = "character",
     max_tokens: Annotated[int, typer.Option(min=0, help="How many tokens to write.")] = 500,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, always.")] = 0.8,
+    temperature: TemperatureOption = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Only so many likeliest tokens.")] = None,
-    top_p: Annotated[float, typer.Option(help="Only tokens of that probability together.")] = 1.0,
+    top_p: TopPOption = 1.0,
     min_p: Annotated[float, typer.Option(help="Only tokens that likely, beside the first.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1, less is repeated.")] = 1.0,
     seed: SeedOption = None,
@@ -51,7 +60,7 @@ def generate(
         write_json(prompt=prompt, text="".join(pieces))
         return
     if sys.stdout.isatty():
-        terminal.console.print(piece(prompt), style="bold", end="", markup=False)
+        terminal.console.print(printable(prompt, keep=LINES), style="bold", end="", markup=False)
     else:
         sys.stdout.write(prompt)
     write_pieces(pieces)

@@ -1,8 +1,5 @@
 """``numlstm memory`` and ``numlstm trace``: what a network remembers, and what its gates do."""
 
-import io
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +17,7 @@ import numlstm
 from numlstm import analysis, plots
 from numlstm.cli import terminal
 from numlstm.cli.models import ModelArgument
+from numlstm.cli.texts import JsonOption, read_text, write_json
 
 _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 4  # of the norms that the bars tell apart, below 1
@@ -33,7 +31,6 @@ PlotOption = Annotated[
 PartOption = Annotated[
     str | None, typer.Option("--part", help="Of a model of several networks, the one to look at.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, an object a line.")]
 
 
 def memory(
@@ -85,8 +82,7 @@ def memory(
     lives = found.half_life
     if as_json:
         for name, norms in found.norms.items():
-            answer = {"layer": name, "half_life": lives[name], "norms": norms.tolist()}
-            typer.echo(json.dumps(answer))
+            write_json(layer=name, half_life=lives[name], norms=norms)
     elif plot is None:
         _show_memory(found, lives)
 
@@ -131,7 +127,7 @@ def trace(
                 name: round(float(m[t]), 6) if np.isfinite(m[t]) else None
                 for name, m in means.items()
             }
-            typer.echo(json.dumps({"token": token, **numbers}))
+            write_json(token=token, **numbers)
     elif plot is None:
         _show_trace(tokens, means)
 
@@ -150,14 +146,7 @@ def _random(model: numlstm.Model, seq_len: int) -> NDArray[Any]:
 def _read(model: numlstm.Model, text: str | None, file: Path | None) -> NDArray[Any]:
     if file is not None and file.suffix == ".npy":
         return np.asarray(np.load(file, allow_pickle=False))
-    if file is not None and str(file) == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-        text = sys.stdin.read()
-    elif file is not None:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    assert text is not None
-    return np.array(_encode(model, text)[0])
+    return np.array(_encode(model, read_text(file) if text is None else text)[0])
 
 
 def _encode(model: numlstm.Model, text: str) -> tuple[list[int], list[str]]:

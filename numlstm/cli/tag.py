@@ -11,6 +11,7 @@ from numlstm.cli import terminal
 from numlstm.cli.texts import (
     FileOption,
     JsonOption,
+    ModelOption,
     TextArgument,
     answer_each,
     printable,
@@ -32,9 +33,7 @@ _STYLES = {
 def tag(
     text: TextArgument = None,
     file: FileOption = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
-    ] = "pos",
+    model: ModelOption = "pos",
     lookahead: Annotated[
         int | None,
         typer.Option(help="Tag as a stream, so many words late; without it whole sentences."),

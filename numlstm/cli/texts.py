@@ -4,9 +4,9 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import typer
@@ -15,12 +15,21 @@ from rich.progress import Progress
 
 from numlstm.cli import terminal
 
+Item = TypeVar("Item")
+
 TextArgument = Annotated[str | None, typer.Argument(help="A text.")]
 FileOption = Annotated[
     Path | None, typer.Option("--file", "-f", help="Every line of a file is a text; - is stdin.")
 ]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write a JSON object a line.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest token, always.")]
+TopPOption = Annotated[float, typer.Option(help="Only tokens of that probability together.")]
 SeedOption = Annotated[int | None, typer.Option(help="The same seed, the same text.")]
+
+LINES = "\n\t"  # what a text of several lines may hold
 
 
 def answer_each(
@@ -32,16 +41,28 @@ def answer_each(
     is 1 at the end.
     """
     check_source(text, file)
+    name = str(file or "stdin")
     if text is not None:
         answer(text)
-        return
+    elif whole:
+        answer_all([(name, read_text(file))], answer)
+    else:
+        answer_all(((f"{name}, line {n}", line) for n, line in _lines(file)), answer)
+
+
+def answer_all(
+    named: Iterable[tuple[str, Item]],
+    answer: Callable[[Item], None],
+    errors: tuple[type[Exception], ...] = (ValueError,),
+) -> None:
+    """Answer items; one that cannot be is named on stderr, and the exit code is 1 at the end."""
     failed = False
-    for where, line in _whole(file) if whole else _lines(file):
+    for name, item in named:
         try:
-            answer(line)
-        except ValueError as error:
+            answer(item)
+        except errors as error:
             failed = True
-            typer.echo(f"numlstm: {file or 'stdin'}{where}: {error}", err=True)
+            typer.echo(f"numlstm: {name}: {error}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -61,19 +82,19 @@ def _stdin() -> Any:
     return sys.stdin
 
 
-def _whole(file: Path | None) -> Iterator[tuple[str, str]]:
+def read_text(file: Path | None) -> str:
+    """Return all of a file, or of stdin."""
     if file is None or str(file) == "-":
-        yield "", _stdin().read()
-    else:
-        yield "", file.read_text(encoding="utf-8", errors="replace")
+        return str(_stdin().read())
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
-def _lines(file: Path | None) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank with where they are, and show progress to a person."""
+def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank with their numbers, and show progress to a person."""
     if file is None or str(file) == "-":
         for n, line in enumerate(_stdin(), 1):
             if line.strip():
-                yield f", line {n}", line.strip()
+                yield n, line.strip()
         return
     with file.open(encoding="utf-8", errors="replace") as lines:
         # A bar on a terminal, unless the answers scroll by on it.
@@ -82,7 +103,7 @@ def _lines(file: Path | None) -> Iterator[tuple[str, str]]:
             task = progress.add_task(escape(f"reading {file}"), total=file.stat().st_size)
             for n, line in enumerate(lines, 1):
                 if line.strip():
-                    yield f", line {n}", line.strip()
+                    yield n, line.strip()
                 progress.advance(task, len(line.encode()))
 
 
@@ -100,20 +121,15 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
-def printable(text: str) -> str:
-    """Return a text for a terminal, in one line: it may hold commands for it."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Return a text for a terminal, which it may hold commands for; in one line, but for `keep`."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
-def piece(text: str) -> str:
-    """Return a piece of a text for a terminal: lines, but no commands for it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
-
-def write_pieces(pieces: Iterator[str]) -> None:
+def write_pieces(pieces: Iterable[str]) -> None:
     """Write a text as it comes."""
-    for each in pieces:
-        sys.stdout.write(piece(each))
+    for piece in pieces:
+        sys.stdout.write(printable(piece, keep=LINES))
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -1,5 +1,6 @@
 """``numlstm transcribe``: sound in, words out, from files or while it is spoken."""
 
+import io
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,7 +13,7 @@ from rich.progress import track
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.cli.texts import JsonOption, write_json
+from numlstm.cli.texts import JsonOption, ModelOption, answer_all, write_json
 
 _PIECE_SECONDS = 0.05
 
@@ -31,9 +32,7 @@ def transcribe(
     files: Annotated[
         list[Path], typer.Argument(help="Sound files: wav, flac, ogg, mp3; - is stdin.")
     ],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
-    ] = "speech",
+    model: ModelOption = "speech",
     beam_size: Annotated[
         int, typer.Option(min=1, help="How many readings are followed at once.")
     ] = 1,
@@ -58,21 +57,16 @@ def transcribe(
         arecord -q -f S16_LE -r 8000 | numlstm transcribe -
     """
     pipe: Any = terminal.pipeline("speech", model, beam_size=beam_size)
-    failed = False
+
+    def answer(file: Path) -> None:
+        if str(file) == "-":
+            _listen(pipe, sys.stdin.buffer, rate, channels, _DTYPES[sample_format], as_json)
+        else:
+            _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
+
     show = len(files) > 1 and terminal.messages.is_terminal and not terminal.console.is_terminal
-    for file in track(
-        files, "transcribing", console=terminal.messages, transient=True, disable=not show
-    ):
-        try:
-            if str(file) == "-":
-                _listen(pipe, sys.stdin.buffer, rate, channels, _DTYPES[sample_format], as_json)
-            else:
-                _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
-        except (ValueError, OSError) as error:
-            failed = True
-            typer.echo(f"numlstm: {file}: {error}", err=True)
-    if failed:
-        raise typer.Exit(1)
+    todo = track(files, "transcribing", console=terminal.messages, transient=True, disable=not show)
+    answer_all(((str(file), file) for file in todo), answer, (ValueError, OSError))
 
 
 def _show(
@@ -95,8 +89,6 @@ def _listen(
     """Write words as they are spoken."""
     start = source.read(4)
     if start == b"RIFF":
-        import io
-
         _show(pipe(io.BytesIO(start + source.read())), Path("-"), False, as_json, is_alone=True)
         return
     stream = pipe.stream(rate)
@@ -135,7 +127,7 @@ def _say(
 
 
 def _samples(
-    source: BinaryIO, start: bytes, count: int, channels: int, dtype: "np.dtype[Any]"
+    source: BinaryIO, start: bytes, count: int, channels: int, dtype: np.dtype[Any]
 ) -> Iterator[np.ndarray[Any, Any]]:
     """Yield samples (T, channels) as they arrive; a part of one at the end is left."""
     size = dtype.itemsize * channels
