@@ -1,6 +1,5 @@
 """Chat: answers to the last turns of a dialogue, at once or as they are written."""
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +8,8 @@ from typing import Any, overload
 import numlstm
 from numlstm.pipelines import Pipeline, answers
 from numlstm.sampling import Sampling
-from numlstm.text.encoding import check_text, decode_each, encode
+from numlstm.text.checks import check_count, check_text
+from numlstm.text.encoding import decode_each, encode
 from numlstm.text.seq2seq import EncoderDecoder, beam_search, until
 
 MARKS = ("[END]", "[USER]", "[BOT]")  # the first ids of the tokenizer
@@ -41,10 +41,7 @@ class Chat(Pipeline):
     """
 
     def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
-        self.networks = EncoderDecoder(parts, "chat")
-        found = [self.networks.tokenizer.id_to_token(n) for n in range(len(MARKS))]
-        if found != list(MARKS):
-            raise numlstm.WeightsError(f"the model cannot chat: its first tokens are not {MARKS}")
+        self.networks = EncoderDecoder(parts, MARKS, "chat")
 
     @overload
     def __call__(self, text: str, **options: Any) -> str: ...
@@ -151,8 +148,8 @@ class Session:
         if not check_text(text).strip():
             raise ValueError("the text is empty: say something")
         for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size)):
-            if value is not None and (isinstance(value, bool) or operator.index(value) < 1):
-                raise ValueError(f"{name} is {value!r}, expected 1 or more")
+            if value is not None:
+                check_count(name, value)
         networks = self._chat.networks
         stream = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))
         tokens: Iterator[int]

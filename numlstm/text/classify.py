@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import numlstm
 from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.encoding import Encoder, check_text
+from numlstm.text.checks import check_text
+from numlstm.text.encoding import Encoder
 from numlstm.text.mail import Message, read_messages
 
 MAX_TOKENS = 2**18  # of a text that is read from both ends: all of it is in memory, up to 1 GB

@@ -1,7 +1,7 @@
 """Text to token ids in whatever pieces it arrives, and ids to text without half a character."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -108,30 +108,3 @@ def split_segments(text: str) -> Iterator[str]:
     """Yield words with the white space before them, cut as `split_words` does."""
     for match in _SEGMENT.finditer(text):
         yield match.group()
-
-
-def check_text(text: str) -> str:
-    """Return a text of characters, or raise a TypeError or ValueError."""
-    if not isinstance(text, str):
-        raise TypeError(f"text is {type(text).__name__}, expected str")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text[{error.start}] is half of a surrogate pair, not a character; "
-            "decode the bytes with errors='replace'"
-        ) from None
-    return text
-
-
-def check_words(words: Sequence[str]) -> list[str]:
-    """Return a list of words, none of them empty, or raise a TypeError or ValueError."""
-    if isinstance(words, str) or not isinstance(words, list | tuple):
-        raise TypeError(f"words is {type(words).__name__}, expected a list of str")
-    for n, word in enumerate(words):
-        try:
-            if not check_text(word):
-                raise ValueError("it is empty")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"word {n}: {error}") from None
-    return list(words)

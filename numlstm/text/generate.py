@@ -9,8 +9,8 @@ import numpy as np
 
 import numlstm
 from numlstm.pipelines import Pipeline, answers
-from numlstm.text.encoding import Encoder, check_text, decode_each
-from numlstm.text.language import check_scores_tokens
+from numlstm.text.checks import check_scores_tokens, check_text
+from numlstm.text.encoding import Encoder, decode_each
 
 _START = "\n"  # what a text follows that is written after nothing
 _BLOCK = 2**10  # tokens of a prompt that are read in a call, which answers all of them

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
 from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.encoding import Encoder, check_text
+from numlstm.text.checks import check_scores_tokens, check_text
+from numlstm.text.encoding import Encoder
 
 _START = "\n"  # what a text is taken to follow
 _BLOCK = 500  # steps whose scores are in memory at once
@@ -171,16 +172,3 @@ class ScoreStream(PipelineStream):
             perplexity = math.inf
         tokens = tuple(map(self._pipe.encoder.token, ids.tolist()))
         return Score(nats, len(ids), perplexity, per_token, tokens)
-
-
-def check_scores_tokens(model: Any, what: str) -> None:
-    """Raise a WeightsError if a model does not score the tokens that it reads, step by step."""
-    problems = []
-    if model.tokenizer is None or model.vocab_size is None:
-        problems.append("it has no tokenizer")
-    elif model.output_size != model.vocab_size:
-        problems.append(f"it answers {model.output_size} numbers for {model.vocab_size} tokens")
-    if not model.network.is_causal:
-        problems.append("it reads later tokens")
-    if problems:
-        raise numlstm.WeightsError(f"the model cannot {what}: {', '.join(problems)}")

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numlstm
+from numlstm.text.checks import check_marks, check_parts
 from numlstm.text.encoding import decode_each, encode
-from numlstm.text.tag import check_parts
 
 PARTS = ("encoder", "decoder")
 
@@ -22,7 +22,9 @@ class EncoderDecoder:
     where its directions ended is the decoder's first h. The decoder answers log p of every token.
     """
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"], what: str) -> None:
+    def __init__(
+        self, parts: Mapping[str, "numlstm.Model"], marks: Sequence[str], what: str
+    ) -> None:
         check_parts(parts, PARTS, what)
         self.encoder, self.decoder = (parts[name] for name in PARTS)
         vocab_size = self.decoder.vocab_size
@@ -33,6 +35,7 @@ class EncoderDecoder:
             )
         self.tokenizer: Any = self.encoder.load_tokenizer()
         self.tokenizer.encode_special_tokens = True  # a mark that someone writes is plain text
+        check_marks(self.tokenizer, marks, what)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text."""

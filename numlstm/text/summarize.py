@@ -7,7 +7,8 @@ import numpy as np
 
 import numlstm
 from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.encoding import check_text, encode
+from numlstm.text.checks import check_count, check_marks, check_text
+from numlstm.text.encoding import encode
 from numlstm.text.sentences import split_sentences
 from numlstm.text.seq2seq import EncoderDecoder, beam_search
 
@@ -84,12 +85,11 @@ class Extractor(Summarizer):
         self.model = model
         self._tokenizer = model.load_tokenizer()
         self._tokenizer.encode_special_tokens = True
-        check_marks(self._tokenizer)
+        check_marks(self._tokenizer, MARKS, "summarize")
 
     def summarize(self, sentences: Sequence[str], num_sentences: int = 1) -> str:
         """Return the best sentences, in the order of the text."""
-        if isinstance(num_sentences, bool) or num_sentences < 1:
-            raise ValueError(f"num_sentences is {num_sentences!r}, expected 1 or more")
+        check_count("num_sentences", num_sentences)
         scores = self.scores(sentences)
         best = sorted(np.argsort(-scores, kind="stable")[:num_sentences])
         return " ".join(sentences[n] for n in best)
@@ -126,13 +126,11 @@ class Abstractor(Summarizer):
     options = ("title", "beam_size")
 
     def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
-        self.networks = EncoderDecoder(parts, "summarize")
-        check_marks(self.networks.tokenizer)
+        self.networks = EncoderDecoder(parts, MARKS, "summarize")
 
     def summarize(self, sentences: Sequence[str], title: bool = False, beam_size: int = 4) -> str:
         """Return a summary of the first 256 tokens, or a title."""
-        if isinstance(beam_size, bool) or beam_size < 1:
-            raise ValueError(f"beam_size is {beam_size!r}, expected 1 or more")
+        check_count("beam_size", beam_size)
         ids: list[int] = []
         for sentence in sentences:
             if len(ids) >= MAX_TOKENS_SUMMARIZE:
@@ -194,12 +192,6 @@ class SummaryStream(PipelineStream):
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
     """Return the ids of a sentence behind its mark."""
     return [SENTENCE, *encode(tokenizer, sentence[:_MAX_CHARACTERS])]
-
-
-def check_marks(tokenizer: Any) -> None:
-    """Raise a WeightsError if the first tokens are not the marks."""
-    if [tokenizer.id_to_token(n) for n in range(len(MARKS))] != list(MARKS):
-        raise numlstm.WeightsError(f"the model cannot summarize: its first tokens are not {MARKS}")
 
 
 def _sentences(text: str) -> list[str]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import numlstm
 from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.encoding import check_text, check_words, encode, split_words
+from numlstm.text.checks import check_parts, check_text, check_words
+from numlstm.text.encoding import encode, split_words
 from numlstm.text.sentences import is_end
 
 PARTS = ("words", "characters", "tagger")
@@ -244,12 +245,3 @@ class TagStream(PipelineStream):
     def _known(self, scores: Floats) -> list[Tag]:
         words, self._late = self._late[: len(scores)], self._late[len(scores) :]
         return self._tagger._tags(words, scores)
-
-
-def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], what: str) -> None:
-    """Raise a WeightsError if there are other networks than expected."""
-    if set(parts) != set(expected):
-        found = ", ".join(parts) if set(parts) != {""} else "one network without a name"
-        raise numlstm.WeightsError(
-            f"the model cannot {what}: expected the networks {', '.join(expected)}, found {found}"
-        )
