@@ -6,6 +6,7 @@ import pytest
 
 import numlstm
 from tests.conftest import ROOT
+from weights.scores.card import describe
 
 PATHS = numlstm.bundled()
 RECIPES = {"sentiment-bilstm": "sentiment_bilstm", "email": "mail"}
@@ -32,6 +33,7 @@ def test_a_card_says_what_was_measured_and_how_to_train_anew(name):
         found = re.search(rf"<!-- {marker} -->\n(.+?)\n<!-- /{marker} -->", card, re.S)
         assert found, marker
         assert any(character.isdigit() for character in found[1]), marker
+    assert f"<!-- model -->\n{describe(PATHS[name])}\n<!-- /model -->" in card
     recipe = f"weights/recipes/{RECIPES.get(name, name)}.py"
     assert f"python {recipe} --data" in card
     assert (ROOT / recipe).is_file()

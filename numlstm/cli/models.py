@@ -39,22 +39,25 @@ def list_models() -> None:
     for column in ("model", "what it does", "score", "size", "dtype"):
         table.add_column(column, no_wrap=column in ("model", "size"))
     for name, path in numlstm.bundled().items():
-        what, score = _card(path.with_suffix(".md"))
-        networks = [part.network for part in numlstm.load_parts(path).values()]
-        found = {dtype for network in networks for dtype in network.matrix_dtypes().values()}
+        what, score, dtypes = _card(path.with_suffix(".md"))
         size = f"{path.stat().st_size / 1e6:.1f} MB"
-        table.add_row(name, escape(what), escape(score), size, ", ".join(sorted(found)))
+        table.add_row(name, escape(what), escape(score), size, escape(dtypes))
     terminal.console.print(table)
 
 
-def _card(path: Path) -> tuple[str, str]:
-    """Return what the card of a model says it does, and its score; nothing if there is no card."""
-    if not path.is_file():
-        return "", ""
-    text = path.read_text(encoding="utf-8")
+def _card(path: Path) -> tuple[str, str, str]:
+    """Return what the card of a model says it does, its score, and its dtypes, "" if nothing.
+
+    The file itself would have to be loaded, and the kernels compiled, to be asked.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     what = re.search(r"^# .*\n\n((?:.+\n)+)", text)
     score = re.search(r"<!-- summary -->\n(.*)\n<!-- /summary -->", text)
-    return " ".join(what[1].split()) if what else "", score[1] if score else ""
+    networks = re.search(r"<!-- model -->\n((?:\|.*\|\n)+)", text)
+    rows = networks[1].splitlines()[2:] if networks else []
+    dtypes = {dtype for row in rows for dtype in row.split("|")[-2].strip().split(" and ")}
+    summary = " ".join(what[1].split()) if what else ""
+    return summary, score[1] if score else "", ", ".join(sorted(dtypes))
 
 
 def info(model: ModelArgument) -> None:
