@@ -77,7 +77,7 @@ _STYLE: Any = {
 
 def write(results: Results, path: Path) -> list[Path]:
     """Write the plots of a benchmark beside its JSON; return their paths."""
-    if "tasks" not in results and "numlstm" not in engines_of(results.get("cases", [])):
+    if "numlstm" not in engines_of(results.get("cases", [])):
         return []
     plots = _PLOTS.get(results["benchmark"], {})
     targets = []

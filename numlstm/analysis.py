@@ -117,7 +117,7 @@ def _recurrent_layers(
     model: Model, xs: NDArray[np.float32] | NDArray[np.int32]
 ) -> Iterator[tuple[str, Recurrent, Own, Doubles]]:
     """Yield name, layer, tensors and inputs (T, I), in its order, of each direction of a layer."""
-    network, tensors = model.network, model._weights.tensors
+    network, tensors = model.network, model.weights.tensors
     named = [(n, *pair) for n, pair in enumerate(network.named_layers())]
     if not any(isinstance(layer, Recurrent) for _, _, layer in named):
         raise ValueError("the network has no recurrent layer, so it remembers nothing")

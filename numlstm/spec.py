@@ -311,27 +311,18 @@ class Network:
     def accepts(self, xs: NDArray[Any]) -> bool:
         """Tell whether xs, not empty, can be run: int32 ids (T,) or finite float32 (T, I)."""
         if self.vocab_size is not None:
-            known = xs.ndim == 1 and xs.dtype == np.int32 and xs.size > 0
-            return bool(known and xs.min() >= 0 and xs.max() < self.vocab_size)
-        known = xs.ndim == 2 and xs.shape[1] == self.input_size and xs.dtype == np.float32
-        return bool(known and xs.size > 0 and np.isfinite(xs).all())
+            return _are_ids(xs, self.vocab_size)
+        return _are_rows(xs, self.input_size)
 
     def accepts_memory(self, memory: NDArray[Any] | None, memory_ids: NDArray[Any] | None) -> bool:
         """Tell whether a memory is float32 (M, memory_size), its ids int32 (M,), where needed."""
-        if (memory is None) != (self.memory_size is None):
+        if memory is None or self.memory_size is None:
+            return memory is None and memory_ids is None and self.memory_size is None
+        if not _are_rows(memory, self.memory_size):
             return False
-        if (memory_ids is None) != (self.memory_vocab_size is None):
-            return False
-        if memory is not None:
-            known = memory.shape[1:] == (self.memory_size,) and memory.dtype == np.float32
-            if not (known and memory.size > 0 and np.isfinite(memory).all()):
-                return False
-        if memory_ids is None:
-            return True
-        assert memory is not None
-        assert self.memory_vocab_size is not None
-        known = memory_ids.shape == memory.shape[:1] and memory_ids.dtype == np.int32
-        return bool(known and memory_ids.min() >= 0 and memory_ids.max() < self.memory_vocab_size)
+        if memory_ids is None or self.memory_vocab_size is None:
+            return memory_ids is None and self.memory_vocab_size is None
+        return _are_ids(memory_ids, self.memory_vocab_size) and len(memory_ids) == len(memory)
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield each layer with the prefix of its tensors' names."""
@@ -425,6 +416,18 @@ class Network:
 
 
 _STEPS, _ONE = ("steps",), ("one",)
+
+
+def _are_ids(ids: NDArray[Any], vocab_size: int) -> bool:
+    """Whether an array is int32 token ids (T,), not empty."""
+    known = ids.ndim == 1 and ids.dtype == np.int32 and ids.size > 0
+    return bool(known and ids.min() >= 0 and ids.max() < vocab_size)
+
+
+def _are_rows(rows: NDArray[Any], size: int) -> bool:
+    """Whether an array is finite float32 (T, size), not empty."""
+    known = rows.ndim == 2 and rows.shape[1] == size and rows.dtype == np.float32
+    return bool(known and rows.size > 0 and np.isfinite(rows).all())
 
 
 def _attends(layer: Layer) -> TypeGuard[Attention]:

@@ -344,6 +344,7 @@ MEMORY, IDS = np.ones((5, 3), np.float32), np.array([0, 1, 0, 1, 1], np.int32)
         (COPIES, Probe(SIX, YS, MEMORY[:0], IDS[:0]), "its memory is not one"),
         (COPIES, Probe(SIX, YS, MEMORY * np.float32(np.nan), IDS), "its memory is not one"),
         (COPIES, Probe(SIX, YS, MEMORY, IDS[:4]), "its memory is not one"),
+        (COPIES, Probe(SIX, YS, MEMORY, IDS[0]), "its memory is not one"),
         (COPIES, Probe(SIX, YS, MEMORY, IDS + 1), "its memory is not one"),
         (COPIES, Probe(SIX, YS, MEMORY, IDS.astype(np.int64)), "its memory is not one"),
     ],

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ import numlstm
 from numlstm.pipelines import Pipeline, PipelineStream, answers
 from numlstm.text.checks import check_text
 from numlstm.text.encoding import Encoder
-from numlstm.text.mail import Message, read_messages
 
 MAX_TOKENS = 2**18  # of a text that is read from both ends: all of it is in memory, up to 1 GB
+
+if TYPE_CHECKING:
+    from numlstm.text.mail import Message
 
 _EMPTY = "the text is empty: it has no words to classify"
 
@@ -204,6 +206,8 @@ class MailClassifier(Classifier):
             text = [message.text for message in self.read(text)]
         return super().__call__(text)
 
-    def read(self, path: str | os.PathLike[str]) -> Iterator[Message]:
+    def read(self, path: str | os.PathLike[str]) -> Iterator["Message"]:
         """Yield the messages of an .eml or mbox file; errors are those of a call."""
+        from numlstm.text.mail import read_messages  # the parsers of mail are not loaded by all
+
         return read_messages(path)

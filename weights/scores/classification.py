@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from numlstm.text.classify import Classifier
-from weights.scores.card import Subject, read_rows, seconds, table, watch
+from weights.scores.card import NOTES, Subject, read_rows, seconds, table, watch
 
 POLARITY = {"0": "negative", "1": "positive"}
 SENTIMENT = {
-    "sentiment/sentence_polarity.valid": "the epoch was chosen on it",
-    "sentiment/sentence_polarity.test": "never seen",
-    "sentiment/movie_reviews.test": "never seen; whole reviews, another kind of text",
+    "sentiment/sentence_polarity.valid": NOTES["valid"],
+    "sentiment/sentence_polarity.test": NOTES["test"],
+    "sentiment/movie_reviews.test": f"{NOTES['test']}; whole reviews, another kind of text",
 }
 SPLITS = {
     "sentiment": SENTIMENT,
     "sentiment-bilstm": SENTIMENT,
     "email": {
-        "spam/sms_spam.valid": "the epoch was chosen on it",
-        "spam/sms_spam.test": "never seen",
+        "spam/sms_spam.valid": NOTES["valid"],
+        "spam/sms_spam.test": NOTES["test"],
     },
 }
 NUM_TIMED = 200

@@ -22,7 +22,6 @@ from numlstm.text.summarize import (
     MAX_TOKENS_EXTRACT,
     MAX_TOKENS_SUMMARIZE,
     SUMMARY,
-    encode_sentence,
 )
 from numlstm.text.tag import Tagger
 from weights.recipes import abstracts, dialogues, speech_data
@@ -217,9 +216,10 @@ def sources(
     else:
         for paper in abstracts.read(subject.data / "summarization", "test"):
             sentences = split_sentences(paper.abstract)
-            read = [i for each in sentences for i in encode_sentence(networks.tokenizer, each)]
-            tokens = [SUMMARY, *encode(networks.tokenizer, paper.summaries[0])]
-            yield np.array(read[:MAX_TOKENS_SUMMARIZE], np.int32), np.array(tokens, np.int32)
+            tokenizer = networks.tokenizer
+            read, _ = abstracts.encode_sentences(tokenizer, sentences, MAX_TOKENS_SUMMARIZE)
+            tokens = [SUMMARY, *encode(tokenizer, paper.summaries[0])]
+            yield np.array(read, np.int32), np.array(tokens, np.int32)
 
 
 def difference_of_decoder(
