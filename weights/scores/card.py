@@ -67,15 +67,15 @@ def fill(card: Path, name: str, text: str) -> None:
 
 def describe(path: Path) -> str:
     """Return layers, weights and size of the networks of a file as a Markdown table."""
-    lines = ["| network | layers | weights | dtype |", "|---|---|---:|---|"]
+    rows = []
     for part, model in numlstm.load_parts(path).items():
         network = model.network
         layers = ", ".join(f"{type(la).__name__} {la.output_size:,}" for la in network.layers)
         count = sum(math.prod(shape) for shape in network.tensor_shapes().values())
         dtypes = " and ".join(dtypes_of(network))
-        lines.append(f"| {part or path.stem} | {layers} | {count:,} | {dtypes} |")
-    lines += ["", f"The file has {path.stat().st_size / 1e6:.1f} MB."]
-    return "\n".join(lines)
+        rows.append([part or path.stem, layers, f"{count:,}", dtypes])
+    networks = table(("network", "layers", "weights", "dtype"), rows)
+    return f"{networks}\n\nThe file has {path.stat().st_size / 1e6:.1f} MB."
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,7 +1,9 @@
 """Score the speech model: words right, and how long after they end they are known."""
 
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -9,8 +11,8 @@ import soxr
 import numlstm
 from numlstm.audio.features import ROW_SECONDS, SAMPLE_RATE
 from numlstm.audio.transcribe import Transcriber, Transcript
-from weights.recipes.speech_data import Utterance, read, singles, strings, word_errors
-from weights.scores.card import NOTES, Subject, seconds, watch
+from weights.recipes.speech_data import Utterance, WordErrors, read, singles, strings, word_errors
+from weights.scores.card import NOTES, Subject, seconds, table, watch
 
 SEED = 0
 NUM_STRINGS = {"valid": 150, "test": 200}
@@ -21,28 +23,51 @@ PIECE_MS = 10  # what a stream is fed at once
 PERCENTILES = (50, 90, 99)
 
 
+class Score(NamedTuple):
+    """What was right of a split: the recordings as they are, and the words of strings of them."""
+
+    alone: WordErrors
+    joined: WordErrors
+    wrong: list[str]  # of the recordings, what was taken for what
+    heard: list[Transcript]  # of the strings
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """The share of recordings that are right, and the word error rate of strings."""
+        return f"{self.alone.right:.1%}", f"{self.joined.rate:.2%}"
+
+
 def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield the tables of the card."""
     model = subject.pipeline().model
-    yield "summary", summary(subject.data, model)
-    yield "scores", score_table(subject.data, model)
-    yield "latency", latency_table(subject.data, model)
-    yield "speed", speed(subject.data, model)
-    rows = dtype_table(subject)
+    sounds = {split: parts(subject.data, split) for split in NOTES}
+    scores = {
+        (split, beam_size): score(Transcriber(model, beam_size), *sounds[split])
+        for split in NOTES
+        for beam_size in BEAM_SIZES
+    }
+    best_path = scores["test", BEAM_SIZES[0]]
+    right, rate = best_path.cells
+    yield "summary", f"{right} of digits, word error rate {rate} of strings"
+    rows = []
+    for (split, beam_size), found in scores.items():
+        decoder = "best path" if beam_size == 1 else f"beam of {beam_size}"
+        right, rate = found.cells
+        counts = f"{found.alone.num_words:,}", f"{found.joined.num_words:,}"
+        rows.append([split, decoder, counts[0], right, counts[1], rate, NOTES[split]])
+    head = ("split", "decoder", "recordings", "right", "words in strings", "word error rate", "")
+    wrong = ", ".join(best_path.wrong) or "none"
+    yield "scores", f"{table(head, rows)}\n\nRecordings of test that were wrong: {wrong}."
+    yield "latency", latency_table(model, sounds["test"][1], best_path.heard)
+    yield "speed", speed(model, sounds["valid"][1][:LATENCY_STRINGS])
+    rows = [
+        [dtype, split, *score(pipe, *sounds[split]).cells]
+        for dtype, pipe in subject.in_each_dtype()
+        for split in NOTES
+    ]
     if rows:
-        yield "dtypes", rows
-
-
-def summary(data: Path, model: numlstm.Model) -> str:
-    """Return the scores of the test part in a line."""
-    _, right, _, rate = score_row(Transcriber(model), *parts(data, "test")).split(" | ")
-    return f"{right} of digits, word error rate {rate} of strings"
-
-
-def transcribe(pipe: Transcriber, utterances: list[Utterance], name: str) -> list[Transcript]:
-    """Transcribe all, with a progress bar."""
-    todo = watch(utterances, name)
-    return [pipe((each.samples, SAMPLE_RATE)) for each in todo]
+        head = ("dtype", "split", "recordings right", "word error rate of strings")
+        yield "dtypes", table(head, rows)
 
 
 def parts(data: Path, split: str) -> tuple[list[Utterance], list[Utterance]]:
@@ -51,57 +76,27 @@ def parts(data: Path, split: str) -> tuple[list[Utterance], list[Utterance]]:
     return singles(recordings), strings(recordings, NUM_STRINGS[split], SEED)
 
 
-def score_row(pipe: Transcriber, alone: list[Utterance], joined: list[Utterance]) -> str:
-    """Return the share of recordings that are right, and the word error rate of strings."""
-    cells = []
-    for utterances in (alone, joined):
-        found = [each.text for each in transcribe(pipe, utterances, "transcribe")]
-        errors = word_errors(utterances, found)
-        cells += [f"{errors.num_words:,}"]
-        cells += [f"{errors.right:.1%}" if utterances is alone else f"{errors.rate:.2%}"]
-    return " | ".join(cells)
-
-
-def score_table(data: Path, model: numlstm.Model) -> str:
-    """Return words right and wrong as a Markdown table, and what was taken for what."""
-    lines = [
-        "| split | decoder | recordings | right | words in strings | word error rate | |",
-        "|---|---|---:|---:|---:|---:|---|",
-    ]
-    for split, note in NOTES.items():
-        alone, joined = parts(data, split)
-        for beam_size in BEAM_SIZES:
-            decoder = "best path" if beam_size == 1 else f"beam of {beam_size}"
-            row = score_row(Transcriber(model, beam_size), alone, joined)
-            lines.append(f"| {split} | {decoder} | {row} | {note} |")
-    found = transcribe(Transcriber(model), alone, "transcribe")
+def score(pipe: Transcriber, alone: list[Utterance], joined: list[Utterance]) -> Score:
+    """Score recordings, and strings of them."""
+    words, heard = (
+        [pipe((each.samples, SAMPLE_RATE)) for each in watch(of, "transcribe")]
+        for of in (alone, joined)
+    )
     wrong = [
-        f"{each.text} taken for {heard.text or 'silence'}"
-        for each, heard in zip(alone, found, strict=True)
-        if each.text != heard.text
+        f"{each.text} taken for {found.text or 'silence'}"
+        for each, found in zip(alone, words, strict=True)
+        if each.text != found.text
     ]
-    lines += ["", f"Recordings of test that were wrong: {', '.join(wrong) or 'none'}."]
-    return "\n".join(lines)
+    errors = (
+        word_errors(of, [each.text for each in found])
+        for of, found in ((alone, words), (joined, heard))
+    )
+    return Score(*errors, wrong, heard)
 
 
-def dtype_table(subject: Subject) -> str:
-    """Return the scores of each dtype as a Markdown table."""
-    lines = [
-        "| dtype | split | recordings right | word error rate of strings |",
-        "|---|---|---:|---:|",
-    ]
-    for dtype, pipe in subject.in_each_dtype():
-        for split in NOTES:
-            _, right, _, rate = score_row(pipe, *parts(subject.data, split)).split(" | ")
-            lines.append(f"| {dtype} | {split} | {right} | {rate} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def speed(data: Path, model: numlstm.Model) -> str:
+def speed(model: numlstm.Model, joined: list[Utterance]) -> str:
     """Return how much faster than it is spoken speech is transcribed."""
     pipe = Transcriber(model)
-    _, joined = parts(data, "valid")
-    joined = joined[:LATENCY_STRINGS]
     duration = sum(len(each.samples) for each in joined) / SAMPLE_RATE
     taken = seconds(lambda: [pipe((each.samples, SAMPLE_RATE)) for each in joined])
     per_row = taken / (duration / ROW_SECONDS)
@@ -124,34 +119,29 @@ def arrivals(pipe: Transcriber, string: Utterance, rate: int) -> Iterator[float]
         said = len(words)
 
 
-def latency_table(data: Path, model: numlstm.Model) -> str:
+def latency_table(model: numlstm.Model, joined: list[Utterance], heard: list[Transcript]) -> str:
     """Return how long after its end a word is said, and how far its times are off."""
     pipe = Transcriber(model)
-    _, joined = parts(data, "test")
-    heading = " | ".join(f"{p} %" for p in PERCENTILES)
-    lines = [f"| sound | words | {heading} |", "|---|---:|" + "---:|" * len(PERCENTILES)]
-    chosen = joined[:LATENCY_STRINGS]
+    # Only where all words are right it is known which is which.
+    are_right = [found.text == string.text for found, string in zip(heard, joined, strict=True)]
+    chosen = list(compress(joined[:LATENCY_STRINGS], are_right))
+    rows = []
     for rate in RATES:
         late: list[float] = []
         for string in watch(chosen, f"{rate} Hz"):
-            # Only where all words are right it is known which is which.
             times = list(arrivals(pipe, string, rate))
-            if pipe((string.samples, SAMPLE_RATE)).text == string.text and len(times) == len(
-                string.words
-            ):
+            if len(times) == len(string.words):
                 late += [t - word.end for t, word in zip(times, string.words, strict=True)]
-        cells = " | ".join(f"{1000 * np.percentile(late, p):.0f} ms" for p in PERCENTILES)
-        lines.append(f"| {rate:,} Hz | {len(late)} | {cells} |")
-    found = transcribe(pipe, joined, "times")
+        cells = (f"{1000 * np.percentile(late, p):.0f} ms" for p in PERCENTILES)
+        rows.append([f"{rate:,} Hz", f"{len(late)}", *cells])
     pairs = [
         pair
-        for string, heard in zip(joined, found, strict=True)
-        if heard.text == string.text
-        for pair in zip(heard.words, string.words, strict=True)
+        for found, string in compress(zip(heard, joined, strict=True), are_right)
+        for pair in zip(found.words, string.words, strict=True)
     ]
     start, end = (
         1000 * np.median([abs(getattr(a, side) - getattr(b, side)) for a, b in pairs])
         for side in ("start", "end")
     )
-    lines += ["", f"Median error of a word's start {start:.0f} ms, of its end {end:.0f} ms."]
-    return "\n".join(lines)
+    latency = table(("sound", "words", *(f"{p} %" for p in PERCENTILES)), rows)
+    return f"{latency}\n\nMedian error of a word's start {start:.0f} ms, of its end {end:.0f} ms."
