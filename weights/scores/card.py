@@ -4,11 +4,13 @@ import gzip
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
@@ -99,6 +101,14 @@ def seconds(run: Callable[[], object], repeats: int = 5) -> float:
         run()
         durations.append(time.perf_counter() - started)
     return sorted(durations)[repeats // 2]
+
+
+def accuracy(
+    found: Sequence[str], right: Sequence[str], among: Sequence[bool] | None = None
+) -> float:
+    """Return the share of labels that are right, of all or of those `among` which to count."""
+    hits = [a == b for a, b in zip(found, right, strict=True)]
+    return float(np.mean(hits if among is None else list(compress(hits, among))))
 
 
 def read_rows(path: Path) -> list[list[str]]:

@@ -4,10 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from numlstm.text.classify import Classifier
-from weights.scores.card import NOTES, Subject, read_rows, seconds, table, watch
+from weights.scores.card import NOTES, Subject, accuracy, read_rows, seconds, table, watch
 
 POLARITY = {"0": "negative", "1": "positive"}
 SENTIMENT = {
@@ -71,11 +69,6 @@ def read_texts(path: Path) -> tuple[list[str], list[str]]:
 def labels(pipe: Classifier, texts: Sequence[str], name: str) -> list[str]:
     """Return the labels of texts."""
     return [pipe(text).label for text in watch(texts, name)]
-
-
-def accuracy(found: Sequence[str], right: Sequence[str]) -> float:
-    """Return the share of right labels."""
-    return float(np.mean([a == b for a, b in zip(found, right, strict=True)]))
 
 
 def f1(found: Sequence[str], right: Sequence[str], label: str) -> float:

@@ -1,17 +1,14 @@
 """Score the part-of-speech tagger: whole sentences, and as a stream."""
 
 import gzip
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from numlstm import Tag
 from numlstm.text.tag import Tagger
-from weights.scores.card import NOTES, Subject, seconds, table, watch
+from weights.scores.card import NOTES, Subject, accuracy, seconds, table, watch
 
 LOOKAHEADS = (0, 1, 2, 4, 8)
 NUM_CONFUSIONS = 8
@@ -34,11 +31,11 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     right = {n: [tag for sentence in part for tag in sentence.tags] for n, part in parts.items()}
     found = {split: tags_of(pipe.tag, parts[split], split) for split in NOTES}
 
-    yield "summary", f"{share(found['test'], right['test']):.1%} of UD EWT's test part"
+    yield "summary", f"{accuracy(found['test'], right['test']):.1%} of UD EWT's test part"
 
     def row(split: str, note: str) -> list[str]:
         new = [word not in known for sentence in parts[split] for word in sentence.words]
-        shares = share(found[split], right[split]), share(found[split], right[split], new)
+        shares = accuracy(found[split], right[split]), accuracy(found[split], right[split], new)
         return [split, f"{len(new):,}", *(f"{each:.2%}" for each in shares), note]
 
     head = ("split", "words", "accuracy", "words not in train", "")
@@ -53,10 +50,10 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
             ("lookahead", "accuracy on test"),
             [
                 *(
-                    [str(n), f"{share(tags_late(pipe, test, n), right['test']):.2%}"]
+                    [str(n), f"{accuracy(tags_late(pipe, test, n), right['test']):.2%}"]
                     for n in LOOKAHEADS
                 ),
-                ["whole sentence", f"{share(found['test'], right['test']):.2%}"],
+                ["whole sentence", f"{accuracy(found['test'], right['test']):.2%}"],
             ],
         ),
     )
@@ -65,7 +62,7 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     each = seconds(lambda: tags_of(pipe.tag, timed, "speed")) / num_words
     yield "speed", f"{each * 1e6:.1f} us per word on one core; each word's vector is made once."
     rows = [
-        [dtype, *(f"{share(tags_of(p.tag, parts[s], dtype), right[s]):.2%}" for s in NOTES)]
+        [dtype, *(f"{accuracy(tags_of(p.tag, parts[s], dtype), right[s]):.2%}" for s in NOTES)]
         for dtype, p in subject.in_each_dtype()
     ]
     if rows:
@@ -98,12 +95,6 @@ def tags_late(pipe: Tagger, sentences: Sequence[Sentence], lookahead: int) -> li
         return found + stream.finish()
 
     return tags_of(tag, sentences, f"lookahead {lookahead}")
-
-
-def share(found: Sequence[str], right: Sequence[str], among: Sequence[bool] | None = None) -> float:
-    """Return how many tags are right, of all or of those `among` which to count."""
-    hits = [a == b for a, b in zip(found, right, strict=True)]
-    return float(np.mean(hits if among is None else list(itertools.compress(hits, among))))
 
 
 def confusions(found: Sequence[str], right: Sequence[str]) -> str:
