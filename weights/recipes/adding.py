@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch import nn
 import numlstm
 from numlstm import analysis, plots
 from weights.recipes.trainer import console, fit, seed_everything
+from weights.scores import card
 
 SEED = 0
 CELLS = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
@@ -155,14 +155,14 @@ def train_all() -> dict[str, Any]:
 def table(figures: dict[str, Any]) -> str:
     """Return the error, and the share that is right, of each cell at each length."""
     headers = [f"{cell}, {num:,} weights" for cell, num in figures["num_parameters"].items()]
-    lines = ["| steps | " + " | ".join(headers) + " |", "|---:|" + "---:|" * len(headers)]
+    rows = []
     for seq_len in dict.fromkeys(row["steps"] for row in figures["rows"]):
         own = {row["cell"]: row for row in figures["rows"] if row["steps"] == seq_len}
         cells = (
             f"{own[cell]['mean_squared_error']:.2g} ({own[cell]['right']:.1%})" for cell in CELLS
         )
-        lines.append(f"| {seq_len} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([f"{seq_len}", *cells])
+    return card.table(("steps", *headers), rows)
 
 
 def draw_errors(figures: dict[str, Any], path: Path) -> None:
@@ -198,11 +198,7 @@ def write_page(figures: dict[str, Any], docs: Path) -> None:
     )
     plots.draw_memories(trained, docs / "memory-jacobian.png", untrained)
     draw_sentiment(docs / "trace.png")
-    page = docs / "memory.md"
-    text = page.read_text(encoding="utf-8")
-    between = f"<!-- table: begin -->\n{table(figures)}\n<!-- table: end -->"
-    text = re.sub("<!-- table: begin -->.*?<!-- table: end -->", between, text, flags=re.DOTALL)
-    page.write_text(text, encoding="utf-8")
+    card.fill(docs / "memory.md", "table", table(figures))
 
 
 def main() -> None:
