@@ -24,8 +24,11 @@ def token_id(x: Any) -> int:
 
 
 def token_ids(name: str, xs: ArrayLike, vocab_size: int) -> Floats:
-    """Return token ids (T,) as the kernel reads them: int32 in the bits of float32."""
-    ids = np.asarray(xs)
+    """Return a copy of token ids (T,) as the kernel reads them: int32 in the bits of float32.
+
+    What is checked is what the kernel takes for rows of a table: nobody else can change it.
+    """
+    ids = np.array(xs)
     if ids.size == 0 and ids.ndim == 1:
         ids = ids.astype(np.int32)
     if ids.dtype.kind not in "iu":
@@ -36,7 +39,7 @@ def token_ids(name: str, xs: ArrayLike, vocab_size: int) -> Floats:
     if outside.any():
         t = int(outside.argmax())
         raise ValueError(f"token id {ids[t]} at {name}[{t}] is outside 0 <= id < {vocab_size}")
-    return np.ascontiguousarray(ids, np.int32).view(np.float32)
+    return ids.astype(np.int32, copy=False).view(np.float32)
 
 
 def as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:

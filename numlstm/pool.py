@@ -151,7 +151,7 @@ class Pool:
 
     def _check_slots(self, slots: ArrayLike) -> NDArray[np.int64]:
         """Return slots as an array, each open and named once, or raise."""
-        given = np.asarray(slots)
+        given = np.array(slots)  # a copy: nobody changes it between the check and the step
         if given.size == 0:
             given = given.astype(np.int64)
         if given.ndim != 1 or given.dtype.kind not in "iu":
@@ -178,7 +178,7 @@ class Pool:
         vocab_size = self.model.vocab_size
         if vocab_size is None:
             return as_floats("xs", xs, (*shape, self.model.input_size))
-        ids = np.asarray(xs)
+        ids = np.array(xs)
         fits = ids.ndim == len(shape) and ids.shape[-1] == shape[-1]
         if not fits:
             expected = str(shape).replace("-1", "T")
