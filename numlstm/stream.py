@@ -370,8 +370,21 @@ class Stream:
         if np.isnan(floats).any():
             raise ValueError("the state is damaged: it holds a NaN")
         if row_size:
-            self._memory = floats[self._num_kept :].reshape(-1, row_size)
+            self._memory = self._checked_memory(floats[self._num_kept :].reshape(-1, row_size))
         self._place_state(floats[: self._num_kept])
+
+    def _checked_memory(self, rows: Floats) -> Floats:
+        """Return the rows of a memory, or raise unless each of their ids is a token's."""
+        vocab_size = self.model.network.memory_vocab_size
+        if vocab_size is not None:
+            assert self._program.memory is not None
+            ids = rows[:, self._program.memory.keys_end]
+            if not ((ids >= 0) & (ids < vocab_size) & (ids == np.floor(ids))).all():
+                raise ValueError(
+                    "the state is damaged: its memory holds numbers that are no token ids, "
+                    f"0 <= id < {vocab_size}"
+                )
+        return rows
 
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"

@@ -24,7 +24,11 @@ def test_ids_may_lie_anywhere(token_model: numlstm.Model):
     unaligned[:] = ids
     assert not unaligned.flags.aligned
     expected = token_model.run(ids)
-    reads = {"unaligned": unaligned, "backwards": ids[::-1].copy()[::-1], "foreign": ids.astype(">i4")}
+    reads = {
+        "unaligned": unaligned,
+        "backwards": ids[::-1].copy()[::-1],
+        "foreign": ids.astype(">i4"),
+    }
     for name, given in reads.items():
         assert token_model.run(given).tobytes() == expected.tobytes(), name
         assert token_model.stream().run(given).tobytes() == expected.tobytes(), name
