@@ -92,24 +92,33 @@ class Generator:
             raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
         self._stream = stream
         self._plan_at = layout.plan_at
-        self._state = stream._state_of(layout)
-        self._state_at = argument(self._state)
+        self._layout = layout
+        self._place_state()
         size = int(layout.plan[-1, X_SIZE])
-        settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
-        floats = self._state[settings : settings + sampling.NUM_SETTINGS]
-        self._numbers = floats.view(np.int32)
+        floats = self._numbers.view(FLOAT32)
         floats[sampling.TEMPERATURE] = how.temperature
         floats[sampling.TOP_P], floats[sampling.MIN_P] = how.top_p, how.min_p
         floats[sampling.REPETITION_PENALTY] = how.repetition_penalty
         self._numbers[sampling.TOP_K] = min(how.top_k or size, size)
-        flags = self._state[rows : rows + sampling.NUM_ROWS * padded(size)].view(np.int32)
-        self._flags, self._seen = flags.reshape(sampling.NUM_ROWS, -1)[-2:]
         self._flags[:] = 0
         self._flags[_ids("stop", stop, size)] = sampling.STOP
         self._see(_ids("history", [*history, self._token], vocab_size))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
         self.stopped = False
+
+    def _place_state(self) -> None:
+        """Make room for the stream's state and its memory, and for what the choice needs."""
+        layout = self._layout
+        self._memory = self._stream._memory
+        self._state = self._stream._state_of(layout)
+        self._state_at = argument(self._state)
+        size = int(layout.plan[-1, X_SIZE])
+        settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
+        numbers = self._state.view(np.int32)
+        self._numbers = numbers[settings : settings + sampling.NUM_SETTINGS]
+        flags = numbers[rows : rows + sampling.NUM_ROWS * padded(size)]
+        self._flags, self._seen = flags.reshape(sampling.NUM_ROWS, -1)[-2:]
 
     def _see(self, ids: NDArray[np.int32]) -> None:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
@@ -127,6 +136,10 @@ class Generator:
             If the network overflows. The stream is as it was before.
         """
         stream = self._stream
+        if stream._memory is not self._memory:  # a state with another memory was loaded
+            before = self._state[: self._layout.state_size]
+            self._place_state()
+            self._state[: self._layout.state_size] = before
         ids = np.empty(count + 1, FLOAT32)
         if self._is_random:
             # 24 bits each: the numbers are those of the generator, not of a version of NumPy.

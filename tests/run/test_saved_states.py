@@ -33,3 +33,21 @@ def test_ids_of_a_memory_that_are_no_tokens_are_refused(token):
     assert stream.save_state() == before
     floats[places] = 17  # another token is one
     stream.load_state(resealed(before, floats.tobytes()))
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 5000])
+def test_tokens_go_on_after_a_state_with_another_memory_is_loaded(num_rows):
+    model = numlstm.Model(random_weights(DECODERS["copies"]))
+    rng = np.random.default_rng(0)
+
+    def stream_of(num_rows: int) -> numlstm.Stream:
+        memory = rng.normal(0, 1, (num_rows, 7)).astype(np.float32)
+        return model.stream(memory=memory, memory_ids=rng.integers(0, 19, num_rows))
+
+    stream, other = stream_of(3), stream_of(num_rows)
+    tokens = stream.tokens(1, temperature=0)
+    last = [next(tokens) for _ in range(3)][-1]
+    stream.load_state(other.save_state())
+    found = [next(tokens) for _ in range(20)]
+    assert found == other.generate(last, 20, temperature=0).tolist()
+    assert stream.save_state() == other.save_state()
