@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.checks import Floats
 from numlstm.stages import INPUT, Causal, Collecting, Flow, Read, Stage, no_rows
+from numlstm.threads import Turn
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -22,7 +23,8 @@ class LookaheadStream:
     gives the answers that are left; a lookahead that reaches the end of the sequence gives the
     bits of `Model.run`.
 
-    A stream belongs to one thread at a time. If a call raises, the stream is as it was before.
+    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
+    call raises, the stream is as it was before.
 
     Attributes
     ----------
@@ -34,6 +36,7 @@ class LookaheadStream:
         if isinstance(lookahead, bool) or operator.index(lookahead) < 0:
             raise ValueError(f"lookahead is {lookahead!r}, expected 0 steps or more")
         self.model = model
+        self._turn = Turn()
         self.lookahead = operator.index(lookahead)
         last = len(model.network.layers) - 1
         writes = ((last, model.output_size),)
@@ -60,6 +63,10 @@ class LookaheadStream:
 
     def reset(self) -> None:
         """Return to the initial state."""
+        with self._turn:
+            self._begin()
+
+    def _begin(self) -> None:
         # What comes at the end comes in one piece, and is run as such: no lookahead is too short.
         self._flows: list[Flow] = [
             Collecting(stage)
@@ -100,6 +107,10 @@ class LookaheadStream:
         return self._push(self._no_rows(INPUT), finish=True)
 
     def _push(self, xs: NDArray[Any], finish: bool) -> Floats:
+        with self._turn:
+            return self._push_alone(xs, finish)
+
+    def _push_alone(self, xs: NDArray[Any], finish: bool) -> Floats:
         if self._finished:
             raise ValueError("the stream is finished; reset() begins a new sequence")
         masked = self.model.network.masked(xs)
@@ -148,10 +159,11 @@ class LookaheadStream:
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
         twin = type(self)(self.model, self.lookahead)
-        for own, flow in zip(twin._flows, self._flows, strict=True):
-            own.kept = flow.kept
-        twin._waiting = [list(rows) for rows in self._waiting]
-        twin._finished = self._finished
+        with self._turn:
+            for own, flow in zip(twin._flows, self._flows, strict=True):
+                own.kept = flow.kept
+            twin._waiting = [list(rows) for rows in self._waiting]
+            twin._finished = self._finished
         return twin
 
     __copy__ = copy

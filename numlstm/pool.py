@@ -12,7 +12,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.network import DONE, OUTPUT_NOT_FINITE, argument
 from numlstm.program import aligned
 from numlstm.stream import Stream
-from numlstm.threads import run_together
+from numlstm.threads import Turn, run_together
 
 if TYPE_CHECKING:
     from numlstm.model import Model
@@ -26,8 +26,8 @@ class Pool:
     """Many sequences in progress: a step of several reads the weights once.
 
     A stream has a slot from `open` to `close`. Any slots, in any order, may take a step together;
-    each gets the bits of a lone `Stream`. A pool belongs to one thread at a time. If a call raises,
-    every stream is as it was before.
+    each gets the bits of a lone `Stream`. A pool belongs to one thread at a time; a second one that
+    enters it gets a RuntimeError. If a call raises, every stream is as it was before.
 
     Attributes
     ----------
@@ -41,6 +41,7 @@ class Pool:
         if isinstance(capacity, bool) or operator.index(capacity) < 1:
             raise ValueError(f"capacity is {capacity!r}, expected 1 stream or more")
         self.model = model
+        self._turn = Turn()
         self.capacity = operator.index(capacity)
         self._program = program
         self._masks = model.network.masks
@@ -72,25 +73,29 @@ class Pool:
             not isinstance(stream, Stream) or stream.model is not self.model
         ):
             raise ValueError("the stream is another model's")
-        if not self._free:
-            raise ValueError(f"all {self.capacity} slots of the pool are open; close one first")
-        slot = self._free.pop()
-        self._kept[slot] = self._program.initial_state if stream is None else stream.kept
-        self._is_open[slot] = True
+        kept = self._program.initial_state if stream is None else stream.kept
+        with self._turn:
+            if not self._free:
+                raise ValueError(f"all {self.capacity} slots of the pool are open; close one first")
+            slot = self._free.pop()
+            self._kept[slot] = kept
+            self._is_open[slot] = True
         return slot
 
     def close(self, slot: int) -> None:
         """End the stream of a slot."""
-        self._check_slots([slot])
-        self._is_open[slot] = False
-        self._checked = None
-        self._free.append(operator.index(slot))
+        with self._turn:
+            self._check_slots([slot])
+            self._is_open[slot] = False
+            self._checked = None
+            self._free.append(operator.index(slot))
 
     def stream(self, slot: int) -> Stream:
         """Return a lone stream that continues from where the stream of a slot is."""
-        self._check_slots([slot])
         stream = self.model.stream()
-        stream.kept = self._kept[slot]
+        with self._turn:
+            self._check_slots([slot])
+            stream.kept = self._kept[slot]
         return stream
 
     def step(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
@@ -114,11 +119,12 @@ class Pool:
         TypeError, ValueError
             If a slot is not open or comes twice, or as `Stream.step`. No stream has taken a step.
         """
-        slots = self._check_slots(slots)
-        xs = self._check_xs(xs, (len(slots),))
-        xs, ys = for_kernel(xs, out, (len(slots), self.model.output_size))
-        self._take(slots, xs[None], ys[None], xs)
-        return filled(out, ys)
+        with self._turn:
+            slots = self._check_slots(slots)
+            xs = self._check_xs(xs, (len(slots),))
+            xs, ys = for_kernel(xs, out, (len(slots), self.model.output_size))
+            self._take(slots, xs[None], ys[None], xs)
+            return filled(out, ys)
 
     def run(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take T steps of some of the streams in one call; the same bits as T calls of `step`.
@@ -141,11 +147,12 @@ class Pool:
         TypeError, ValueError
             As `step`. No stream has taken a step.
         """
-        slots = self._check_slots(slots)
-        xs = self._check_xs(xs, (-1, len(slots)))
-        xs, ys = for_kernel(xs, out, (*xs.shape[:2], self.model.output_size))
-        self._take(slots, xs, ys, xs)
-        return filled(out, ys)
+        with self._turn:
+            slots = self._check_slots(slots)
+            xs = self._check_xs(xs, (-1, len(slots)))
+            xs, ys = for_kernel(xs, out, (*xs.shape[:2], self.model.output_size))
+            self._take(slots, xs, ys, xs)
+            return filled(out, ys)
 
     # Checks ---------------------------------------------------------------------------------------
 

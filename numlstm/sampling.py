@@ -93,6 +93,7 @@ class Generator:
         self._stream = stream
         self._plan_at = layout.plan_at
         self._layout = layout
+        self._numbers = self._flags = self._seen = np.zeros(0, np.int32)
         self._place_state()
         size = int(layout.plan[-1, X_SIZE])
         floats = self._numbers.view(FLOAT32)

@@ -23,6 +23,7 @@ from numlstm.checks import (
 from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
 from numlstm.program import Layout, aligned
 from numlstm.sampling import Generator, Sampling
+from numlstm.threads import Turn
 from numlstm.trace import Trace, trace
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ _STATE_MAGIC = b"numlstm1"
 class Stream:
     """One sequence in progress: owns its state, shares the model's weights.
 
-    A stream belongs to one thread at a time. If a call raises, the stream is as it was before.
+    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
+    call raises, the stream is as it was before.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Stream:
         program = model._program
         assert program is not None, "only causal networks have streams of this class"
         self.model = model
+        self._turn = Turn()
         self._program = program
         self._num_kept = program.initial_state.size
         self._vocab_size = model.vocab_size
@@ -67,16 +70,24 @@ class Stream:
         """Begin anew with what is kept, and with room for the memory."""
         self._state = self._state_of(self._program.step)
         self._state_at = argument(self._state)
-        self.kept = kept
+        self._go_back(kept)
 
     @property
     def kept(self) -> Floats:
         """A copy of all that is kept from step to step; assigning it goes back there."""
-        return self._state[: self._num_kept].copy()
+        with self._turn:
+            return self._copy_kept()
 
     @kept.setter
     def kept(self, values: Floats) -> None:
-        self._state[: self._num_kept] = values
+        with self._turn:
+            self._go_back(values)
+
+    def _copy_kept(self) -> Floats:
+        return self._state[: self._num_kept].copy()
+
+    def _go_back(self, kept: Floats) -> None:
+        self._state[: self._num_kept] = kept
         if self._program.memory is not None:
             at = self._program.memory.count_at
             self._state[at : at + 2].view(np.int64)[0] = len(self._memory)
@@ -107,20 +118,27 @@ class Stream:
             If x or out is not as above, x holds a NaN or an infinity, or the network overflows.
             The stream is as it was before.
         """
-        if self._vocab_size is not None:
-            if type(x) is not int:
-                x = token_id(x)
-            if not 0 <= x < self._vocab_size:
-                raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
-            self._token[0] = x
-            x = self._token_bits
-        if out is None:
-            out = np.empty(self._y_shape, FLOAT32)
-        # The kernel looks at the type, shape and numbers of x and out before it begins.
-        status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
-        if status != DONE:
-            self._step_fitted(x, out, status)
-        return out
+        turn = self._turn
+        if turn.taken:
+            turn.refuse()
+        turn.taken = True
+        try:
+            if self._vocab_size is not None:
+                if type(x) is not int:
+                    x = token_id(x)
+                if not 0 <= x < self._vocab_size:
+                    raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
+                self._token[0] = x
+                x = self._token_bits
+            if out is None:
+                out = np.empty(self._y_shape, FLOAT32)
+            # The kernel looks at the type, shape and numbers of x and out before it begins.
+            status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
+            if status != DONE:
+                self._step_fitted(x, out, status)
+            return out
+        finally:
+            turn.taken = False
 
     def _step_fitted(self, x: ArrayLike, out: Floats, status: int) -> None:
         """Take a step that the kernel refused, with arrays made to fit, or raise what is wrong."""
@@ -153,7 +171,10 @@ class Stream:
         TypeError, ValueError
             As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
         """
-        xs = self.model.rows_for_kernel(xs)
+        with self._turn:
+            return self._run_rows(self.model.rows_for_kernel(xs), out)
+
+    def _run_rows(self, xs: Floats, out: Floats | None) -> Floats:
         xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
         kept = slice(0, self._num_kept)
         state = self._state_of(self._program.block)
@@ -183,7 +204,20 @@ class Stream:
         TypeError, ValueError
             As `run`; or if the network has no recurrent layer.
         """
-        return trace(self, xs)
+        with self._turn:
+            return trace(self, xs)
+
+    def answer(self) -> Floats:
+        """Return a copy of the last answer, which a masked step repeats."""
+        assert self._program.answer is not None
+        at, size = self._program.answer
+        return self._state[at : at + size].copy()
+
+    def _take_one(self, x: Floats, y: Floats) -> None:
+        """Take a step with a checked row, ids in float32."""
+        status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
+        if status != DONE:
+            raise_status("xs", x, 0, status)
 
     def generate(
         self,
@@ -246,16 +280,17 @@ class Stream:
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
         generator = Generator(self, first_id, how, stop, history)
         stride = self.model.steps_per_call
-        kept = self.kept
         parts = [np.zeros(0, np.int32)]
-        try:
-            for at in range(0, operator.index(n), stride):
-                parts.append(generator.next(min(stride, n - at)))
-                if generator.stopped:
-                    break
-        except BaseException:
-            self.kept = kept
-            raise
+        with self._turn:
+            kept = self._copy_kept()
+            try:
+                for at in range(0, operator.index(n), stride):
+                    parts.append(generator.next(min(stride, n - at)))
+                    if generator.stopped:
+                        break
+            except BaseException:
+                self._go_back(kept)
+                raise
         return np.concatenate(parts)
 
     def tokens(
@@ -275,10 +310,11 @@ class Stream:
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
         return self._tokens(Generator(self, first_id, how, stop, history))
 
-    @staticmethod
-    def _tokens(generator: Generator) -> Iterator[int]:
+    def _tokens(self, generator: Generator) -> Iterator[int]:
         while not generator.stopped:
-            yield int(generator.next(1)[0])
+            with self._turn:
+                token = int(generator.next(1)[0])
+            yield token
 
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""
@@ -287,10 +323,12 @@ class Stream:
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
         twin = type(self).__new__(type(self))
-        twin.__dict__ |= self.__dict__
-        twin._token = np.zeros(1, np.int32)
-        twin._token_bits = twin._token.view(np.float32)
-        twin._place_state(self._state[: self._num_kept])
+        with self._turn:
+            twin.__dict__ |= self.__dict__
+            twin._turn = Turn()
+            twin._token = np.zeros(1, np.int32)
+            twin._token_bits = twin._token.view(np.float32)
+            twin._place_state(self._state[: self._num_kept])
         return twin
 
     __copy__ = copy
@@ -314,7 +352,8 @@ class Stream:
         ``decoder.state = {"layers.0.h": encoder.state["layers.0.h"]}``.
         """
         names = self._program.state_names
-        return {name: self._state[at : at + size].copy() for name, (at, size) in names.items()}
+        with self._turn:
+            return {name: self._state[at : at + size].copy() for name, (at, size) in names.items()}
 
     @state.setter
     def state(self, values: Mapping[str, ArrayLike]) -> None:
@@ -332,14 +371,16 @@ class Stream:
                 problems.append(str(error))
         if problems:
             raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
-        for name, array in arrays.items():
-            at, size = names[name]
-            self._state[at : at + size] = array
+        with self._turn:
+            for name, array in arrays.items():
+                at, size = names[name]
+                self._state[at : at + size] = array
 
     def save_state(self) -> bytes:
         """Return the state as bytes; `load_state` continues from them, in any process."""
-        kept = self._state[: self._num_kept].astype("<f4").tobytes()
-        kept += self._memory.astype("<f4").tobytes()
+        with self._turn:
+            kept = self._state[: self._num_kept].astype("<f4").tobytes()
+            kept += self._memory.astype("<f4").tobytes()
         fingerprint = self.model._weights.fingerprint
         checksum = zlib.crc32(kept)
         return _STATE_HEADER.pack(_STATE_MAGIC, fingerprint, len(kept), checksum) + kept
@@ -369,9 +410,12 @@ class Stream:
         floats = np.frombuffer(kept, "<f4").astype(np.float32)
         if np.isnan(floats).any():
             raise ValueError("the state is damaged: it holds a NaN")
+        memory = self._memory
         if row_size:
-            self._memory = self._checked_memory(floats[self._num_kept :].reshape(-1, row_size))
-        self._place_state(floats[: self._num_kept])
+            memory = self._checked_memory(floats[self._num_kept :].reshape(-1, row_size))
+        with self._turn:
+            self._memory = memory
+            self._place_state(floats[: self._num_kept])
 
     def _checked_memory(self, rows: Floats) -> Floats:
         """Return the rows of a memory, or raise unless each of their ids is a token's."""
@@ -419,11 +463,10 @@ class MaskedStream(Stream):
     def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
         if not self._mask(self._check_one(x))[0]:
             return super().step(x, out)
-        if out is None:
-            return self._answer()
-        check_out(out, self._y_shape)
-        out[:] = self._answer()
-        return out
+        if out is not None:
+            check_out(out, self._y_shape)
+        with self._turn:
+            return filled(out, self.answer())
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
         xs = self.model.rows_for_kernel(xs)
@@ -431,10 +474,10 @@ class MaskedStream(Stream):
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))
         rows = np.empty((1 + len(xs) - np.count_nonzero(masked), *self._y_shape), FLOAT32)
-        rows[0] = self._answer()
-        if len(rows) > 1:
-            kept = xs[~masked]
-            super().run(kept.view(np.int32) if self._vocab_size else kept, rows[1:])
+        with self._turn:
+            rows[0] = self.answer()
+            if len(rows) > 1:
+                self._run_rows(xs[~masked], rows[1:])
         return filled(out, rows[np.cumsum(~masked)])
 
     def _check_one(self, x: ArrayLike) -> NDArray[Any]:
@@ -446,11 +489,6 @@ class MaskedStream(Stream):
         masked = self.model.network.masked(xs.view(np.int32) if self._vocab_size else xs)
         assert masked is not None
         return masked
-
-    def _answer(self) -> Floats:
-        assert self._program.answer is not None
-        at, size = self._program.answer
-        return self._state[at : at + size].copy()
 
 
 def _restore(model: "Model", blob: bytes) -> Stream:

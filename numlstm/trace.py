@@ -109,15 +109,19 @@ def trace(stream: "Stream", xs: ArrayLike) -> Trace:
         name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
     }
     ys = np.empty((len(xs), model.output_size), np.float32)
-    kept = stream.kept
+    kept = stream._copy_kept()
+    floats = xs.view(np.float32)
     try:
-        for t, x in enumerate(xs):
-            stream.step(x, out=ys[t])
-            left = places if masked is None or not masked[t] else program.state_names
+        for t in range(len(xs)):
+            left = places
+            if masked is not None and masked[t]:
+                ys[t], left = stream.answer(), program.state_names
+            else:
+                stream._take_one(floats[t : t + 1].reshape(-1), ys[t])
             for name, (at, size) in left.items():
                 recorded[name][t] = stream._state[at : at + size]
     except BaseException:
-        stream.kept = kept
+        stream._go_back(kept)
         raise
     layers = dict.fromkeys(name.rpartition(".")[0] for name in program.state_names)
     rows = {}
