@@ -59,13 +59,9 @@ def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> P
         folded, first = None, _add_input(builder, network, tensors)
     else:
         first = _add_embedding(builder, table)
-    feedback = [n for n, layer in enumerate(network.layers) if isinstance(layer, spec.Feedback)]
-    with builder.rows() if feedback else nullcontext():
+    has_feedback = any(isinstance(layer, spec.Feedback) for layer in network.layers)
+    with builder.rows() if has_feedback else nullcontext():
         places = _add_layers(builder, network, tensors, first, folded)
-        for n in feedback:
-            layer = network.layers[n]
-            assert isinstance(layer, spec.Feedback)
-            builder.copy(places[network.index(layer.source)], places[n])
     answer = None
     if network.masks:
         answer = builder.keep(network.output_size)
@@ -182,6 +178,7 @@ def _add_layers(
     first    where the input is, or what the layer ``folded`` has made of it
     """
     places: list[Place] = []
+    fed: list[tuple[Place, int]] = []  # where a feedback keeps what it gives, and of which layer
     for n, (prefix, layer) in enumerate(network.named_layers()):
         own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
         inputs = [first if source < 0 else places[source] for source in network.sources(n)]
@@ -189,7 +186,10 @@ def _add_layers(
         if isinstance(layer, spec.Embedding | spec.OneHot):
             places.append(first)
         elif isinstance(layer, spec.Feedback):
-            places.append(builder.keep(layer.output_size))
+            kept = builder.keep(layer.output_size)
+            fed.append((kept, network.index(layer.source)))
+            # A copy, as the output of this step is read after the next one is kept.
+            places.append(builder.copy(kept, builder.buffer(layer.output_size)))
         elif isinstance(layer, spec.Add | spec.Multiply):
             combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
             places.append(reduce(combine, inputs))
@@ -201,6 +201,8 @@ def _add_layers(
             places.append(_RECURRENT[type(layer)](builder, layer, own, a))
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
+    for kept, source in fed:
+        builder.copy(places[source], kept)
     return places
 
 

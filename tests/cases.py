@@ -135,6 +135,24 @@ NETWORKS: dict[str, Network] = {
             spec.Conv1d(6, 6, 3),
         )
     ),
+    "feedback_is_the_output": Network(
+        (
+            spec.GRU(5, 7, name="a"),
+            spec.Feedback(7, "a", name="f"),
+            spec.Slice(7, 1, 7),
+            spec.Pooling(6, "last"),
+        )
+    ),
+    "feedback_of_feedback": Network(
+        (
+            spec.RNN(5, 7, name="a"),
+            spec.Feedback(7, "a", name="f"),
+            spec.Feedback(7, "f", name="g"),
+            spec.Feedback(7, "h", name="early"),
+            spec.Feedback(7, "g", name="h"),
+            spec.Linear(14, 3, inputs=("g", "early")),
+        )
+    ),
     "one_hot": Network((spec.OneHot(9, 6), spec.GRU(6, 17), spec.Linear(17, 2))),
     "masked": Network((spec.Embedding(5, 4, mask_zero=True), spec.LSTM(4, 7), spec.Linear(7, 3))),
     "functions": Network(
