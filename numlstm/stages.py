@@ -108,7 +108,8 @@ def no_rows(model: "Model") -> Rows:
 
 
 def _joined(inputs: list[Rows]) -> Rows:
-    return inputs[0] if len(inputs) == 1 else np.ascontiguousarray(np.hstack(inputs))
+    """Return inputs side by side; what is one column of another array becomes an array of its own."""
+    return np.ascontiguousarray(inputs[0] if len(inputs) == 1 else np.hstack(inputs))
 
 
 # Stages -------------------------------------------------------------------------------------------

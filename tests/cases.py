@@ -250,6 +250,16 @@ NOT_CAUSAL: dict[str, Network] = {
             spec.GRU(7, 3, direction="bidirectional"),
         )
     ),
+    "one_number_beside_another": Network(
+        (
+            spec.Linear(5, 1, name="a"),
+            spec.GRU(5, 3, inputs=("input",), name="b"),
+            spec.LSTM(1, 4, direction="bidirectional", inputs=("a",), name="c"),
+            spec.Conv1d(1, 1, 3, padding=(1, 1), inputs=("a",), name="d"),
+            spec.Attention(3, 1, "general", memory="a", inputs=("b",), name="e"),
+            spec.Linear(14, 2, inputs=("a", "b", "c", "d", "e")),
+        )
+    ),
     "attention_of_every_step": Network(
         (
             spec.LSTM(5, 7, direction="bidirectional", name="memory"),
