@@ -80,12 +80,6 @@ class Model:
             self._stages = split(weights, fold, self.num_threads, Model)
             return
         self._program = build(network, weights.tensors, fold)
-        if self._program.answer is not None:
-            # What is answered to masked steps before any other.
-            initial_state = self._program.initial_state.copy()
-            at, size = self._program.answer
-            initial_state[at : at + size] = self._idle_answer[0]
-            self._program = replace(self._program, initial_state=initial_state)
 
     @property
     def network(self) -> Network:
@@ -240,8 +234,9 @@ class Model:
         yss = self._run_unmasked([xs[wanted] for xs, wanted in zip(xss, goes_on, strict=True)])
         if self._program is None and self.network.rows[-1] != self.network.rows_of(-1):
             return yss
+        idle = self._answer_before_any()
         pairs = zip(yss, goes_on, strict=True)
-        return [np.concatenate([self._idle_answer, ys])[np.cumsum(on)] for ys, on in pairs]
+        return [np.concatenate([idle, ys])[np.cumsum(on)] for ys, on in pairs]
 
     def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
         masked = self.network.masked(xs)
@@ -422,14 +417,43 @@ class Model:
             )
         return "\n".join(lines)
 
-    @cached_property
-    def _idle_answer(self) -> Floats:
-        """What is answered to masked steps before any other, (1, O).
+    def _initial_state(self, memory_rows: Floats) -> Floats:
+        """Return what a stream with these rows of a memory begins with."""
+        assert self._program is not None
+        initial_state = self._program.initial_state
+        if self._program.answer is None:
+            return initial_state
+        memory, memory_ids = None, None
+        layout = self._program.memory
+        if layout is not None:
+            memory = memory_rows[:, : layout.memory_size]
+            if layout.has_ids:
+                memory_ids = memory_rows[:, layout.keys_end].astype(np.int32)
+        initial_state = initial_state.copy()
+        at, size = self._program.answer
+        initial_state[at : at + size] = self._answer_before_any(memory, memory_ids)[0]
+        return initial_state
 
-        The answer of a network whose recurrent layers all give zeros; if it has none, zeros.
+    def _answer_before_any(
+        self, memory: Floats | None = None, memory_ids: NDArray[np.int32] | None = None
+    ) -> Floats:
+        """Return what is answered to masked steps before any other, (1, O).
+
+        The answer to such a step of a network whose recurrent layers all give zeros; zeros where
+        that overflows, as the logarithm of zero does.
         """
+        model, xs = self._idle_model
+        try:
+            return model.run(xs, memory=memory, memory_ids=memory_ids)[-1:]
+        except ValueError:
+            return np.zeros((1, self.output_size), np.float32)
+
+    @cached_property
+    def _idle_model(self) -> tuple["Model", NDArray[Any]]:
+        """The network without its recurrences and its mask, and a step that the mask leaves out."""
         layers: list[spec.Layer] = []
         tensors = dict(self._weights.tensors)
+        xs: NDArray[Any] = np.zeros(1, np.int32)
         for prefix, layer in self.network.named_layers():
             if isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
                 tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{prefix}.")}
@@ -439,15 +463,10 @@ class Model:
             elif isinstance(layer, spec.Embedding):
                 layer = replace(layer, mask_zero=False)
             elif isinstance(layer, spec.Masking):
+                xs = np.full((1, layer.input_size), layer.value, np.float32)
                 layer = spec.Concat(layer.input_size, name=layer.name)
             layers.append(layer)
-        network = Network(tuple(layers))
-        xs = np.zeros(1 if network.reads_tokens else (1, network.input_size), np.int32)
-        try:
-            answer: Floats = Model(Weights(network, tensors)).run(xs)[-1:]
-        except ValueError:  # it overflows, as the logarithm of zero does
-            answer = np.zeros((1, network.output_size), np.float32)
-        return answer
+        return Model(Weights(Network(tuple(layers)), tensors)), xs
 
     def __copy__(self) -> Self:
         return self

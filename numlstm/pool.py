@@ -44,6 +44,7 @@ class Pool:
         self._turn = Turn()
         self.capacity = operator.index(capacity)
         self._program = program
+        self._initial_state = model._initial_state(np.zeros((0, 0), FLOAT32))
         self._masks = model.network.masks
         num_kept, work_size = program.initial_state.size, program.pool.state_size
         # The work of each thread, and behind it what the streams keep. Memory that no stream has
@@ -73,7 +74,7 @@ class Pool:
             not isinstance(stream, Stream) or stream.model is not self.model
         ):
             raise ValueError("the stream is another model's")
-        kept = self._program.initial_state if stream is None else stream.kept
+        kept = self._initial_state if stream is None else stream.kept
         with self._turn:
             if not self._free:
                 raise ValueError(f"all {self.capacity} slots of the pool are open; close one first")

@@ -186,7 +186,8 @@ class _Walk:
                 case spec.OneHot():
                     ys = np.eye(layer.vocab_size, layer.output_size)[xs]
                 case spec.Feedback():
-                    ys = state.get("value", np.zeros((1, layer.output_size)))
+                    ys = np.zeros((1, layer.output_size))
+                    ys = ys if idle else state.get("value", ys)
                 case spec.Attention():
                     memory = self.memory
                     if layer.memory:
@@ -211,7 +212,7 @@ class _Walk:
                 ys = ys[-1:]
             values.append(ys)
         for n, layer in enumerate(self.network.layers):
-            if isinstance(layer, spec.Feedback):
+            if isinstance(layer, spec.Feedback) and not idle:
                 self.states[n]["value"] = values[self.network.index(layer.source)][-1:]
         return values[-1]
 

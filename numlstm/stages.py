@@ -108,7 +108,7 @@ def no_rows(model: "Model") -> Rows:
 
 
 def _joined(inputs: list[Rows]) -> Rows:
-    """Return inputs side by side; what is one column of another array becomes an array of its own."""
+    """Return inputs side by side, in an array of their own where they are columns of another."""
     return np.ascontiguousarray(inputs[0] if len(inputs) == 1 else np.hstack(inputs))
 
 

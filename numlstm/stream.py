@@ -64,7 +64,8 @@ class Stream:
         self._plan_at = program.step.plan_at
         self._params_at = program.params_at
         self._memory = model._memory_rows(memory, memory_ids)
-        self._place_state(program.initial_state)
+        self._initial_state = model._initial_state(self._memory)
+        self._place_state(self._initial_state)
 
     def _place_state(self, kept: Floats) -> None:
         """Begin anew with what is kept, and with room for the memory."""
@@ -318,7 +319,7 @@ class Stream:
 
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""
-        self.kept = self._program.initial_state
+        self.kept = self._initial_state
 
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
@@ -413,8 +414,9 @@ class Stream:
         memory = self._memory
         if row_size:
             memory = self._checked_memory(floats[self._num_kept :].reshape(-1, row_size))
+        initial_state = self.model._initial_state(memory)
         with self._turn:
-            self._memory = memory
+            self._memory, self._initial_state = memory, initial_state
             self._place_state(floats[: self._num_kept])
 
     def _checked_memory(self, rows: Floats) -> Floats:
