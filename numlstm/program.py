@@ -244,7 +244,7 @@ class Builder:
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-        unit   whether every x is in [-1, 1], as the h of an LSTM is
+        unit   whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
         """
         at = {"B_AT": self.param(bias)}
         return self._product(columns.LINEAR, x, weight, None, None, precision, unit, at)
