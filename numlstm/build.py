@@ -65,7 +65,7 @@ def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> P
     answer = None
     if network.masks:
         answer = builder.keep(network.output_size)
-        builder.copy(places[-1], answer)
+        builder.keep_copy(places[-1], answer)
     generate = _layout_to_generate(builder.twin(), network, places[-1])
     builder.operation(columns.OUTPUT, places[-1], places[-1])
     return builder.program(BLOCK_ROWS, POOL_ROWS, generate, answer)
@@ -202,7 +202,7 @@ def _add_layers(
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
     for kept, source in fed:
-        builder.copy(places[source], kept)
+        builder.keep_copy(places[source], kept)
     return places
 
 
@@ -295,7 +295,7 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
         if _is_plain(layer):
             r, z = (a.part(gate * stride, size) for gate in range(2))
             builder.leave(a_r=r, a_z=z, n_x=a_n, n_h=n_h.part(0, size))
-            return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
+            return builder.operation(columns.GRU_CELL, a, y, n_h, H_AT=h.at)
         builder.clip(rz, layer.clip)
         builder.activation(rz, layer.recurrent_activation, rz)
         r, z = rz.part(0, size), rz.part(stride, size)
@@ -324,8 +324,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
         i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
         if _is_plain(layer):
             builder.leave(a_i=i, a_f=f, a_g=g, a_o=o)
-            at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
-            return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
+            return builder.operation(columns.LSTM_CELL, ifgo, y, H_AT=h.at, C_AT=c.at)
         builder.leave(i=i, f=f, g=g, o=o)
 
         def activate_gate(gate: Place, name: str) -> None:
@@ -437,11 +436,11 @@ def _add_pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> P
     y = builder.buffer(size)
     if layer.mode == "max":
         h_at = builder.keep(size, -np.inf).at
-        return builder.operation(columns.MAX, x, y, H_AT=h_at, Y_SIZE=padded(size))
+        return builder.operation(columns.MAX, x, y, H_AT=h_at)
     at: dict[str, Any] = {"H_AT": builder.keep(size).at, "C_AT": builder.keep(size).at}
     at["COUNT_AT"] = builder.keep(1).at
     kind = columns.MEAN if layer.mode == "mean" else columns.SUM
-    return builder.operation(kind, x, y, Y_SIZE=padded(size), **at)
+    return builder.operation(kind, x, y, **at)
 
 
 def _add_attention_pooling(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm.checks import FLOAT32, Floats, as_floats, filled, for_kernel, raise_status, token_ids
 from numlstm.kernels import plan as columns
 from numlstm.kernels.network import DONE, OUTPUT_NOT_FINITE, argument
+from numlstm.kernels.simd import LANES
 from numlstm.program import aligned
 from numlstm.stream import Stream
 from numlstm.threads import Turn, run_together
@@ -286,6 +287,8 @@ class _Worker:
         self.num_rows = int(plan[0, columns.BLOCK_ROWS])
         self._num_streams = plan[0, columns.BLOCK_ROWS : columns.BLOCK_ROWS + 1]
         self._slots = state[slots_at : slots_at + 2 * self.num_rows].view(np.int64)
+        checks_at = plan[0, columns.CHECK_AT]
+        self._checks = state[checks_at : checks_at + self.num_rows * LANES].reshape(-1, LANES)
         self._arguments = argument(plan), program.params_at, argument(state)
         self._alive = plan, state
         self._run = model._run
@@ -298,9 +301,10 @@ class _Worker:
         self._slots[: len(slots)] = slots
         status = self._run(*self._arguments, xs.reshape(-1), ys.reshape(-1))
         if status == OUTPUT_NOT_FINITE:
-            stream = np.argwhere(~np.isfinite(ys))[0][1]
+            is_kept = np.isnan(self._checks[: len(slots)]).any(1)
+            row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][1]
             raise ValueError(
-                f"xs made the network overflow in slot {slots[stream]}; "
+                f"xs made the network overflow in slot {slots[row]}; "
                 "scale the input as the model was trained on"
             )
         if status != DONE:

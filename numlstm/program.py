@@ -319,6 +319,10 @@ class Builder:
 
     def keep_new(self, x: Place, kept: Place) -> Place:
         """Copy what decays from step to step to where it is kept; in place if it is there."""
+        return self.operation(columns.KEEP, x, kept, FUNCTION=1)
+
+    def keep_copy(self, x: Place, kept: Place) -> Place:
+        """Copy a vector as it is to where it is kept."""
         return self.operation(columns.KEEP, x, kept)
 
     def join(self, places: list[Place]) -> Place:
@@ -371,13 +375,15 @@ class Builder:
         slots_at = num_rows * self.state_size
         start = slots_at + padded(2 * num_rows) if of_streams else 2 * self.state_size
         starts = start + num_rows * np.cumsum([0, *self.buffer_sizes])
-        end = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
+        check_at = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
+        end = check_at + num_rows * LANES
         kept_stride = self.state_size if of_streams else 0
         operations = self.operations
         if of_streams:  # no row waits for another
             operations = [o for o in operations if o[columns.KIND] != columns.ROWS]
         plan = np.zeros((len(operations), columns.NUM_COLUMNS), np.int64)
         plan[:, columns.KEPT_STRIDE] = kept_stride
+        plan[:, columns.CHECK_AT] = check_at
         strides = {
             columns.X_AT: columns.X_STRIDE,
             columns.Y_AT: columns.Y_STRIDE,

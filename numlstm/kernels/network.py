@@ -49,6 +49,7 @@ from numlstm.kernels.layers import (
 from numlstm.kernels.plan import (
     ARRAY_TYPE_AT,
     BLOCK_ROWS,
+    CHECK_AT,
     COUNT,
     EMBEDDING,
     FLOAT32_AT,
@@ -67,7 +68,19 @@ from numlstm.kernels.plan import (
 )
 from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
 from numlstm.kernels.sampling import sample
-from numlstm.kernels.simd import inlined, offset, pointer, reinterpret
+from numlstm.kernels.simd import (
+    LANES,
+    inlined,
+    load,
+    offset,
+    pointer,
+    reinterpret,
+    splat,
+    store,
+    sum_lanes,
+)
+
+_ZERO = np.float32(0.0)
 
 # What `run` returns. Unless it is one of the first two, the state is as it was before the call.
 DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
@@ -190,6 +203,8 @@ def _make_run(sources):
         status = DONE
         for t in range(0, num_steps, block_rows):
             num_rows = min(block_rows, num_steps - t)
+            for row in range(num_rows):
+                store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
             if first[KIND] == EMBEDDING:
                 read_embedding(first, params, xs, t, state, num_rows)
             elif first[KIND] == ONE_HOT:
@@ -200,7 +215,9 @@ def _make_run(sources):
             _run_operations(first, last, params, state, num_rows)
             stops, output = False, offset(first, last * NUM_COLUMNS)
             if output[KIND] == SAMPLE:
-                is_finite, stops = sample(output, state, ys, t)
+                is_finite = sum_lanes(load(state, first[CHECK_AT])) == _ZERO
+                if is_finite:
+                    is_finite, stops = sample(output, state, ys, t)
             else:
                 is_finite = write_output(output, state, ys, t, num_rows)
             if not is_finite:
