@@ -11,7 +11,7 @@ from torch.nn import functional
 from numlstm import reference, spec
 from numlstm.spec import Network
 from tests.cases import CASES, TOLERANCES, random_weights
-from tests.test_torch import torch_of
+from tests.convert.test_torch import torch_of
 
 FLOAT64 = TOLERANCES["float64"]
 

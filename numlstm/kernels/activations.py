@@ -1,6 +1,7 @@
 """Elementwise functions on vectors of 16, and softmax over a run of floats.
 
-A NaN stays a NaN. Errors are tested over every exponent of float32 (`tests/test_activations.py`).
+A NaN stays a NaN. Errors are tested over every exponent of float32
+(`tests/kernels/test_activations.py`).
 """
 
 import numpy as np

@@ -10,8 +10,8 @@ import numlstm
 from numlstm import analysis
 from numlstm.cli import look
 from tests.cases import NETWORKS, random_input, random_weights
-from tests.test_cli import numlstm_command
-from tests.test_text import make_weights
+from tests.cli.test_cli import numlstm_command
+from tests.tasks.text.test_classify import make_weights
 
 TEXT = "The movie was not good."
 

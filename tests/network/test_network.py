@@ -38,8 +38,8 @@ from numlstm.spec import (
     WeightsError,
 )
 from tests.cases import DECODERS, NETWORKS, NOT_CAUSAL, random_weights
+from tests.network.test_layers import TENSORS, assert_lists
 from tests.strategies import networks
-from tests.test_layers import TENSORS, assert_lists
 
 EVERY = NETWORKS | {f"not causal {name}": network for name, network in NOT_CAUSAL.items()}
 EVERY |= {f"decoder {name}": network for name, network in DECODERS.items()}
@@ -110,6 +110,22 @@ def test_layers_that_form_no_graph_are_refused(name):
     layers, message = BAD_GRAPHS[name]
     with pytest.raises(WeightsError, match=message):
         Network(layers)
+
+
+def test_sequences_of_different_lengths_are_not_joined():
+    half = Conv1d(5, 5, 3, padding=(1, 1), stride=2, name="half")
+    with pytest.raises(WeightsError, match="1: Add: joins sequences of different lengths"):
+        Network((half, Add(5, inputs=("input", "half"))))
+
+
+def test_a_convolution_that_reaches_too_far_is_refused():
+    with pytest.raises(WeightsError, match="it reads 2147483646 steps back"):
+        Conv1d(1, 1, 2, dilation=2**31 - 2)
+
+
+def test_tokens_are_no_memory():
+    with pytest.raises(WeightsError, match="which is no memory"):
+        Network((Embedding(9, 1), Attention(1, 1, memory="input")))
 
 
 def test_what_is_no_layer_is_refused():

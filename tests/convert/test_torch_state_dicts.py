@@ -15,8 +15,8 @@ from numlstm import WeightsError, reference, spec
 from numlstm.convert.torch import read_state_dict
 from numlstm.spec import Network
 from tests.cases import TOLERANCES
+from tests.convert.test_torch import torch_run
 from tests.test_reference_equations import best_path
-from tests.test_torch import torch_run
 
 # State dicts --------------------------------------------------------------------------------------
 

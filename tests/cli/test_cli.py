@@ -11,7 +11,7 @@ import pytest
 from tokenizers import normalizers
 
 import numlstm
-from tests.test_text import make_tokenizer, make_weights
+from tests.tasks.text.test_classify import make_tokenizer, make_weights
 
 
 @pytest.fixture(scope="module")
