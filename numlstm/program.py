@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
-from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
 from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, address
@@ -22,7 +21,8 @@ from numlstm.kernels.integers import MAX_INPUTS
 from numlstm.kernels.network import argument
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
-from numlstm.layers import DTYPES, FLOAT32, Precision
+from numlstm.network.functions import parse_function
+from numlstm.network.layer import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
