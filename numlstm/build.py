@@ -97,7 +97,8 @@ def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -
         case spec.OneHot() as layer:
             size = layer.output_size
             y = builder.buffer(size)
-            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=size)
+            named: dict[str, Any] = {"X_SIZE": 1, "VOCAB_SIZE": layer.vocab_size}
+            return builder.operation(columns.ONE_HOT, None, y, **named)
         case spec.Embedding() as layer:
             table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
             table[:, : layer.embedding_size] = tensors["embedding.weight"]
@@ -108,7 +109,8 @@ def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -
 def _add_embedding(builder: Builder, table: Floats) -> Place:
     """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
     y = builder.buffer(table.shape[1])
-    return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), X_SIZE=1)
+    named: dict[str, Any] = {"W_AT": builder.param(table), "X_SIZE": 1, "VOCAB_SIZE": len(table)}
+    return builder.operation(columns.EMBEDDING, None, y, **named)
 
 
 # Folding ------------------------------------------------------------------------------------------
@@ -157,8 +159,9 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     table = np.empty((len(ids), y.size), np.float32)
     program = builder.program(BLOCK_ROWS, 1, None, None)
     state = aligned(program.block.state_size)
+    state[: program.initial_state.size] = program.initial_state
     arrays = (program.block.plan_at, program.params_at, argument(state))
-    status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
+    status = compile_run()(*arrays, ids, table)
     return table if status == DONE else None
 
 
@@ -437,7 +440,7 @@ def _add_pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> P
         h_at = builder.keep(size, -np.inf).at
         return builder.operation(columns.MAX, x, y, H_AT=h_at)
     at: dict[str, Any] = {"H_AT": builder.keep(size).at, "C_AT": builder.keep(size).at}
-    at["COUNT_AT"] = builder.keep(1).at
+    at["COUNT_AT"] = builder.keep_counter()
     kind = columns.MEAN if layer.mode == "mean" else columns.SUM
     return builder.operation(kind, x, y, **at)
 

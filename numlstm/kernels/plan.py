@@ -9,6 +9,7 @@ function that bounds it, as a very large number would.
 
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
+A stream's state begins with the number of steps that it has taken, int64.
 """
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
@@ -58,8 +59,11 @@ BLOCK_ROWS = 26  # rows that fit in the buffers
 STATE_SIZE = 27  # floats that a stream keeps from step to step
 NUM_ROWS = 28  # rows of the plan
 ARRAY_TYPE_AT = 29  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 30
-MAX_STEPS = 31  # of one call
-KEPT_AT = 32  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
-SLOTS_AT = 33  # state: the slots of the rows of a block, int64
-NUM_COLUMNS = 34
+X_TYPE_AT = 30  # of xs, int32 where they are token ids
+FLOAT32_AT = 31
+MAX_STEPS = 32  # of one call
+KEPT_AT = 33  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 34  # state: the slots of the rows of a block, int64
+VOCAB_SIZE = 35  # token ids are below it
+MAX_AXES = 36  # of xs and ys: 1 for a single step, whose shape nobody else looks at
+NUM_COLUMNS = 37
