@@ -4,7 +4,8 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm import functions, reference
+from numlstm import reference
+from numlstm.network import functions
 from numlstm.kernels import activations, simd
 from numlstm.kernels.simd import LANES, load, pointer, store
 
