@@ -9,14 +9,13 @@ from contextlib import nullcontext
 from functools import reduce
 from typing import Any, Literal
 
-import numba
 import numpy as np
 
 from numlstm import spec
 from numlstm.kernels import plan as columns
-from numlstm.kernels import sampling
-from numlstm.kernels.network import DONE, argument, compile_run
-from numlstm.kernels.simd import LANES
+from numlstm.kernels.addresses import COMPILED, aligned, argument
+from numlstm.kernels.packing import pad_rows, padded
+from numlstm.kernels.plan import DONE, LANES
 from numlstm.program import (
     MEMORY,
     Builder,
@@ -24,9 +23,6 @@ from numlstm.program import (
     Layout,
     Place,
     Program,
-    aligned,
-    pad_rows,
-    padded,
 )
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
@@ -85,8 +81,8 @@ def _layout_to_generate(builder: Builder, network: spec.Network, scores: Place) 
         before = builder.operations.pop()[columns.X_AT]
         assert isinstance(before, Place)
         scores, are_probabilities = before, False
-    settings = builder.buffer(sampling.NUM_SETTINGS)
-    rows = builder.buffer(sampling.NUM_ROWS * padded(scores.size))
+    settings = builder.buffer(columns.NUM_SETTINGS)
+    rows = builder.buffer(columns.NUM_SAMPLE_ROWS * padded(scores.size))
     named = {"X_SIZE": scores.size, "Y_SIZE": 1, "FUNCTION": int(are_probabilities)}
     builder.operation(columns.SAMPLE, scores, settings, rows, **named)
     return builder.layout(1, max_steps=2**31)
@@ -139,7 +135,7 @@ def can_fold(network: spec.Network, fold: Fold) -> bool:
     layer = network.layers[n]
     assert isinstance(layer, Recurrent)
     num_bytes = 4 * (network.vocab_size or 0) * layer.num_gates * padded(layer.hidden_size)
-    return fold is True or (num_bytes <= FOLD_BUDGET and not numba.config.DISABLE_JIT)
+    return fold is True or (num_bytes <= FOLD_BUDGET and COMPILED)
 
 
 def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Floats | None:
@@ -148,6 +144,8 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     The kernels make it, so it has the bits they would give at every step, in float32. None if some
     numbers overflow: the steps may never meet those.
     """
+    from numlstm.kernels.compilation import compile_run
+
     prefix, layer = list(network.named_layers())[n]
     assert isinstance(layer, Recurrent)
     own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}

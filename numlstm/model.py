@@ -3,7 +3,7 @@
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self, overload
@@ -15,7 +15,6 @@ from numlstm import spec, storage
 from numlstm.batch import run_sequences
 from numlstm.build import Fold, build
 from numlstm.checks import Floats, as_floats, check_out, filled, for_kernel, token_ids
-from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
 from numlstm.pool import Pool
 from numlstm.program import Program
@@ -73,7 +72,6 @@ class Model:
         self._weights = weights
         self._fold = fold
         self.num_threads = operator.index(num_threads)
-        self._run = compile_run()
         self._program: Program | None = None
         self._stages: list[Stage] = []
         if not network.is_causal:
@@ -84,6 +82,13 @@ class Model:
     @property
     def network(self) -> Network:
         return self._weights.network
+
+    @cached_property
+    def _run(self) -> Callable[..., int]:
+        """The kernels, which are compiled when something is about to run."""
+        from numlstm.kernels.compilation import compile_run
+
+        return compile_run()
 
     @property
     def weights(self) -> Weights:

@@ -16,34 +16,13 @@ from numpy.typing import NDArray
 from numlstm.errors import WeightsError
 from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
-from numlstm.kernels.activations import FUNCTIONS
-from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, address
-from numlstm.kernels.integers import MAX_INPUTS
-from numlstm.kernels.network import argument
-from numlstm.kernels.simd import LANES
-from numlstm.kernels.tiles import pack, panel_widths
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned, argument
+from numlstm.kernels.packing import packed, pad_rows, padded, plane_size, scales_and_sums
+from numlstm.kernels.plan import LANES, MAX_INPUTS, Function
 from numlstm.layers import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
-
-
-def aligned(size: int) -> Floats:
-    """Return an array, not initialised, at a multiple of 64 bytes: unaligned runs at half speed."""
-    spare = np.empty(size + LANES, np.float32)
-    start = -address(spare) % 64 // 4
-    return spare[start : start + size]
-
-
-def padded(size: int) -> int:
-    """Return a size rounded up to a multiple of 16."""
-    return -(-size // LANES) * LANES
-
-
-def pad_rows(weight: Floats) -> Floats:
-    """Return (N, K) or (N,) with N padded to a multiple of 16 by zeros."""
-    missing = padded(len(weight)) - len(weight)
-    return np.pad(weight, [(0, missing)] + [(0, 0)] * (weight.ndim - 1)) if missing else weight
 
 
 @dataclass(frozen=True)
@@ -130,14 +109,6 @@ class Place:
 
     def part(self, at: int, size: int) -> "Place":
         return Place(self.buffer, self.at + at, size)
-
-
-def as_words(values: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers (N, K) of 8 or 16 bits as words of 32 (N, number of words)."""
-    per_word = 4 // values.itemsize
-    whole = np.zeros((len(values), -(-values.shape[1] // per_word) * per_word), values.dtype)
-    whole[:, : values.shape[1]] = values
-    return whole.view(np.float32)
 
 
 class Builder:
@@ -277,20 +248,19 @@ class Builder:
             if x.size > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             q, scale = quantize_rows(weight)
-            sums = -128 * q.sum(axis=1, dtype=np.int32)
-            at["S_AT"] = self.param(np.concatenate([scale, sums.view(np.float32)]))
-            words = as_words(q)
-            plane = padded(words.shape[1])
+            at["S_AT"] = self.param(scales_and_sums(q, scale))
+            numbers: NDArray[Any] = q
+            plane = plane_size(x.size)
             at["COUNT"] = num_planes = 1 if precision.activations == "int8" else 2
             quantized, at["SX_AT"] = self.buffer(num_planes * plane), self.buffer(1)
             at["X_SIZE"] = x.size
             named = {"Y_SIZE": plane, "FUNCTION": int(unit), "COUNT": num_planes}
             x = self.operation(columns.QUANTIZE, x, quantized, at["SX_AT"], **named)
         elif precision.dtype == "bfloat16":
-            words = as_words(bfloat16_bits(weight))
+            numbers = bfloat16_bits(weight)
         else:
-            words = weight
-        at["W_AT"] = self.param(pack(words, panel_widths(len(words) // LANES)))
+            numbers = weight
+        at["W_AT"] = self.param(packed(numbers))
         at["DTYPE"] = DTYPES.index(precision.dtype)
         return self.operation(kind, x, y, z, Y_SIZE=len(weight), **at)
 
@@ -301,7 +271,9 @@ class Builder:
         if name == "linear" and x == y:
             return y
         at = self.parameters(*parameters, 0.0, 0.0)
-        return self.operation(columns.ACTIVATION, x, y, FUNCTION=FUNCTIONS[name], ALPHA_AT=at)
+        return self.operation(
+            columns.ACTIVATION, x, y, FUNCTION=Function[name.upper()], ALPHA_AT=at
+        )
 
     def clip(self, x: Place, bound: float | None) -> None:
         """Bound x in place, if there is a bound."""

@@ -15,6 +15,7 @@ from numlstm.kernels.plan import (
     FUNCTION,
     H_AT,
     KEPT_STRIDE,
+    LANES,
     SPREAD,
     W_AT,
     X_AT,
@@ -26,7 +27,6 @@ from numlstm.kernels.plan import (
     Z_STRIDE,
 )
 from numlstm.kernels.simd import (
-    LANES,
     at_least,
     first_lanes,
     fma,
@@ -101,7 +101,7 @@ def keep_rows(op, state, first, stop):
 
 @jit
 def activate_rows(op, params, state, first, stop):
-    """ys[row] <- f(xs[row]), one of `activations.FUNCTIONS`."""
+    """ys[row] <- f(xs[row]), one of `plan.Function`."""
     alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
     for row in range(first, stop):
         y_at = _copy_row(op, state, row)

@@ -1,7 +1,8 @@
 """The table that tells the walker what to run: one int64 row per operation.
 
-A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
-`layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
+A column holds a kind, a size, or an offset into `params` or `state`. `numlstm/program.py` fills the
+table, `walker.py` and the operations read it. Sizes count floats; those of buffers are multiples of
+16. Whatever else compiled code and its callers must agree on stands here as well.
 
 Whatever a stream keeps goes there through `elementwise.finite`: a number that is not finite, in it
 or in the answer, ends the call, and nothing has changed. In between, an infinity may reach a
@@ -10,6 +11,13 @@ function that bounds it, as a very large number would.
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
 """
+
+from enum import IntEnum
+
+LANES = 16  # floats of a vector
+
+# What `run` returns. Unless it is one of the first two, the state is as it was before the call.
+DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
 (
@@ -23,6 +31,19 @@ The rows of a block are steps of one stream, one after another, which keeps its 
 
 # Types of weights.
 FLOAT32, BFLOAT16, INT8 = range(3)
+
+MAX_INPUTS = 2**16  # of int8 weights: 128 * 127 * MAX_INPUTS is below 2**31
+
+# Elementwise functions, by their names in a spec.
+Function = IntEnum(
+    "Function",
+    [
+        "LINEAR", "TANH", "SIGMOID", "RELU", "AFFINE", "LEAKY_RELU", "THRESHOLDED_RELU",
+        "SCALED_TANH", "HARD_SIGMOID", "ELU", "SELU", "SOFTSIGN", "SOFTPLUS", "SILU", "CLIP",
+        "EXP", "LOG", "SQRT", "SQUARE",
+    ],
+    start=0,
+)  # fmt: skip
 
 # Columns.
 KIND = 0
@@ -39,7 +60,7 @@ B_AT = 10  # params: bias
 H_AT = 11  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
 C_AT = 12  # state: the second such vector (c; a pool's rounding errors)
 COUNT_AT = 13  # state: an int64 counter
-FUNCTION = 14  # one of activations.FUNCTIONS; a yes or no of other kinds
+FUNCTION = 14  # a `Function`; a yes or no of other kinds
 ALPHA_AT = 15  # params: up to two parameters (of the function; what a layer adds or scales by)
 COUNT = 16  # operations that ROWS repeats; taps of a WINDOW; planes of quantised inputs
 SPREAD = 17  # rows from one tap of a WINDOW to the next
@@ -63,3 +84,12 @@ MAX_STEPS = 31  # of one call
 KEPT_AT = 32  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
 SLOTS_AT = 33  # state: the slots of the rows of a block, int64
 NUM_COLUMNS = 34
+
+# What SAMPLE has at Y_AT: the settings, then how many tokens were seen, and how many were chosen.
+TEMPERATURE, TOP_P, MIN_P, REPETITION_PENALTY = range(4)  # float32
+TOP_K, NUM_SEEN, NUM_CHOSEN = range(4, 7)  # int32
+NUM_SETTINGS = LANES
+# Behind it, at Z_AT, rows as long as the scores, rounded up: scores, weights (float32), ids of the
+# candidates, flags of the tokens, and those that were seen (int32).
+NUM_SAMPLE_ROWS = 5
+SEEN, STOP = 1, 2  # bits of a flag

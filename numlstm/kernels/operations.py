@@ -23,6 +23,7 @@ from numlstm.kernels.plan import (
     H_AT,
     KEPT_STRIDE,
     KIND,
+    LANES,
     LINEAR_ADD,
     S_AT,
     S_STRIDE,
@@ -38,7 +39,6 @@ from numlstm.kernels.plan import (
     Z_STRIDE,
 )
 from numlstm.kernels.simd import (
-    LANES,
     first_lanes,
     fma,
     jit,
