@@ -5,13 +5,12 @@ from numlstm.audio.transcribe import Transcript, Word
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
+from numlstm.network import recurrent
+from numlstm.network.recurrent import *  # every cell
 from numlstm.pool import Pool
 from numlstm.sources import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 from numlstm.spec import (
     CRF,
-    GRU,
-    LSTM,
-    RNN,
     Activation,
     Add,
     Attention,
@@ -50,9 +49,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CRF",
-    "GRU",
-    "LSTM",
-    "RNN",
     "Activation",
     "Add",
     "Attention",
@@ -101,3 +97,4 @@ __all__ = [
     "save_parts",
     "warmup",
 ]
+__all__ += recurrent.__all__

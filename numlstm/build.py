@@ -33,7 +33,6 @@ BLOCK_ROWS = 16
 POOL_ROWS = 32
 
 Own = spec.Tensors  # the tensors of one layer, by their names within it
-Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
 # A table of what the first recurrent layer makes of every token is made if it fits in this.
@@ -118,7 +117,7 @@ def _folding_layer(network: spec.Network) -> int | None:
         network.reads_tokens
         and len(readers) == 1
         and network.sources(readers[0]) == (0,)
-        and isinstance(network.layers[readers[0]], Recurrent)
+        and isinstance(network.layers[readers[0]], spec.Recurrent)
         and not any(isinstance(layer, spec.Feedback) for layer in network.layers)
     )
     return readers[0] if fits else None
@@ -133,7 +132,7 @@ def can_fold(network: spec.Network, fold: Fold) -> bool:
     if n is None or not fold:
         return False
     layer = network.layers[n]
-    assert isinstance(layer, Recurrent)
+    assert isinstance(layer, spec.Recurrent)
     num_bytes = 4 * (network.vocab_size or 0) * layer.num_gates * padded(layer.hidden_size)
     return fold is True or (num_bytes <= FOLD_BUDGET and COMPILED)
 
@@ -147,7 +146,7 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     from numlstm.kernels.compilation import compile_run
 
     prefix, layer = list(network.named_layers())[n]
-    assert isinstance(layer, Recurrent)
+    assert isinstance(layer, spec.Recurrent)
     own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
     builder = Builder()
     y = builder.linear(_add_input(builder, network, tensors), *_input_half(layer, own))
@@ -191,7 +190,7 @@ def _add_layers(
         elif isinstance(layer, spec.Add | spec.Multiply):
             combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
             places.append(reduce(combine, inputs))
-        elif isinstance(layer, Recurrent):
+        elif isinstance(layer, spec.Recurrent):
             a = first
             if n != folded:
                 x = builder.join(inputs)
@@ -216,7 +215,7 @@ def _planar(weight: Floats, num_gates: int) -> Floats:
     return gates.reshape(-1, *rest)
 
 
-def _biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+def _biases(layer: spec.Recurrent, own: Own) -> tuple[Floats, Floats]:
     """Return copies of the two biases, zeros where there is none."""
     if layer.bias:
         bias_ih, bias_hh = own["bias_ih"].copy(), own["bias_hh"].copy()
@@ -228,7 +227,7 @@ def _biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
     return bias_ih, bias_hh
 
 
-def _keep_h(builder: Builder, layer: Recurrent, own: Own) -> Place:
+def _keep_h(builder: Builder, layer: spec.Recurrent, own: Own) -> Place:
     return builder.keep(layer.h_size, own["initial_h"] if layer.initial_state else 0.0, "h")
 
 
@@ -236,7 +235,7 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
     return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
 
 
-def _input_half(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+def _input_half(layer: spec.Recurrent, own: Own) -> tuple[Floats, Floats]:
     """Return the weight (G * H, I) and the bias of what does not depend on h, gate by gate."""
     bias_ih, bias_hh = _biases(layer, own)
     # The bias inside the brackets that a reset gate multiplies stays with the other half.
@@ -254,11 +253,11 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def _is_plain(layer: Recurrent) -> bool:
+def _is_plain(layer: spec.Recurrent) -> bool:
     return layer.options().keys() <= _PLAIN
 
 
-def _is_unit(layer: Recurrent, own: Own) -> bool:
+def _is_unit(layer: spec.Recurrent, own: Own) -> bool:
     """Whether h stays in [-1, 1]: it is a tanh, gated, and begins there."""
     tanh = not isinstance(layer, spec.RNN) or layer.nonlinearity == "tanh"
     begins = not layer.initial_state or bool((np.abs(own["initial_h"]) <= 1).all())

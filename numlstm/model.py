@@ -460,7 +460,7 @@ class Model:
         tensors = dict(self._weights.tensors)
         xs: NDArray[Any] = np.zeros(1, np.int32)
         for prefix, layer in self.network.named_layers():
-            if isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
+            if isinstance(layer, spec.Recurrent):
                 tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{prefix}.")}
                 shape = (layer.output_size, layer.input_size)
                 tensors[f"{prefix}.weight"] = np.zeros(shape, np.float32)

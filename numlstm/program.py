@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
-from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned, argument
 from numlstm.kernels.packing import packed, pad_rows, padded, plane_size, scales_and_sums
 from numlstm.kernels.plan import LANES, MAX_INPUTS, Function
-from numlstm.layers import DTYPES, FLOAT32, Precision
+from numlstm.network.functions import parse_function
+from numlstm.network.layer import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numlstm import spec
 from numlstm.build import Fold, can_fold
-from numlstm.spec import GRU, LSTM, RNN, Layer, Network, Weights, WeightsError
+from numlstm.spec import Layer, Network, Recurrent, Weights, WeightsError
 from numlstm.stages import (
     INPUT,
     Attended,
@@ -72,11 +72,11 @@ class _Splitter:
     def _is_folded(self, n: int) -> bool:
         """Whether layer n, a stage of its own, reads the tokens: its input half is a table."""
         layer = self.network.layers[n]
-        if not isinstance(layer, RNN | GRU | LSTM) or _is_together(layer):
+        if not isinstance(layer, Recurrent) or _is_together(layer):
             return False
         if not self.network.reads_tokens or self.network.sources(n) != (0,):
             return False
-        return can_fold(Network((self._unmasked(0), _one_direction(layer))), self.fold)
+        return can_fold(Network((self._unmasked(0), layer.one_direction())), self.fold)
 
     def _reads(self, n: int) -> tuple[int, ...]:
         """Return the layers whose rows layer n reads."""
@@ -167,9 +167,9 @@ class _Splitter:
         writes = ((n, layer.output_size),)
         bare = replace(layer, name="", inputs=())
         match bare:
-            case RNN() | GRU() | LSTM() if layer.is_causal:
+            case Recurrent() if layer.is_causal:
                 return Pooled(reads, writes, self._model(bare, own, n in self.folded))
-            case RNN() | GRU() | LSTM():
+            case Recurrent():
                 models = self._directions(bare, own, n in self.folded)
                 return Directions(reads, writes, bare, *models, self.num_threads)
             case spec.Pooling() | spec.AttentionPooling():
@@ -193,10 +193,10 @@ class _Splitter:
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(
-        self, layer: RNN | GRU | LSTM, own: spec.Tensors, is_folded: bool
+        self, layer: Recurrent, own: spec.Tensors, is_folded: bool
     ) -> tuple["Model | None", "Model"]:
         """Return the forward direction, if there is one, and the other."""
-        one = _one_direction(layer)
+        one = layer.one_direction()
         first = {name: own[name] for name in one.tensors()}
         second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
         reverse = self._model(one, second, is_folded)
@@ -219,10 +219,3 @@ class _Splitter:
 def _is_together(layer: Layer) -> bool:
     """Whether a layer goes into one network with others like it."""
     return layer.is_causal and not layer.pools
-
-
-def _one_direction(layer: RNN | GRU | LSTM) -> RNN | GRU | LSTM:
-    return replace(
-        layer, direction="forward", merge="concat", shared=False, outputs="sequence",
-        name="", inputs=(),
-    )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numlstm import spec
 from numlstm.batch import run_sequences
 from numlstm.pool import THREAD_WORK
-from numlstm.spec import GRU, LSTM, RNN
+from numlstm.spec import Recurrent
 from numlstm.stream import Stream
 from numlstm.threads import run_together
 
@@ -200,7 +200,7 @@ class Directions(Stage):
         self,
         reads: tuple[Read, ...],
         writes: tuple[tuple[int, int], ...],
-        layer: RNN | GRU | LSTM,
+        layer: Recurrent,
         forward: "Model | None",
         reverse: "Model",
         num_threads: int,
