@@ -7,7 +7,7 @@ from bench.cases import Floats
 from numlstm.kernels.addresses import aligned, argument
 from numlstm.kernels.plan import DONE, MAX_STEPS
 from numlstm.model import Model
-from numlstm.program import Layout, Program
+from numlstm.program.program import Layout, Program
 
 
 def program_of(model: Model) -> Program:

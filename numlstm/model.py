@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec, storage
 from numlstm.batch import run_sequences
-from numlstm.build import Fold, build
 from numlstm.checks import Floats, as_floats, check_out, filled, for_kernel, token_ids
 from numlstm.lookahead import LookaheadStream
 from numlstm.pool import Pool
-from numlstm.program import Program
-from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
-from numlstm.spec import MatrixLayer, Network, Precision, Weights
+from numlstm.program.lower import Fold, build
+from numlstm.program.program import Program
+from numlstm.quantize import FORMATS, as_dtype, dtypes_of, num_bytes, rounded, tolerance
+from numlstm.spec import MatrixLayer, Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
 from numlstm.stream import MaskedStream, Stream, run_whole
@@ -38,10 +38,6 @@ class Verification:
     num_outputs: int
     largest_difference: float
     ok: bool
-
-
-# As much faster than float32 where the weights are read for many rows.
-_FASTER = {Precision("int8"): 2, Precision("int8", "int8"): 4}
 
 
 class Model:
@@ -296,7 +292,7 @@ class Model:
             if isinstance(layer, MatrixLayer) and not isinstance(layer, spec.Embedding):
                 shapes = layer.tensors()
                 own = sum(math.prod(shapes[name]) for name in layer.matrices())
-                products += own // _FASTER.get(layer.precision, 1)
+                products += own // FORMATS[layer.dtype].speed[layer.activations]
         return products
 
     @cached_property

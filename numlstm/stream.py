@@ -22,7 +22,7 @@ from numlstm.checks import (
 )
 from numlstm.kernels.addresses import aligned, argument
 from numlstm.kernels.plan import DONE, WRONG_ARRAY
-from numlstm.program import Layout
+from numlstm.program.program import Layout
 from numlstm.sampling import Generator, Sampling
 from numlstm.threads import Turn
 from numlstm.trace import Trace, trace

@@ -7,12 +7,12 @@ from numlstm.kernels.plan import (
     ALPHA_AT,
     COPY_TOKENS,
     COUNT_AT,
-    FUNCTION,
+    IS_ADDITIVE,
     KEY_AT,
     KIND,
     LANES,
     MEMORY_STRIDE,
-    SPREAD,
+    SCORE_AT,
     W_AT,
     X_AT,
     X_SIZE,
@@ -47,12 +47,12 @@ def attention(op, params, state, first, stop):
         ATTENTION     sum over m of a_m memory_m, of a query xs[row]
         COPY_TOKENS   g v + (1 - g) sum over m of a_m onehot(id_m), of v (Y_SIZE,), g, query
 
-        score = scale * (query . key_m)          or, where FUNCTION is 1,
+        score = scale * (query . key_m)          or, where IS_ADDITIVE is 1,
         score = scale * (w . tanh(query + key_m))
 
     params   w at W_AT, scale at ALPHA_AT
     state    the memory at Z_AT, rows of MEMORY_STRIDE floats: what is averaged (Y_SIZE,) first,
-             key_m at KEY_AT, a place for the score at SPREAD, id_m before it; at COUNT_AT the
+             key_m at KEY_AT, a place for the score at SCORE_AT, id_m before it; at COUNT_AT the
              number of rows, int64
     Luong et al. 2015 (dot, general); Bahdanau et al. 2015 (additive); See, Liu, Manning 2017.
 
@@ -70,7 +70,7 @@ def attention(op, params, state, first, stop):
         top = splat(_MINUS_INF)
         for m in range(num_rows):
             key_at = memory + m * stride + op[KEY_AT]
-            if op[FUNCTION] == 1:
+            if op[IS_ADDITIVE]:
                 total = zero
                 for j in range(0, size, LANES):
                     together = tanh(load(state, x_at + j) + load(state, key_at + j))
@@ -80,10 +80,10 @@ def attention(op, params, state, first, stop):
             else:
                 score = dot_lanes(state, x_at + query_at, state, key_at, size)
             top = at_least(splat(scale * score), top)
-            store(state, memory + m * stride + op[SPREAD], splat(scale * score))
+            store(state, memory + m * stride + op[SCORE_AT], splat(scale * score))
         total = zero
         for m in range(num_rows):
-            at = memory + m * stride + op[SPREAD]
+            at = memory + m * stride + op[SCORE_AT]
             e = exp(load(state, at) - top)
             store(state, at, e)
             total = total + e
@@ -93,7 +93,7 @@ def attention(op, params, state, first, stop):
                 store(state, y_at + j, gate * load(state, x_at + j))
             share = (splat(_ONE) - gate) / total
             for m in range(num_rows):
-                at = memory + m * stride + op[SPREAD]
+                at = memory + m * stride + op[SCORE_AT]
                 store(state, at, share * load(state, at))
                 state[y_at + int(state[at - LANES])] += state[at]
         else:
@@ -101,5 +101,5 @@ def attention(op, params, state, first, stop):
                 y = zero
                 for m in range(num_rows):
                     row_at = memory + m * stride
-                    y = fma(load(state, row_at + op[SPREAD]), load(state, row_at + j), y)
+                    y = fma(load(state, row_at + op[SCORE_AT]), load(state, row_at + j), y)
                 store(state, y_at + j, y / total)

@@ -25,9 +25,9 @@ from numba.core.typing.templates import signature
 from numlstm.kernels.cpu import FEATURES, PLANE_VECTORS, TILE_PLANES
 from numlstm.kernels.packing import PANEL
 from numlstm.kernels.plan import (
-    COUNT,
-    FUNCTION,
+    IS_UNIT,
     LANES,
+    PLANES,
     X_AT,
     X_SIZE,
     X_STRIDE,
@@ -97,14 +97,14 @@ def _(context, builder, sig, p, at, t, offset, shift):
 def quantize(op, state, first, stop):
     """ys[row] <- the planes of round(xs[row] / scale), zs[row] <- scale
 
-    The largest of the row is 32767, or 127 where there is one plane; where FUNCTION is 1 it counts
+    The largest of the row is 32767, or 127 where there is one plane; where IS_UNIT is 1 it counts
     as 1 if it is less, so that numbers in [-1, 1] have the scale 1 / 32767. A NaN or an infinity
     makes the scale a NaN, and with it all that is computed of it.
 
-    ys   COUNT planes of Y_SIZE words
+    ys   PLANES planes of Y_SIZE words
     """
     size = op[X_SIZE]
-    largest = _LARGEST[0] if op[COUNT] == 1 else _LARGEST[1]
+    largest = _LARGEST[0] if op[PLANES] == 1 else _LARGEST[1]
     zero, high = splat(_ZERO), splat(largest)
     bytes_of = reinterpret(state, np.uint8)
     for row in range(first, stop):
@@ -115,7 +115,7 @@ def quantize(op, state, first, stop):
             x = first_lanes(load(state, x_at + j), size - j, zero)
             top = at_least(top, at_least(x, zero - x))
             products = fma(x, zero, products)
-        if op[FUNCTION] == 1:
+        if op[IS_UNIT] == 1:
             top = at_least(top, splat(_F(1.0)))
         bound = max_lanes(top)
         factor = _ZERO
@@ -124,7 +124,7 @@ def quantize(op, state, first, stop):
         for j in range(0, size, LANES):
             x = first_lanes(load(state, x_at + j), size - j, zero) * splat(factor)
             t = at_most(at_least(x, zero - high), high) + splat(_ROUNDER)
-            if op[COUNT] == 1:
+            if op[PLANES] == 1:
                 _store_plane(bytes_of, y_at + j, t, 128, 0)
             else:
                 _store_plane(bytes_of, y_at + j, t, 32768, 8)

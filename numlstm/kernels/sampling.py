@@ -13,7 +13,7 @@ import numpy as np
 
 from numlstm.kernels.activations import exp, log
 from numlstm.kernels.plan import (
-    FUNCTION,
+    ARE_PROBABILITIES,
     LANES,
     MIN_P,
     NUM_CHOSEN,
@@ -52,7 +52,7 @@ _MINUS_INF, _LOWEST = _F(-np.inf), _F(-1e30)
 def sample(op, state, ys, t):
     """Choose a token, write its id to ys[t]; return whether the scores are finite, and if it stops.
 
-    op      X_AT: the scores (V,), or where FUNCTION is 1 probabilities
+    op      X_AT: the scores (V,), or where ARE_PROBABILITIES is 1 probabilities
     state   settings and flags: `plan.NUM_SETTINGS`, `plan.NUM_SAMPLE_ROWS`
     ys      (T,), int32 ids in the bits of float32; where the choice is made by chance, ys[t] holds
             a float32 in [0, 1) that decides it
@@ -62,7 +62,7 @@ def sample(op, state, ys, t):
     weights, ids, flags = scores + stride, scores + 2 * stride, scores + 3 * stride
     seen = flags + stride
     numbers = reinterpret(state, np.int32)
-    if not _read_scores(state, op[X_AT], op[FUNCTION], scores, size):
+    if not _read_scores(state, op[X_AT], op[ARE_PROBABILITIES], scores, size):
         return False, False
     penalty = state[settings + REPETITION_PENALTY]
     if penalty != _ONE:

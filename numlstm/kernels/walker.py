@@ -34,7 +34,6 @@ from numlstm.kernels.plan import (
     ARRAY_TYPE_AT,
     BLOCK_ROWS,
     CHECK_AT,
-    COUNT,
     DONE,
     EMBEDDING,
     FLOAT32_AT,
@@ -47,6 +46,7 @@ from numlstm.kernels.plan import (
     NUM_ROWS,
     ONE_HOT,
     OUTPUT_NOT_FINITE,
+    REPEATS,
     ROWS,
     SAMPLE,
     SLOTS_AT,
@@ -120,14 +120,14 @@ def _run_operation(op, params, state, first, stop):
 def _run_operations(plan, last, params, state, num_rows):
     """Run operations 1 to `last` on the rows of a block.
 
-    ROWS takes the COUNT operations behind it row by row: what they keep from one row is what they
+    ROWS takes the REPEATS operations behind it row by row: what they keep from one row is what they
     read of the next.
     """
     at = 1
     while at < last:
         count, passes, height = 1, 1, num_rows
         if plan[at * NUM_COLUMNS + KIND] == ROWS:
-            count, passes, height = plan[at * NUM_COLUMNS + COUNT], num_rows, 1
+            count, passes, height = plan[at * NUM_COLUMNS + REPEATS], num_rows, 1
             at += 1
         for row in range(passes):
             for n in range(at, at + count):

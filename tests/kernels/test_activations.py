@@ -4,10 +4,11 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm import functions, reference
+from numlstm import reference
 from numlstm.kernels import activations, simd
 from numlstm.kernels.plan import LANES, Function
 from numlstm.kernels.simd import load, pointer, store
+from numlstm.network import functions
 
 SIGNS = (1.0, -1.0)
 ZERO = np.float32(0.0)

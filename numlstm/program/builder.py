@@ -1,99 +1,24 @@
-"""The flat arrays that the compiled walker runs, and the builder that lays them out.
+"""The builder of programs: it collects places and operations, and lays them out as flat arrays.
 
 `hidden_size` and every buffer are padded to multiples of 16 with zeros.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned, argument
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned
 from numlstm.kernels.packing import packed, pad_rows, padded, plane_size, scales_and_sums
-from numlstm.kernels.plan import LANES, MAX_INPUTS, Function
+from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
 from numlstm.network.functions import parse_function
-from numlstm.network.layer import DTYPES, FLOAT32, Precision
-from numlstm.quantize import bfloat16_bits, quantize_rows
-
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A plan for blocks of a number of rows, and the size of a `state` that can run it.
-
-    Behind the state lie the rows of the memory, where the network reads one; of a pool, what its
-    streams keep. `gates` tells where the cells leave what they made of the first row:
-    name -> (offset, size).
-    """
-
-    plan: NDArray[np.int64]
-    state_size: int
-    gates: dict[str, tuple[int, int]]
-
-    @cached_property
-    def plan_at(self) -> Any:
-        """The plan as the kernel takes it."""
-        return argument(self.plan)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a row of the memory of a stream holds: what was given, keys made of it, id, score.
-
-    keys       where in the row, and the weights (N, memory_size) that make them
-    has_ids    whether there is a place for a token id, before that of the score, which is last
-    count_at   where in the state the number of rows is, int64
-    """
-
-    memory_size: int
-    row_size: int
-    keys: tuple[tuple[int, Floats], ...]
-    count_at: int
-    has_ids: bool = False
-
-    @property
-    def keys_end(self) -> int:
-        """Where in the row the keys end."""
-        return self.row_size - LANES * (1 + self.has_ids)
-
-
-@dataclass(frozen=True)
-class Program:
-    """A causal network as arrays.
-
-    `initial_state` is what a new stream begins with. All layouts keep it in the same order, so a
-    state moves between them by a copy. `state_names` tells where in it the h and c of each layer
-    are: name -> (offset, size). `answer` is where the last answer is, of a network that repeats it
-    for masked steps.
-
-    step, block   for one row, for several steps of a stream
-    pool          for a step of up to POOL_ROWS streams; a pool writes how many into its copy
-    generate      for steps whose answers become tokens, the next inputs; None if they cannot
-    """
-
-    params: Floats
-    step: Layout
-    block: Layout
-    pool: Layout
-    generate: Layout | None
-    initial_state: Floats
-    state_names: dict[str, tuple[int, int]]
-    memory: Memory | None
-    answer: tuple[int, int] | None
-
-    @cached_property
-    def params_at(self) -> Any:
-        """The params as the kernel takes them."""
-        return argument(self.params)
-
+from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program
+from numlstm.quantize import Encoded, Format, Matrix
 
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
 _KEPT, _MEMORY = -1, -2
@@ -111,6 +36,93 @@ class Place:
         return Place(self.buffer, self.at + at, size)
 
 
+MEMORY = Place(_MEMORY, 0, 0)
+
+
+@dataclass
+class Operation:
+    """A row of a plan: what it reads and writes, and the columns that its kind has.
+
+    A field is the column of its name in `kernels/plan.py`; x, y, z and sx are places, which are
+    two columns each, as X_AT and X_STRIDE. The sizes are those of x and y unless given; of what
+    reads the input of the network, which has no x, both are that of y.
+    """
+
+    kind: int
+    x: Place | None = None
+    y: Place | None = None
+    z: Place | None = None
+    _: KW_ONLY
+    sx: Place | None = None
+    x_size: int = 0
+    y_size: int = 0
+    w_at: int = 0
+    b_at: int = 0
+    s_at: int = 0
+    alpha_at: int = 0
+    h_at: int = 0
+    c_at: int = 0
+    count_at: int = 0
+    key_at: int = 0
+    dtype: int = 0
+    planes: int = 0
+    function: int = 0
+    repeats: int = 0
+    taps: int = 0
+    dilation: int = 0
+    is_unit: bool = False
+    decays: bool = False
+    is_additive: bool = False
+    are_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        if self.y is not None:
+            self.y_size = self.y_size or self.y.size
+            self.x_size = self.x_size or (self.y if self.x is None else self.x).size
+
+    def write(self, row: NDArray[np.int64], find: Callable[[Place], tuple[int, int]]) -> None:
+        """Write the columns into a row of a plan; ``find`` tells offset and stride of a place."""
+        for name, column in _COLUMNS.items():
+            value = getattr(self, name)
+            if isinstance(value, Place):
+                row[column], row[_STRIDES[name]] = find(value)
+            elif value:
+                row[column] = value
+
+
+_STRIDES = {
+    "x": columns.X_STRIDE,
+    "y": columns.Y_STRIDE,
+    "z": columns.Z_STRIDE,
+    "sx": columns.SX_STRIDE,
+}
+_COLUMNS = {
+    option.name: getattr(columns, option.name.upper() + "_AT" * (option.name in _STRIDES))
+    for option in fields(Operation)
+}
+
+
+@dataclass(frozen=True)
+class Own:
+    """The tensors of one layer by their names within it, and the format of its matrices."""
+
+    tensors: Encoded
+    format: Format
+
+    def __getitem__(self, name: str) -> Floats:
+        """Return a tensor in float32."""
+        tensor = self.tensors[name]
+        return tensor.values() if isinstance(tensor, Matrix) else tensor
+
+    def get(self, name: str, default: Floats) -> Floats:
+        return self[name] if name in self.tensors else default
+
+    def matrix(self, name: str) -> Matrix:
+        """Return a matrix as its format holds it."""
+        tensor = self.tensors[name]
+        return tensor if isinstance(tensor, Matrix) else self.format.encode(tensor)
+
+
 class Builder:
     """Collects params, the state's initial values, and operations with their buffers."""
 
@@ -121,13 +133,13 @@ class Builder:
         self.state_size = 0
         self.state_names: dict[str, tuple[int, int]] = {}
         self.buffer_sizes: list[int] = []  # of one row
-        self.operations: list[dict[int, int | Place]] = []
-        self.gates: dict[str, Place] = {}
+        self.operations: list[Operation] = []
+        self.gates: dict[str, tuple[Callable[..., Doubles], tuple[Place, ...]]] = {}
         self.memory: Memory | None = None
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
 
-    # Memory of three kinds ------------------------------------------------------------------------
+    # Numbers of three kinds: params, what is kept, buffers ----------------------------------------
 
     def param(self, values: Floats) -> int:
         """Append weights, padded to 16 floats; return where they are."""
@@ -161,35 +173,20 @@ class Builder:
         self.buffer_sizes.append(padded(size + room))
         return Place(len(self.buffer_sizes) - 1, 0, size)
 
-    def leave(self, **places: Place) -> None:
-        """Name buffers of the current layer that nothing overwrites in a step, for `trace`."""
-        self.gates |= {f"{self.prefix}.{name}": place for name, place in places.items()}
+    def leave(self, name: str, formula: Callable[..., Doubles], *places: Place) -> None:
+        """Name a gate of the current layer for a trace: a formula of places.
+
+        Nothing may overwrite those later in the step.
+        """
+        self.gates[f"{self.prefix}.{name}"] = formula, places
 
     # Operations -----------------------------------------------------------------------------------
 
-    def operation(
-        self,
-        kind: int,
-        x: Place | None,
-        y: Place,
-        z: Place | None = None,
-        **columns_by_name: int | Place,
-    ) -> Place:
-        """Append an operation that reads x (and z) and writes y; return y."""
-        operation: dict[int, int | Place] = {
-            columns.KIND: kind,
-            columns.X_SIZE: y.size if x is None else x.size,
-            columns.Y_SIZE: y.size,
-            columns.Y_AT: y,
-        }
-        if x is not None:
-            operation[columns.X_AT] = x
-        if z is not None:
-            operation[columns.Z_AT] = z
-        for name, value in columns_by_name.items():
-            operation[getattr(columns, name)] = value
+    def append(self, operation: Operation) -> Place:
+        """Append an operation that writes y; return y."""
+        assert operation.y is not None
         self.operations.append(operation)
-        return y
+        return operation.y
 
     @contextmanager
     def rows(self) -> Iterator[None]:
@@ -197,72 +194,65 @@ class Builder:
         if self._in_rows:  # they do already
             yield
             return
-        loop: dict[int, int | Place] = {columns.KIND: columns.ROWS}
+        loop = Operation(columns.ROWS)
         self.operations.append(loop)
         first = len(self.operations)
         self._in_rows = True
         yield
         self._in_rows = False
-        loop[columns.COUNT] = len(self.operations) - first
+        loop.repeats = len(self.operations) - first
 
     def linear(
         self,
         x: Place,
-        weight: Floats,
+        weight: Matrix,
         bias: Floats,
-        precision: Precision = FLOAT32,
+        activations: str = "int16",
         unit: bool = False,
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-        unit   whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
+        activations   what int8 weights are multiplied with
+        unit          whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
         """
-        at = {"B_AT": self.param(bias)}
-        return self._product(columns.LINEAR, x, weight, None, None, precision, unit, at)
+        y = self.buffer(len(weight.numbers))
+        product = Operation(columns.LINEAR, x, y, b_at=self.param(bias))
+        return self._product(product, weight, activations, unit)
 
     def linear_add(
         self,
         x: Place,
-        weight: Floats,
+        weight: Matrix,
         z: Place,
         y: Place | None = None,
-        precision: Precision = FLOAT32,
+        activations: str = "int16",
         unit: bool = False,
     ) -> Place:
         """Add ``z + weight @ x``, as `linear` does."""
-        return self._product(columns.LINEAR_ADD, x, weight, z, y, precision, unit, {})
+        y = self.buffer(len(weight.numbers)) if y is None else y
+        product = Operation(columns.LINEAR_ADD, x, y, z, y_size=len(weight.numbers))
+        return self._product(product, weight, activations, unit)
 
-    def _product(
-        self,
-        kind: int,
-        x: Place,
-        weight: Floats,
-        z: Place | None,
-        y: Place | None,
-        precision: Precision,
-        unit: bool,
-        at: dict[str, Any],
-    ) -> Place:
-        y = self.buffer(len(weight)) if y is None else y
-        if precision.dtype == "int8":
-            if x.size > MAX_INPUTS:
+    def _product(self, product: Operation, weight: Matrix, activations: str, unit: bool) -> Place:
+        """Append a product, behind the operation that quantises its inputs where weights are."""
+        if weight.scale is not None:
+            assert product.x is not None
+            num_inputs = product.x.size
+            if num_inputs > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
-            q, scale = quantize_rows(weight)
-            at["S_AT"] = self.param(scales_and_sums(q, scale))
-            numbers: NDArray[Any] = q
-            plane = plane_size(x.size)
-            at["COUNT"] = num_planes = 1 if precision.activations == "int8" else 2
-            quantized, at["SX_AT"] = self.buffer(num_planes * plane), self.buffer(1)
-            at["X_SIZE"] = x.size
-            named = {"Y_SIZE": plane, "FUNCTION": int(unit), "COUNT": num_planes}
-            x = self.operation(columns.QUANTIZE, x, quantized, at["SX_AT"], **named)
-        elif precision.dtype == "bfloat16":
-            numbers = bfloat16_bits(weight)
-        else:
-            numbers = weight
-        at["W_AT"] = self.param(packed(numbers))
-        at["DTYPE"] = DTYPES.index(precision.dtype)
-        return self.operation(kind, x, y, z, Y_SIZE=len(weight), **at)
+            product.s_at = self.param(scales_and_sums(weight.numbers, weight.scale))
+            product.planes = 1 if activations == "int8" else 2
+            plane = plane_size(num_inputs)
+            quantized = self.buffer(product.planes * plane)
+            product.sx = self.buffer(1)
+            quantize = Operation(
+                columns.QUANTIZE, product.x, quantized, product.sx,
+                y_size=plane, planes=product.planes, is_unit=unit,
+            )  # fmt: skip
+            product.x = self.append(quantize)
+        product.w_at = self.param(packed(weight.numbers))
+        product.dtype = Dtype[weight.format.name.upper()]
+        return self.append(product)
 
     def activation(self, x: Place, function: str, y: Place | None = None) -> Place:
         """Add ``f(x)``; in place if y is x."""
@@ -271,9 +261,8 @@ class Builder:
         if name == "linear" and x == y:
             return y
         at = self.parameters(*parameters, 0.0, 0.0)
-        return self.operation(
-            columns.ACTIVATION, x, y, FUNCTION=Function[name.upper()], ALPHA_AT=at
-        )
+        number = Function[name.upper()]
+        return self.append(Operation(columns.ACTIVATION, x, y, function=number, alpha_at=at))
 
     def clip(self, x: Place, bound: float | None) -> None:
         """Bound x in place, if there is a bound."""
@@ -281,21 +270,26 @@ class Builder:
             self.activation(x, f"clip({-bound!r}, {bound!r})", x)
 
     def multiply(self, x: Place, z: Place, y: Place | None = None) -> Place:
-        return self.operation(columns.MULTIPLY, x, self.buffer(x.size) if y is None else y, z)
+        return self.append(Operation(columns.MULTIPLY, x, y or self.buffer(x.size), z))
 
     def add(self, x: Place, z: Place, y: Place | None = None) -> Place:
-        return self.operation(columns.ADD, x, self.buffer(x.size) if y is None else y, z)
+        return self.append(Operation(columns.ADD, x, y or self.buffer(x.size), z))
+
+    def scale_add(self, x: Place, factors: Floats, z: Place, y: Place | None = None) -> Place:
+        """Add ``z + factors * x``, lane by lane."""
+        at = self.param(factors)
+        return self.append(Operation(columns.SCALE_ADD, x, y or self.buffer(x.size), z, w_at=at))
 
     def copy(self, x: Place, y: Place) -> Place:
-        return self.operation(columns.COPY, x, y)
+        return self.append(Operation(columns.COPY, x, y))
 
     def keep_new(self, x: Place, kept: Place) -> Place:
         """Copy what decays from step to step to where it is kept; in place if it is there."""
-        return self.operation(columns.KEEP, x, kept, FUNCTION=1)
+        return self.append(Operation(columns.KEEP, x, kept, decays=True))
 
     def keep_copy(self, x: Place, kept: Place) -> Place:
         """Copy a vector as it is to where it is kept."""
-        return self.operation(columns.KEEP, x, kept)
+        return self.append(Operation(columns.KEEP, x, kept))
 
     def join(self, places: list[Place]) -> Place:
         """Return a place that holds several end to end."""
@@ -350,35 +344,26 @@ class Builder:
         check_at = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
         end = check_at + num_rows * LANES
         kept_stride = self.state_size if of_streams else 0
+
+        def find(place: Place) -> tuple[int, int]:
+            if place.buffer == _KEPT:
+                return place.at, kept_stride
+            if place.buffer == _MEMORY:
+                return end, 0
+            return int(starts[place.buffer]) + place.at, self.buffer_sizes[place.buffer]
+
         operations = self.operations
         if of_streams:  # no row waits for another
-            operations = [o for o in operations if o[columns.KIND] != columns.ROWS]
+            operations = [o for o in operations if o.kind != columns.ROWS]
         plan = np.zeros((len(operations), columns.NUM_COLUMNS), np.int64)
+        for row, operation in zip(plan, operations, strict=True):
+            operation.write(row, find)
+            if operation.z == MEMORY and self.memory is not None:
+                row[columns.MEMORY_STRIDE] = self.memory.row_size
+                row[columns.SCORE_AT] = self.memory.score_at
+                row[columns.COUNT_AT] = self.memory.count_at
         plan[:, columns.KEPT_STRIDE] = kept_stride
         plan[:, columns.CHECK_AT] = check_at
-        strides = {
-            columns.X_AT: columns.X_STRIDE,
-            columns.Y_AT: columns.Y_STRIDE,
-            columns.Z_AT: columns.Z_STRIDE,
-            columns.SX_AT: columns.S_STRIDE,
-        }
-        for row, operation in zip(plan, operations, strict=True):
-            for column, value in operation.items():
-                if not isinstance(value, Place):
-                    row[column] = value
-                elif value.buffer >= 0:
-                    row[column] = starts[value.buffer] + value.at
-                    row[strides[column]] = self.buffer_sizes[value.buffer]
-                elif value.buffer == _KEPT:
-                    row[column] = value.at
-                    row[strides[column]] = kept_stride
-                else:
-                    row[column] = end
-            of_memory = row[columns.KIND] in (columns.ATTENTION, columns.COPY_TOKENS)
-            if of_memory and self.memory is not None:
-                row[columns.MEMORY_STRIDE] = self.memory.row_size
-                row[columns.SPREAD] = self.memory.row_size - LANES
-                row[columns.COUNT_AT] = self.memory.count_at
         plan[0, columns.BLOCK_ROWS] = num_rows
         plan[0, columns.STATE_SIZE] = self.state_size
         plan[0, columns.NUM_ROWS] = len(plan)
@@ -389,7 +374,10 @@ class Builder:
             plan[0, columns.KEPT_AT] = end
             plan[0, columns.SLOTS_AT] = slots_at
         plan.flags.writeable = False
-        gates = {name: (int(starts[g.buffer]) + g.at, g.size) for name, g in self.gates.items()}
+        gates = {
+            name: Gate(formula, tuple((find(place)[0], place.size) for place in places))
+            for name, (formula, places) in self.gates.items()
+        }
         return Layout(plan, end, gates)
 
     def program(
@@ -413,6 +401,3 @@ class Builder:
             self.memory,
             None if answer is None else (answer.at, answer.size),
         )
-
-
-MEMORY = Place(_MEMORY, 0, 0)
