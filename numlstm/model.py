@@ -18,7 +18,15 @@ from numlstm.lookahead import LookaheadStream
 from numlstm.pool import Pool
 from numlstm.program.lower import Fold, build
 from numlstm.program.program import Program
-from numlstm.quantize import FORMATS, as_dtype, dtypes_of, num_bytes, rounded, tolerance
+from numlstm.quantize import (
+    FORMATS,
+    decoded,
+    dtypes_of,
+    encoded,
+    num_bytes,
+    tolerance,
+    with_dtype,
+)
 from numlstm.spec import MatrixLayer, Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
@@ -63,17 +71,16 @@ class Model:
             raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
         if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
             raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
-        weights = rounded(weights)
-        network = weights.network
-        self._weights = weights
+        network, tensors = weights.network, encoded(weights)
+        self._weights = decoded(weights, tensors)
         self._fold = fold
         self.num_threads = operator.index(num_threads)
         self._program: Program | None = None
         self._stages: list[Stage] = []
         if not network.is_causal:
-            self._stages = split(weights, fold, self.num_threads, Model)
+            self._stages = split(self._weights, fold, self.num_threads, Model)
             return
-        self._program = build(network, weights.tensors, fold)
+        self._program = build(network, tensors, fold)
 
     @property
     def network(self) -> Network:
@@ -355,7 +362,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        weights = self._weights if dtype is None else as_dtype(self._weights, dtype)
+        weights = self._weights if dtype is None else with_dtype(self._weights, dtype)
         storage.save(weights, path)
 
     def astype(self, dtype: str, activations: str = "int16") -> "Model":
@@ -373,7 +380,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        return Model(as_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
+        return Model(with_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""

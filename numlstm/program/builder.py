@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned
-from numlstm.kernels.packing import packed, pad_rows, padded, plane_size, scales_and_sums
+from numlstm.kernels.packing import (
+    NUM_PLANES,
+    packed,
+    pad_rows,
+    padded,
+    plane_size,
+    scales_and_sums,
+)
 from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
 from numlstm.network.functions import parse_function
 from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program
@@ -241,7 +248,7 @@ class Builder:
             if num_inputs > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             product.s_at = self.param(scales_and_sums(weight.numbers, weight.scale))
-            product.planes = 1 if activations == "int8" else 2
+            product.planes = NUM_PLANES[activations]
             plane = plane_size(num_inputs)
             quantized = self.buffer(product.planes * plane)
             product.sx = self.buffer(1)
