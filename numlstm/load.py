@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from numlstm import storage
-from numlstm.build import Fold
 from numlstm.model import Model
-from numlstm.quantize import as_dtype
+from numlstm.program.lower import Fold
+from numlstm.quantize import with_dtype
 from numlstm.spec import Network, Weights, WeightsError
 
 _log = logging.getLogger("numlstm")
@@ -107,7 +107,7 @@ def _model(
     if dtype is None and activations != "int16":
         raise ValueError(f"activations={activations!r} goes with dtype='int8'")
     if dtype is not None:
-        weights = as_dtype(weights, dtype, activations)
+        weights = with_dtype(weights, dtype, activations)
     return Model(weights, fold, num_threads)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import storage
-from numlstm.build import Fold
-from numlstm.program import Program
-from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
+from numlstm.program.lower import Fold
+from numlstm.program.program import Program
+from numlstm.quantize import decoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
 from numlstm.run.batch import run_sequences
 from numlstm.run.border import Floats, check_out, checked_rows, filled, for_kernel
 from numlstm.run.compiled import Compiled
@@ -62,10 +62,10 @@ class Model:
             raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
         if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
             raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
-        self._weights = weights = rounded(weights)
+        network, tensors = weights.network, encoded(weights)
+        self._weights = decoded(weights, tensors)
         self._fold = fold
         self.num_threads = operator.index(num_threads)
-        network, tensors = weights.network, weights.tensors
         self._compiled = Compiled(network, tensors, fold) if network.is_causal else None
         self._staged = (
             None if network.is_causal else Staged(network, tensors, fold, self.num_threads)
@@ -283,7 +283,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        weights = self._weights if dtype is None else as_dtype(self._weights, dtype)
+        weights = self._weights if dtype is None else with_dtype(self._weights, dtype)
         storage.save(weights, path)
 
     def astype(self, dtype: str, activations: str = "int16") -> "Model":
@@ -301,7 +301,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        return Model(as_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
+        return Model(with_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""

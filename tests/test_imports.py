@@ -47,7 +47,7 @@ def test_the_converters_are_imported_where_they_are_used():
 IMPORT = """
 import json, sys, threading
 from pathlib import Path
-import numba, numpy
+import numpy
 import logging
 def tasks():
     folder = Path("/proc/self/task")
@@ -69,12 +69,36 @@ def test_importing_starts_no_thread_and_loads_no_framework(python: Python):
     found = json.loads(output_of(python("-W", "error", "-c", IMPORT)))
     roots = {name.partition(".")[0] for name in found["modules"]}
     frameworks = {"torch", "onnx", "onnxruntime", "tensorflow", "keras", "tokenizers", "typer"}
-    frameworks |= {"matplotlib", "mailbox"}
+    frameworks |= {"matplotlib", "mailbox", "numba", "llvmlite"}
     assert roots & frameworks == set()
     assert found["threads"] == 1
     assert found["new_tasks"] == 0
     assert found["new_handlers"] == found["own_handlers"] == 0
     assert found["level"] == 0
+
+
+UNTIL_IT_RUNS = """
+import sys
+import numlstm
+model = numlstm.load(sys.argv[1])
+model.info()
+before = {"numba", "llvmlite"} & set(sys.modules)
+model.stream().step([1.0, 2.0, 3.0])
+print(before, {"numba", "llvmlite"} & set(sys.modules) == {"numba", "llvmlite"})
+"""
+
+
+def test_nothing_is_compiled_until_something_runs(python: Python, tmp_path, float_model):
+    float_model.save(tmp_path / "m.safetensors")
+    found = output_of(python("-c", UNTIL_IT_RUNS, str(tmp_path / "m.safetensors")))
+    assert found.split() == ["set()", "True"]
+
+
+def test_the_kernels_alone_import_what_compiles():
+    for path in SOURCES:
+        if path.parent != PACKAGE / "kernels":
+            roots = {name.partition(".")[0] for name in imports_of(path)}
+            assert not roots & {"numba", "llvmlite"}, path
 
 
 def test_the_public_names_exist_once():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,16 @@ class Weights:
             reads = "vectors" if vocab_size is None else f"ids below {vocab_size}"
             raise WeightsError(f"the tokenizer gives ids up to {largest}, the model reads {reads}")
         return tokenizer
+
+    def with_tensors(self, network: Network, tensors: Tensors) -> "Weights":
+        """Return the same parts with tensors that are made of these, which are not checked again.
+
+        The network may differ in the dtypes of its matrices.
+        """
+        twin = copy(self)
+        vars(twin).pop("fingerprint", None)
+        vars(twin).update(network=network, tensors=tensors)
+        return twin
 
     @cached_property
     def fingerprint(self) -> bytes:

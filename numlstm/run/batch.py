@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.build import POOL_ROWS
+from numlstm.program.lower import POOL_ROWS
 from numlstm.run.border import FLOAT32, Floats
 from numlstm.run.compiled import Compiled
 from numlstm.run.pool import THREAD_WORK, Pool

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.kernels.network import INPUT_NOT_FINITE, OUTPUT_NOT_FINITE, WRONG_ID
+from numlstm.kernels.plan import INPUT_NOT_FINITE, OUTPUT_NOT_FINITE, WRONG_ID
 from numlstm.spec import Network
 
 Floats = NDArray[np.float32]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec
-from numlstm.build import Fold, build
-from numlstm.kernels.arrays import READABLE
-from numlstm.kernels.network import DONE, argument, compile_run
+from numlstm.kernels.addresses import READABLE, aligned, argument
+from numlstm.kernels.plan import DONE
 from numlstm.network.weights import fingerprint_of
-from numlstm.program import aligned
+from numlstm.program.lower import Fold, build
+from numlstm.quantize import FORMATS, Encoded, floats_of
 from numlstm.run.border import (
     FLOAT32,
     INT32,
@@ -23,10 +23,7 @@ from numlstm.run.border import (
     token_ids,
 )
 from numlstm.run.mask import resting
-from numlstm.spec import MatrixLayer, Network, Precision
-
-# As much faster than float32 where the weights are read for many rows.
-_FASTER = {Precision("int8"): 2, Precision("int8", "int8"): 4}
+from numlstm.spec import MatrixLayer, Network
 
 _MAX_SPARE = 2  # work arrays that are kept for the next call, of one thread and another
 
@@ -42,7 +39,7 @@ class Compiled:
         Its arrays.
     """
 
-    def __init__(self, network: Network, tensors: spec.Tensors, fold: Fold = False) -> None:
+    def __init__(self, network: Network, tensors: Encoded, fold: Fold = False) -> None:
         self.network = network
         self.tensors = tensors
         self.program = build(network, tensors, fold)
@@ -64,11 +61,13 @@ class Compiled:
     @cached_property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
-        return fingerprint_of(self.network, self.tensors)
+        return fingerprint_of(self.network, floats_of(self.tensors))
 
     @cached_property
     def run(self) -> Callable[..., int]:
-        """The walker, compiled: (plan, params, state, xs, ys) -> status."""
+        """The walker, (plan, params, state, xs, ys) -> status; compiled when something runs."""
+        from numlstm.kernels.compilation import compile_run
+
         return compile_run()
 
     # What comes in --------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class Compiled:
             if isinstance(layer, MatrixLayer) and not isinstance(layer, spec.Embedding):
                 shapes = layer.tensors()
                 own = sum(math.prod(shapes[name]) for name in layer.matrices())
-                products += own // _FASTER.get(layer.precision, 1)
+                products += own // FORMATS[layer.dtype].speed[layer.activations]
         return products
 
     @cached_property

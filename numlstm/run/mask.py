@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
+from numlstm.quantize import Encoded
 from numlstm.run.border import Floats
 
 
-def resting(
-    network: spec.Network, tensors: spec.Tensors
-) -> tuple[spec.Network, spec.Tensors, NDArray[Any]]:
+def resting(network: spec.Network, tensors: Encoded) -> tuple[spec.Network, Encoded, NDArray[Any]]:
     """Return what is run for the steps that are left out before any other.
 
     The network and the tensors without masks, every recurrent layer giving zeros; and such a step,

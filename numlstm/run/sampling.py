@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.kernels import sampling
-from numlstm.kernels.network import STOPPED
-from numlstm.kernels.plan import X_SIZE, Y_AT, Z_AT
-from numlstm.program import padded
+from numlstm.kernels import plan as columns
+from numlstm.kernels.packing import padded
+from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
 from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
 from numlstm.run.state import State
 
@@ -93,12 +92,12 @@ class Generator:
         self._numbers = self._flags = self._seen = np.zeros(0, np.int32)
         self._place()
         floats = self._numbers.view(FLOAT32)
-        floats[sampling.TEMPERATURE] = how.temperature
-        floats[sampling.TOP_P], floats[sampling.MIN_P] = how.top_p, how.min_p
-        floats[sampling.REPETITION_PENALTY] = how.repetition_penalty
-        self._numbers[sampling.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
+        floats[columns.TEMPERATURE] = how.temperature
+        floats[columns.TOP_P], floats[columns.MIN_P] = how.top_p, how.min_p
+        floats[columns.REPETITION_PENALTY] = how.repetition_penalty
+        self._numbers[columns.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
         self._flags[:] = 0
-        self._flags[_ids("stop", stop, self._num_scores)] = sampling.STOP
+        self._flags[_ids("stop", stop, self._num_scores)] = columns.STOP
         self._see(_ids("history", [*history, self._token], vocab_size))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
@@ -111,16 +110,16 @@ class Generator:
         self._array = self._state.array_for(layout)
         settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
         numbers = self._array.view(np.int32)
-        self._numbers = numbers[settings : settings + sampling.NUM_SETTINGS]
-        flags = numbers[rows : rows + sampling.NUM_ROWS * padded(self._num_scores)]
-        self._flags, self._seen = flags.reshape(sampling.NUM_ROWS, -1)[-2:]
+        self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
+        flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(self._num_scores)]
+        self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
 
     def _see(self, ids: NDArray[np.int32]) -> None:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
         ids = np.unique(ids[ids < self._flags.size])
-        self._flags[ids] |= sampling.SEEN
+        self._flags[ids] |= columns.SEEN
         self._seen[: len(ids)] = ids
-        self._numbers[sampling.NUM_SEEN] = len(ids)
+        self._numbers[columns.NUM_SEEN] = len(ids)
 
     def next(self, count: int) -> NDArray[np.int32]:
         """Return up to ``count`` tokens, fewer if one stops; the stream has read all but the last.
@@ -141,12 +140,12 @@ class Generator:
             # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
             numbers[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
         ids[0] = self._token
-        self._numbers[sampling.NUM_CHOSEN] = 0
+        self._numbers[columns.NUM_CHOSEN] = 0
         status = state.take(self._layout, self._array, ids[:-1], numbers[1:])
         if status > STOPPED:
             raise_status("the tokens", ids, 0, status, state.compiled.vocab_size)
         self.stopped = status == STOPPED
-        chosen = ids[1 : 1 + self._numbers[sampling.NUM_CHOSEN]]
+        chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]]
         self._token = int(chosen[-1])
         return chosen
 

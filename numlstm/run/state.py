@@ -5,8 +5,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.kernels.network import DONE, STOPPED, argument
-from numlstm.program import Layout, aligned
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, STOPPED
+from numlstm.program.program import Layout
 from numlstm.run.border import FLOAT32, Floats, raise_status
 from numlstm.run.compiled import Compiled
 from numlstm.run.saved import from_bytes, to_bytes

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.kernels.network import DONE, WRONG_ARRAY
+from numlstm.kernels.plan import DONE, WRONG_ARRAY
 from numlstm.run.border import (
     FLOAT32,
     Floats,

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.plots import draw_trace
-from numlstm.reference import sigmoid
 from numlstm.run.border import Floats
 from numlstm.run.state import State
 
@@ -101,54 +100,36 @@ def record(state: State, xs: NDArray[Any]) -> Trace:
     if not program.state_names:
         raise ValueError("the network has no recurrent layer, so there is nothing to trace")
     masked = compiled.network.masked(xs)
-    places = program.step.gates | program.state_names
-    recorded = {
-        name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
+    gates, states = program.step.gates, program.state_names
+    # What the cells leave after a step: the arguments of the gates' formulas, and the states.
+    left = {(name, n): at for name, gate in gates.items() for n, at in enumerate(gate.places)}
+    recorded: dict[Any, Floats] = {
+        key: np.full((len(xs), size), np.nan, np.float32)
+        for key, (_, size) in [*left.items(), *states.items()]
     }
     ys = np.empty((len(xs), compiled.output_size), np.float32)
     kept = state.kept
     try:
         for t in range(len(xs)):
-            left = places
             if masked is not None and masked[t]:
-                ys[t], left = state.answer, program.state_names
+                ys[t] = state.answer
             else:
                 state.run(xs[t : t + 1], ys[t : t + 1])
-            for name, place in left.items():
+                for key, place in left.items():
+                    recorded[key][t] = state.numbers(place)
+            for name, place in states.items():
                 recorded[name][t] = state.numbers(place)
     except BaseException:
         state.go_back(kept)
         raise
-    layers = dict.fromkeys(name.rpartition(".")[0] for name in program.state_names)
     rows = {}
-    for layer in layers:
-        own = {
-            name.rpartition(".")[2]: values
-            for name, values in recorded.items()
-            if name.rpartition(".")[0] == layer
-        }
-        for name, values in _gates(own).items():
-            rows[f"{layer}.{name}"] = values
+    for layer in dict.fromkeys(name.rpartition(".")[0] for name in states):
+        for name, gate in gates.items():
+            if name.rpartition(".")[0] == layer:
+                parts = (recorded[name, n].astype(np.float64) for n in range(len(gate.places)))
+                rows[name] = gate.formula(*parts).astype(np.float32)
+        own = sorted(name for name in states if name.rpartition(".")[0] == layer)
+        rows |= {name: recorded[name] for name in own}
     for values in rows.values():
         values.flags.writeable = False
     return Trace(ys, MappingProxyType(rows))
-
-
-def _gates(own: dict[str, Floats]) -> dict[str, Floats]:
-    """Return gates before states, made of the pre-activations ``a_*`` where the cell left those."""
-    states = {name: own[name] for name in ("c", "h") if name in own}
-    if "a_i" in own:
-        gates = {name: _sigmoid(own[f"a_{name}"]) for name in "ifo"}
-        gates["g"] = np.tanh(own["a_g"].astype(np.float64)).astype(np.float32)
-        return {name: gates[name] for name in "ifgo"} | states
-    if "a_r" in own:
-        r = sigmoid(own["a_r"].astype(np.float64))
-        n = np.tanh(own["n_x"] + r * own["n_h"])
-        return {"r": r.astype(np.float32), "z": _sigmoid(own["a_z"]), "n": n.astype(np.float32)} | (
-            states
-        )
-    return {name: values for name, values in own.items() if name not in states} | states
-
-
-def _sigmoid(a: Floats) -> Floats:
-    return sigmoid(a.astype(np.float64)).astype(np.float32)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from numlstm import spec
-from numlstm.build import Fold, can_fold
+from numlstm.program.lower import Fold, can_fold
+from numlstm.quantize import Encoded, floats_of
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import unmasked
 from numlstm.spec import Layer, Network, Recurrent, WeightsError
@@ -19,15 +20,13 @@ from numlstm.stages.rows import Attended, Repeated, Reversed
 from numlstm.stages.stage import INPUT, Read, Stage
 
 
-def split(network: Network, tensors: spec.Tensors, fold: Fold, num_threads: int) -> list[Stage]:
+def split(network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> list[Stage]:
     """Return the stages of a network, in the order of their work."""
     return _Splitter(network, tensors, fold, num_threads).split()
 
 
 class _Splitter:
-    def __init__(
-        self, network: Network, tensors: spec.Tensors, fold: Fold, num_threads: int
-    ) -> None:
+    def __init__(self, network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> None:
         self.network = network
         self.tensors = tensors
         self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
@@ -107,7 +106,7 @@ class _Splitter:
 
     def _network_of(
         self, group: list[int], reads: list[Read], outs: list[int]
-    ) -> tuple[Network, spec.Tensors]:
+    ) -> tuple[Network, Encoded]:
         names = {n: f"layer{n}" for n in group}
         layers: list[Layer] = []
         origins: list[int | None] = []
@@ -169,11 +168,11 @@ class _Splitter:
             case spec.Reverse():
                 return Reversed(reads, writes)
             case spec.CRF():
-                return BestPath(reads, writes, own)
+                return BestPath(reads, writes, floats_of(own))
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(
-        self, layer: Recurrent, own: spec.Tensors, is_folded: bool
+        self, layer: Recurrent, own: Encoded, is_folded: bool
     ) -> tuple[Compiled | None, Compiled]:
         """Return the forward direction, if there is one, and the other."""
         one = layer.one_direction()
@@ -183,7 +182,7 @@ class _Splitter:
         both = layer.direction == "bidirectional"
         return (self._compiled(one, first, is_folded) if both else None), reverse
 
-    def _compiled(self, layer: Layer, own: spec.Tensors, is_folded: bool = False) -> Compiled:
+    def _compiled(self, layer: Layer, own: Encoded, is_folded: bool = False) -> Compiled:
         """Return a network of one layer; a folded one reads the tokens."""
         tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
         layers: tuple[Layer, ...] = (layer,)

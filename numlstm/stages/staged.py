@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm import spec
-from numlstm.build import Fold
+from numlstm.program.lower import Fold
+from numlstm.quantize import Encoded
 from numlstm.run.border import FLOAT32, Floats
 from numlstm.run.mask import resting, spread
 from numlstm.spec import Network
@@ -27,7 +27,7 @@ class Staged:
     """
 
     def __init__(
-        self, network: Network, tensors: spec.Tensors, fold: Fold, num_threads: int = 1
+        self, network: Network, tensors: Encoded, fold: Fold, num_threads: int = 1
     ) -> None:
         self.network = network
         self.stages = split(network, tensors, fold, num_threads)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm.build import POOL_ROWS
 from numlstm.model import Model
+from numlstm.program.lower import POOL_ROWS
 from numlstm.run import pool as pool_module
 from numlstm.spec import GRU, LSTM, Embedding, Linear, Network, Weights
 from tests.cases import NETWORKS, assert_same_bits, random_input, random_weights
