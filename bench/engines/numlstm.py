@@ -8,12 +8,9 @@ import numpy as np
 from numba import njit
 
 import numlstm
-from bench import bandwidth
-from bench.cases import Case, Floats, Inputs
-from bench.clock import Call
-from bench.compiled_run import CompiledRun, program_of
-from bench.engines import Engine
-from bench.sampling import TEMPERATURE, TOP_K
+from bench.engines import TEMPERATURE, TOP_K, Call, Engine, bandwidth
+from bench.engines.cases import Case, Floats, Inputs
+from bench.engines.compiled_run import CompiledRun, program_of
 from numlstm.kernels.network import SIGNATURE
 from numlstm.model import Model
 from numlstm.spec import Layer, Network, Weights
