@@ -5,6 +5,7 @@ import os
 import typer
 
 from bench.measure.accuracy import accuracy
+from bench.measure.change import change
 from bench.measure.cold import cold
 from bench.measure.compare import Cores, Engines, Quick
 from bench.measure.long import long
@@ -43,6 +44,7 @@ for command in (
     tasks,
     accuracy,
     lookahead,
+    change,
     report,
 ):
     app.command()(command)

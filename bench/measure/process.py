@@ -49,7 +49,7 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        request = {"engine": name, "cores": cores}
+        request = {"name": name, "cores": cores}
         threads = dict.fromkeys(_NUM_THREADS, str(num_threads))
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(request)],

@@ -112,7 +112,7 @@ def load(task: Task, engine: str) -> Any:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    engine = json.loads(sys.argv[1])["engine"]
+    engine = json.loads(sys.argv[1])["name"]
     if engine == "torch":
         import torch
 

@@ -103,4 +103,4 @@ def _serve(name: str) -> None:
 if __name__ == "__main__":
     _replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is not an answer
-    _serve(_request["engine"])
+    _serve(_request["name"])

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.report import (
     accuracy_page,
+    change_page,
     lookahead_table,
     process_pages,
     speed_pages,
@@ -33,6 +34,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "long": process_pages.long,
     "accuracy": accuracy_page.accuracy,
     "tasks": tasks_page.tasks,
+    "change": change_page.change,
 }
 # Likewise: the document with the markers of a table, and who writes that table.
 _SUMMARIES = {

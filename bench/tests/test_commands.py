@@ -9,7 +9,8 @@ import typer
 
 from bench import report
 from bench.engines import PEERS
-from bench.measure import cold, compare, long, memory, speed, tasks
+from bench.measure import change, cold, compare, long, machine, memory, speed, tasks
+from bench.report import change_page
 
 
 # Not PyTorch, whose import takes a second in each process.
@@ -61,6 +62,40 @@ def test_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     page = capsys.readouterr().out
     assert "| sentiment " in page
     assert "numlstm float32" in page
+
+
+def test_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change.change(change.ROOT, quick=True)
+    page = capsys.readouterr().out
+    for what in ("Stream.step, LSTM 16 float32", "memory of LSTM 2 x 1024 int8", "import numlstm"):
+        assert f"| {what} " in page
+    with pytest.raises(typer.BadParameter, match="--before: there is no numlstm in"):
+        change.change(tmp_path)
+
+
+def test_a_change_for_the_worse_is_bold() -> None:
+    found = [
+        {"what": what, "unit": "us", "before": before, "after": after}
+        for what, before, after in (
+            ("slower", [1.0, 1.02, 1.0], [1.1, 1.1, 1.1]),
+            ("noisy", [1.0, 1.4, 1.0], [1.1, 1.1, 1.1]),
+            ("faster", [1.1, 1.1, 1.1], [1.0, 1.0, 1.0]),
+        )
+    ]
+    results = machine.describe() | {
+        "settings": {"core": None, "rounds": 3, "turns": 1, "seconds": 0.1},
+        "commits": {"before": "one", "after": "other"},
+        "found": found,
+    }
+    lines = change_page.change(results).splitlines()
+    ratios = {
+        cells[1].strip(): cells[5].strip()
+        for cells in (line.split("|") for line in lines)
+        if len(cells) > 5
+    }
+    assert ratios["slower"] == "**0.91**"
+    assert ratios["noisy"] == "0.91"
+    assert ratios["faster"] == "1.10"
 
 
 def test_an_answer_that_differs_is_an_error() -> None:
