@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.engines.cases import Floats
+from numlstm import Model
 from numlstm.kernels.network import DONE, argument
 from numlstm.kernels.plan import MAX_STEPS
-from numlstm.model import Model
 from numlstm.program import Layout, Program, aligned
 
 

@@ -11,9 +11,9 @@ import numlstm
 from bench.engines import TEMPERATURE, TOP_K, Call, Engine, bandwidth
 from bench.engines.cases import Case, Floats, Inputs
 from bench.engines.compiled_run import CompiledRun, program_of
+from numlstm import Model, Network, Weights
 from numlstm.kernels.network import SIGNATURE
-from numlstm.model import Model
-from numlstm.spec import Layer, Network, Weights
+from numlstm.spec import Layer
 
 # The calls that are shorter than the clock is precise are timed by the thousand.
 _MANY = 1000

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 import numlstm
 from bench.engines.cases import Case, Floats
-from numlstm import reference
+from numlstm import LSTM, Network, Weights, reference
 from numlstm.convert.keras import convert
-from numlstm.spec import LSTM, Network, Weights
-from numlstm.text.classify import Classifier
 from tests.real import (
     test_arm_kws,
     test_chars2vec,
@@ -118,7 +116,7 @@ def _only_lstm(weights: Weights) -> Weights:
 
 
 def _token_ids(model: numlstm.Model, texts: Iterable[str]) -> list[list[int]]:
-    pipe = Classifier(model)
+    pipe = numlstm.pipeline("sentiment", model)
     return [list(pipe.encoder(text)) for text in texts]
 
 

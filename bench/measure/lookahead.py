@@ -20,7 +20,7 @@ from bench import report
 from bench.measure import machine
 from bench.measure.process import last_core
 from bench.report.lookahead_table import LOOKAHEADS, Results
-from numlstm.spec import LSTM, Network, Weights
+from numlstm import LSTM, Network, Weights
 from tests.cases import random_weights
 from tests.real.conftest import REAL
 from tests.real.test_thai import FOLDER, ids_of, read, tags_of

@@ -9,7 +9,7 @@ import typer
 from bench import report
 from bench.measure import accuracy
 from bench.measure.accuracy_networks import Trial
-from numlstm.spec import Linear, Network, Weights
+from numlstm import Linear, Network, Weights
 from tests.real.conftest import REAL
 
 
