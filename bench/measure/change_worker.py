@@ -35,7 +35,9 @@ _IMPORTED = memory()
 
 DTYPES = ("float32", "bfloat16", "int8")  # of the models whose memory is read
 _SIZES = (16, 64, 256)
-_MANY = 100  # calls that are shorter than the clock is precise are timed together
+# Short calls are timed together: so long that the clock is no part of it, and too short for other
+# programs to interrupt most of them.
+_TOGETHER_US = 100
 _NUM_STREAMS = 8
 _NUM_SLOTS = 1000
 _NUM_STEPS = 64
@@ -63,11 +65,14 @@ def _numbers(*shape: int) -> Any:
 
 
 def _often(call: Callable[..., object], *args: Any) -> Timed:
+    us = min(times_us(partial(call, *args), 0))
+    count = max(1, int(_TOGETHER_US / us))
+
     def calls() -> None:
-        for _ in repeat(None, _MANY):
+        for _ in repeat(None, count):
             call(*args)
 
-    return calls, _MANY
+    return calls, count
 
 
 # What is timed ------------------------------------------------------------------------------------

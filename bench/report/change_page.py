@@ -16,12 +16,13 @@ def change(results: Results) -> str:
     rows = []
     for found in results["found"]:
         before, after = (median(found[side]) for side in ("before", "after"))
-        spread = max(_spread(found[side]) for side in ("before", "after"))
-        ratio = f"{before / after:.2f}"
-        if before / after < 1 - max(spread, _EVEN):
-            ratio = f"**{ratio}**"
-        figures = [number(before), number(after), ratio, f"{spread:.0%}"]
-        rows.append([found["what"], found["unit"], *figures])
+        ratio, spread = f"{before / after:.2f}", "-"
+        if len(found["before"]) > 1:
+            of_median = max(_spread(found[side]) for side in ("before", "after"))
+            spread = f"{of_median:.0%}"
+            if before / after < 1 - max(of_median, _EVEN):
+                ratio = f"**{ratio}**"
+        rows.append([found["what"], found["unit"], number(before), number(after), ratio, spread])
     core = "any core" if settings["core"] is None else f"core {settings['core']}"
     return (
         "# Before and after\n\n"
