@@ -129,6 +129,7 @@ def test_batches_of_several_lengths_are_those_of_onnxruntime(kind, direction):
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_evaluator_of_onnx_agrees(name):
     case = official_cases()[name]
+    assert case.data_sets
     for inputs, _ in case.data_sets:
         names = [info.name for info in case.model.graph.input]
         expected = evaluator.ReferenceEvaluator(case.model).run(

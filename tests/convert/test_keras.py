@@ -483,13 +483,20 @@ def test_a_model_that_does_nothing_is_a_network():
     )
 
 
-@pytest.mark.parametrize("broken", [3, [], {"args": 3}, [[1, 2]], [["dense", 0]]])
-def test_a_config_that_makes_no_sense_is_refused(broken):
-    config = files.read(two_outputs()).config
-    config["config"]["layers"][1]["inbound_nodes"] = broken
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (3, "the config cannot be read: .*'int' object is not iterable"),
+        ([], "no call 0 of a layer"),
+        ({"args": 3}, "GRU reads 0 inputs, expected one"),
+        ([[1, 2]], "the config cannot be read: .*'int' object is not subscriptable"),
+        ([["dense", 0]], "GRU reads 0 inputs, expected one"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(broken, message):
     source = files.read(two_outputs())
-    source.config = config
-    with pytest.raises(WeightsError):
+    source.config["config"]["layers"][1]["inbound_nodes"] = broken
+    with pytest.raises(WeightsError, match=message):
         graph.translate(source)
 
 

@@ -587,7 +587,7 @@ def test_bytes_that_changed_give_a_network_or_a_weights_error():
             from_onnx.convert(bytes(changed))
         except WeightsError:
             refused += 1
-    assert refused > 0
+    assert 0 < refused < 300
 
 
 def test_labels_and_the_public_function():
