@@ -51,6 +51,16 @@ def token_model() -> numlstm.Model:
     return model_of("tokens")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_terminal() -> Iterator[None]:
+    """Forget what a user, or a server that runs the tests, has said of terminals."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("TERM", "xterm")
+        yield
+
+
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
     """What numlstm logs during the test."""
