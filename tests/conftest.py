@@ -27,6 +27,23 @@ settings.register_profile(
 settings.load_profile("numlstm")
 
 
+# Another process, networks of ordinary sizes.
+LONG_FIXTURES = {"python", "real"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick the first case of every test that is neither slow nor long."""
+    met: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if not LONG_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
+        if test not in met and not any(map(item.get_closest_marker, ("slow", "long"))):
+            item.add_marker("quick")
+        met.add(test)
+
+
 @cache
 def model_of(name: str) -> numlstm.Model:
     """Return the model of one of `NETWORKS`, with random weights."""

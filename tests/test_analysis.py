@@ -119,7 +119,7 @@ def test_many_steps_are_those_of_autograd(cell):
 def test_the_mean_is_over_starts_evenly_spread():
     model = numlstm.Model(random_weights(NETWORKS["gru_7"], seed=1))
     xs = random_input(model.network, 20)
-    layer, weights = model.network.layers[0], model._weights.tensors
+    layer, weights = model.network.layers[0], model.weights.tensors
     own = {key: weights[f"layers.0.{key}"].astype(np.float64) for key in layer.tensors()}
     steps = list(analysis.jacobians(layer, own, xs))
     found = analysis.memory(model, xs, max_distance=4, num_starts=3).norms["layers.0"]
@@ -215,6 +215,7 @@ def test_what_is_wrong_is_told():
     assert [len(values) for values in norms.values()] == [10, 5]  # of 9 steps, and of 4
 
 
+@pytest.mark.long
 def test_the_plot_is_a_picture(tmp_path):
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     memory = analysis.memory(model, random_input(model.network, 9))

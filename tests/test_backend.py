@@ -48,6 +48,7 @@ def suite() -> Any:
     return tests
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official(name):
     (case,) = (
@@ -63,6 +64,7 @@ def test_official(name):
     assert result.testsRun == 1
 
 
+@pytest.mark.long
 def test_the_official_tests_are_all_there():
     assert sorted(official_cases()) == sorted(OFFICIAL)
 
@@ -126,6 +128,7 @@ def test_batches_of_several_lengths_are_those_of_onnxruntime(kind, direction):
     assert np.array_equal(found.Y, found[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_the_evaluator_of_onnx_agrees(name):
     case = official_cases()[name]

@@ -56,6 +56,7 @@ def blocks() -> list[object]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", blocks())
 def test_the_code_runs(block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

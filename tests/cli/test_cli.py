@@ -15,6 +15,8 @@ from tests.conftest import PATIENCE
 from tests.lazy import nn, torch
 from tests.tasks.text.test_classify import make_tokenizer, make_weights
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):

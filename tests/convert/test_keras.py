@@ -298,6 +298,7 @@ CASES |= {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_keras_3_is_the_reference_and_the_engine(name, tmp_path):
     model = randomized(CASES[name]())
@@ -321,6 +322,7 @@ def test_keras_3_is_the_reference_and_the_engine(name, tmp_path):
             np.testing.assert_array_equal(array, weights.tensors[tensor])
 
 
+@pytest.mark.long
 def test_masked_steps_are_skipped(tmp_path):
     model = randomized(
         keras.Sequential(
@@ -351,6 +353,7 @@ def test_half_and_double_precision_become_float32(tmp_path):
         assert (weights.tensors["layers.0.bias"] == 1).all()
 
 
+@pytest.mark.long
 def test_the_public_name(tmp_path):
     model = randomized(chain(layers.GRU(3), layers.Dense(2)))
     model.save(tmp_path / "model.keras")
@@ -409,6 +412,7 @@ def test_weights_with_a_network(answer):
     ANSWERS.check(reference.run(network, weights.tensors, xs)[0][-1:], expected)
 
 
+@pytest.mark.long
 def test_weights_of_keras_3_with_a_network(tmp_path):
     model = randomized(chain(layers.Bidirectional(layers.GRU(4, return_sequences=True))))
     model.save_weights(tmp_path / "model.weights.h5")
@@ -477,12 +481,14 @@ def test_labels_and_a_tokenizer_are_kept():
         numlstm.from_keras(DATA / "keras1.h5", tokenizer="{}")
 
 
+@pytest.mark.long
 def test_a_model_that_does_nothing_is_a_network():
     assert graph.translate(files.read(chain(layers.Dropout(0.2)))).network == Network(
         (spec.Concat(3),)
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -509,6 +515,7 @@ def refusal(build: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.long
 def test_everything_is_refused_together_by_name_and_place():
     model = chain(
         layers.Lambda(lambda x: 2 * x, name="twice"),
@@ -632,12 +639,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(name):
     build, message = REFUSED[name]
     assert re.search(message, refusal(build))
 
 
+@pytest.mark.long
 def test_a_lambda_in_a_file_is_never_run(tmp_path):
     path = tmp_path / "model.keras"
     chain(layers.Lambda(lambda x: x, name="code"), layers.GRU(2)).save(path)

@@ -269,6 +269,7 @@ def test_torch_exports(kind, pick, tokens, options):
     np.testing.assert_allclose(ys, expected, 0, 1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "time"), [("GRU", None), ("LSTM", 1)])
 def test_torch_exports_of_dynamo(kind, time):
     net = own.Stack(kind, "last", True, num_layers=2, bidirectional=True)
@@ -276,6 +277,7 @@ def test_torch_exports_of_dynamo(kind, time):
     assert layers_of(weights) == ["Embedding", kind, kind, "Pooling", "Linear", "Softmax"]
 
 
+@pytest.mark.long
 def test_a_loop_that_an_exporter_wrote_out_is_refused():
     # The dynamo exporter has no RNN operator: it writes each step of nn.RNN, of a fixed length.
     model = exported(own.Stack("RNN", "last", True), (torch.randint(11, (1, 4)),), True, 1)
@@ -576,6 +578,7 @@ def test_damaged_files_are_refused(tmp_path):
         from_onnx.convert(tmp_path / "nowhere.onnx")
 
 
+@pytest.mark.long
 def test_bytes_that_changed_give_a_network_or_a_weights_error():
     generator = np.random.default_rng(0)
     whole = operator("LSTM", inputs=("B", "P"), direction="reverse").SerializeToString()

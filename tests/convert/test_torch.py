@@ -260,7 +260,7 @@ def test_stacks_of_modules_in_train_mode_give_what_torch_gives(name):
     model = numlstm.from_torch(*modules)
     expected = torch_run(modules, xs, model.network.is_causal)
     TOLERANCES["output"].check(model.run(xs.numpy()), expected)
-    ys, _ = reference.run(model.network, model._weights.tensors, xs.numpy())
+    ys, _ = reference.run(model.network, model.weights.tensors, xs.numpy())
     TOLERANCES["output"].check(ys, expected, "reference")
     assert all(module.training for module in flatten(modules) if isinstance(module, nn.Module))
 
@@ -304,11 +304,12 @@ def stacks(draw: Any) -> list[Any]:
     return [*modules, pooling, nn.Linear(size, 3)] if pooling else modules
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(stacks(), st.integers(1, 40), st.integers(0, 2**31))
 def test_any_stack_is_that_of_torch(modules, seq_len, seed):
     model = numlstm.from_torch(*modules)
-    network, tensors = model.network, model._weights.tensors
+    network, tensors = model.network, model.weights.tensors
     xs = torch.randn(
         seq_len, network.input_size, generator=torch.Generator().manual_seed(seed)
     ).double()
@@ -532,11 +533,11 @@ def test_a_chaotic_network_is_converted_with_a_probe_that_ends_before_the_chaos(
         for parameter in net.parameters():
             parameter.mul_(20)
     model = numlstm.from_torch(net)
-    lengths = [len(probe.xs) for probe in model._weights.probes]
+    lengths = [len(probe.xs) for probe in model.weights.probes]
     assert all(1 <= length < 24 for length in lengths)
     assert model.verify().ok
     calm = numlstm.from_torch(nn.LSTM(64, 128))
-    assert [len(probe.xs) for probe in calm._weights.probes] == [24, 24, 24]
+    assert [len(probe.xs) for probe in calm.weights.probes] == [24, 24, 24]
 
 
 def _hooked() -> "nn.Sequential":

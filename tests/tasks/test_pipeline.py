@@ -266,6 +266,7 @@ def test_a_text_too_long_for_memory_is_refused_and_the_stream_goes_on(monkeypatc
     assert pipe_of("sentiment")("one two three four five six").label  # reads on and on
 
 
+@pytest.mark.long
 def test_a_large_text_is_read_in_linear_time_and_memory():
     text = "It was a good film, and I liked it. " * 4000  # 144 kB
     assert pipe_of("sentiment")(text).score > 0
