@@ -173,7 +173,7 @@ def test_a_network_that_is_no_chain_reads_its_tensors_by_the_names_of_its_layers
     ):
         TOLERANCES["output"].check(model.run(xs.numpy()), expected)
         assert model.network == SKIP
-        assert len(model._weights.probes) == 3
+        assert len(model.weights.probes) == 3
 
 
 def test_a_decoder_that_attends_to_a_memory_is_converted():
@@ -182,7 +182,7 @@ def test_a_decoder_that_attends_to_a_memory_is_converted():
     model = numlstm.from_torch(state, network=network)
     memory = np.random.default_rng(0).standard_normal((7, 6), np.float32)
     xs = np.ones((3, 4), np.float32)
-    expected, _ = reference.run(network, model._weights.tensors, xs, memory)
+    expected, _ = reference.run(network, model.weights.tensors, xs, memory)
     TOLERANCES["output"].check(model.run(xs, memory=memory), expected)
     assert model.verify().num_probes == 3
     assert model.verify().ok

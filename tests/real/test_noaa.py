@@ -52,7 +52,7 @@ def test_a_run_has_the_bits_of_the_stream(stream, expected):
 
 
 def test_the_reference_gives_them_too(stream, expected):
-    weights = stream.model._weights
+    weights = stream.model.weights
     ys, _ = reference.run(weights.network, weights.tensors, expected["x"])
     STREAMED.check(ys[:, 0], expected["head_out"], "reference")
 
@@ -79,7 +79,7 @@ def sugar_creek(real, state_dict) -> Weights:
     ).T
     initial = {"lstm.initial_h": torch.from_numpy(h), "lstm.initial_c": torch.from_numpy(c)}
     network = Network((LSTM(11, 64, initial_state=True, name="lstm"), Linear(64, 1, name="head")))
-    return numlstm.from_torch(state_dict | initial, network=network)._weights
+    return numlstm.from_torch(state_dict | initial, network=network).weights
 
 
 def test_sugar_creek_begins_in_its_state_and_answers_as_torch(

@@ -555,7 +555,7 @@ def test_a_state_that_holds_a_nan_is_refused(float_model):
     stream = float_model.stream()
     header = numlstm.stream._STATE_HEADER
     kept = np.full(stream._num_kept, np.nan, np.float32).tobytes()
-    fingerprint = float_model._weights.fingerprint
+    fingerprint = float_model.weights.fingerprint
     magic = numlstm.stream._STATE_MAGIC
     blob = header.pack(magic, fingerprint, len(kept), zlib.crc32(kept)) + kept
     before = stream.save_state()
