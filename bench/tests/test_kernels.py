@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
+from numpy.typing import NDArray
 
 from bench.engines.bandwidth import READS
 from bench.engines.cases import Floats

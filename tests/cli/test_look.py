@@ -32,6 +32,7 @@ def lines_of(stdout):
     return [json.loads(line) for line in stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_memory_of_numbers(files):
     model, xs = files / "vectors.safetensors", files / "xs.npy"
     stdout, stderr = numlstm_command("memory", model, "--file", xs, "-k", 12, "--json")
@@ -50,6 +51,7 @@ def test_memory_of_numbers(files):
         assert row.count("█") >= 1
 
 
+@pytest.mark.long
 def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
     path = str(files / "text.safetensors")
 
@@ -70,6 +72,7 @@ def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
     assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
 
 
+@pytest.mark.long
 def test_trace_is_that_of_the_stream(files):
     path = files / "text.safetensors"
     model = numlstm.load(path)
@@ -114,13 +117,14 @@ def test_a_part_of_several_networks(files, tmp_path, capsys):
             look.trace(of, TEXT, part=part)
 
 
+@pytest.mark.long
 def test_a_text_cannot_command_the_terminal(files):
     stdout, _ = numlstm_command("trace", files / "text.safetensors", "was \x1b[31m good\n movie")
     assert "\x1b" not in stdout
 
 
+@pytest.mark.long
 def test_pictures(files, tmp_path):
-    pytest.importorskip("matplotlib")
     path = files / "text.safetensors"
     numlstm_command("memory", path, "--plot", tmp_path / "memory.png")
     stdout, _ = numlstm_command("trace", path, TEXT, "--plot", tmp_path / "trace.png")
@@ -139,6 +143,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
             plot(tmp_path / "picture.png")
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_told(files, tmp_path):
     text, vectors = (str(files / f"{name}.safetensors") for name in ("text", "vectors"))
     for call, message in (
@@ -162,7 +167,6 @@ def test_what_is_wrong_is_told(files, tmp_path):
 
 
 def test_a_trace_of_too_few_tokens_is_not_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     trace = model.stream().trace(random_input(model.network, 3))
     with pytest.raises(ValueError, match="2 tokens were given for 3 steps"):

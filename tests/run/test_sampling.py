@@ -69,7 +69,7 @@ def reference(model, first, n, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0
     The scores are the logits: what goes into a softmax at the end.
     """
     if model.network in (NETWORKS["softmax"], NETWORKS["log-softmax"]):
-        model = Model(Weights(NETWORKS["logits"], model._weights.tensors))
+        model = Model(Weights(NETWORKS["logits"], model.weights.tensors))
     stream = model.stream()
     chance = (np.random.Philox(seed).random_raw(n) >> np.uint64(40)) * 2.0**-24
     seen, ids, margins = {*history, first}, [], []

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from numlstm.audio.sound import Resampler, mono
 from numlstm.audio.transcribe import Transcriber, Transcript
 from numlstm.spec import Weights
 from tests.conftest import ROOT
+from tests.lazy import soundfile
 
 LABELS = ("<blank>", "|", "yes", "no")
 
