@@ -19,7 +19,7 @@ from bench.cases import Case, Floats
 from numlstm import reference
 from numlstm.convert.keras import convert
 from numlstm.spec import LSTM, Network, Weights
-from numlstm.text.classify import Classifier
+from numlstm.tasks.text.classify import Classifier
 from tests.real import (
     test_arm_kws,
     test_chars2vec,

@@ -1,7 +1,6 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
 from numlstm import analysis
-from numlstm.audio.transcribe import Transcript, Word
 from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
@@ -40,10 +39,11 @@ from numlstm.spec import (
 from numlstm.storage import bundled
 from numlstm.stream import Stream
 from numlstm.tasks import pipeline
-from numlstm.text.chat import Turn
-from numlstm.text.classify import Prediction
-from numlstm.text.language import Score
-from numlstm.text.tag import Tag
+from numlstm.tasks.audio.transcribe import Transcript, Word
+from numlstm.tasks.text.chat import Turn
+from numlstm.tasks.text.classify import Prediction
+from numlstm.tasks.text.language import Score
+from numlstm.tasks.text.tag import Tag
 from numlstm.trace import Trace
 
 __version__ = "0.1.0"

@@ -24,8 +24,6 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
             "split",
             "spec",
             "storage",
-            "text",
-            "audio",
             "tasks",
             "diagnostics",
             "cli",
@@ -79,13 +77,13 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "backend": ({"", "convert"}, {"numpy", "onnx"}),
     "convert": ({"spec", "reference", "convert"}, {"numpy", "torch", "h5py", "onnx"}),
     "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
+    "tasks": (
+        {"errors", "model", "sampling", "sources", "spec", "stream", "tasks"},
+        {"numpy", "rich", "tokenizers"},
+    ),
     # The public names only, and what lies in their own folder.
-    "pipelines": (set(), {"rich"}),
-    "text": ({"", "text", "pipelines", "sampling"}, {"numpy", "tokenizers"}),
-    "audio": ({"", "audio", "pipelines"}, {"numpy"}),
-    "tasks": ({"model", "sources", "spec", "pipelines", "text", "audio"}, set()),
     "cli": (
-        {"", "analysis", "cli", "plots"},
+        {"", "analysis", "cli", "plots", "tasks"},
         {"numpy", "typer", "rich"},
     ),
 }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import numlstm
 from numlstm import WeightsError
 from numlstm.tasks import TASKS
-from numlstm.text.encoding import MAX_WORD, Encoder, split_segments, split_words
-from numlstm.text.sentences import is_end, split_sentences
+from numlstm.tasks.text.encoding import MAX_WORD, Encoder, split_segments, split_words
+from numlstm.tasks.text.sentences import is_end, split_sentences
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "weights" / "digits.wav"
@@ -253,7 +253,7 @@ def test_a_seed_is_the_same_text_and_none_is_not():
 
 
 def test_a_text_too_long_for_memory_is_refused_and_the_stream_goes_on(monkeypatch):
-    monkeypatch.setattr("numlstm.text.classify.MAX_TOKENS", 5)
+    monkeypatch.setattr("numlstm.tasks.text.classify.MAX_TOKENS", 5)
     pipe = pipe_of("sentiment", "sentiment-bilstm")
     with pytest.raises(ValueError, match="more than 5 tokens"):
         pipe("one two three four five six")

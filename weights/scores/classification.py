@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from numlstm.text.classify import Classifier
+from numlstm.tasks.text.classify import Classifier
 from weights.scores.card import NOTES, Subject, accuracy, read_rows, seconds, table, watch
 
 POLARITY = {"0": "negative", "1": "positive"}

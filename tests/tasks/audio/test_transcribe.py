@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numlstm
-from numlstm.audio.features import ROW_SIZE, SAMPLE_RATE
-from numlstm.audio.sound import Resampler, mono
-from numlstm.audio.transcribe import Transcriber, Transcript
 from numlstm.spec import Weights
+from numlstm.tasks.audio.features import ROW_SIZE, SAMPLE_RATE
+from numlstm.tasks.audio.sound import Resampler, mono
+from numlstm.tasks.audio.transcribe import Transcriber, Transcript
 from tests.conftest import ROOT
 
 LABELS = ("<blank>", "|", "yes", "no")

@@ -11,8 +11,8 @@ from tokenizers.models import WordLevel
 
 import numlstm
 from numlstm.spec import Weights
-from numlstm.text.classify import Classifier
-from numlstm.text.encoding import MAX_WORD
+from numlstm.tasks.text.classify import Classifier
+from numlstm.tasks.text.encoding import MAX_WORD
 
 WORDS = ["[UNK]", "the", "movie", "was", "not", "good", ".", ",", "don", "'", "t", "é", "😀"]
 TEXT = "The movie was not good,  and I don't\tlike it.\nÉtait-il 😀 bon ?  "

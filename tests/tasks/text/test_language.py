@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numlstm
-from numlstm.text.encoding import decode_each
+from numlstm.tasks.text.encoding import decode_each
 
 TEXT = "The war ended in the spring, and he didn't come home.\n\nIt was 1 945."
 MODELS = ("words", "character", "subword")

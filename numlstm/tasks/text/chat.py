@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, overload
 
-import numlstm
-from numlstm.pipelines import Pipeline, answers
+from numlstm.model import Model
 from numlstm.sampling import Sampling
-from numlstm.text.checks import check_count, check_text
-from numlstm.text.encoding import decode_each, encode
-from numlstm.text.seq2seq import EncoderDecoder, beam_search, until
+from numlstm.tasks.checks import check_count, check_text
+from numlstm.tasks.pipelines import Pipeline, answers
+from numlstm.tasks.text.encoding import decode_each, encode
+from numlstm.tasks.text.seq2seq import EncoderDecoder, beam_search, until
 
 MARKS = ("[END]", "[USER]", "[BOT]")  # the first ids of the tokenizer
 END, USER, BOT = range(len(MARKS))
@@ -40,7 +40,7 @@ class Chat(Pipeline):
         The encoder reads the last turns, the decoder writes the answer.
     """
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         self.networks = EncoderDecoder(parts, MARKS, "chat")
 
     @overload

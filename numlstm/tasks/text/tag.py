@@ -8,11 +8,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_parts, check_text, check_words
-from numlstm.text.encoding import encode, split_words
-from numlstm.text.sentences import is_end
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.tasks.checks import check_parts, check_text, check_words
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.text.encoding import encode, split_words
+from numlstm.tasks.text.sentences import is_end
 
 PARTS = ("words", "characters", "tagger")
 
@@ -46,11 +47,11 @@ class Tagger(Pipeline):
         a tokenizer of them; "tagger", with the tags as labels.
     """
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         check_parts(parts, PARTS, "tag")
         words, characters, tagger = (parts[name] for name in PARTS)
         if words.output_size + characters.output_size != tagger.input_size or not tagger.labels:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 f"the model cannot tag: vectors of {words.output_size} and "
                 f"{characters.output_size} numbers are not the {tagger.input_size} that its tagger "
                 "reads, or that has no labels"

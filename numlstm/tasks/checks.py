@@ -4,7 +4,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numlstm
+from numlstm.errors import WeightsError
+from numlstm.model import Model
 
 
 def check_text(text: str) -> str:
@@ -40,11 +41,11 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}, expected 1 or more")
 
 
-def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], what: str) -> None:
+def check_parts(parts: Mapping[str, Model], expected: Sequence[str], what: str) -> None:
     """Raise a WeightsError if there are other networks than expected."""
     if set(parts) != set(expected):
         found = ", ".join(parts) if set(parts) != {""} else "one network without a name"
-        raise numlstm.WeightsError(
+        raise WeightsError(
             f"the model cannot {what}: expected the networks {', '.join(expected)}, found {found}"
         )
 
@@ -52,7 +53,7 @@ def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], w
 def check_marks(tokenizer: Any, marks: Sequence[str], what: str) -> None:
     """Raise a WeightsError if the first tokens are not the marks."""
     if [tokenizer.id_to_token(n) for n in range(len(marks))] != list(marks):
-        raise numlstm.WeightsError(f"the model cannot {what}: its first tokens are not {marks}")
+        raise WeightsError(f"the model cannot {what}: its first tokens are not {marks}")
 
 
 def check_scores_tokens(model: Any, what: str) -> None:
@@ -65,4 +66,4 @@ def check_scores_tokens(model: Any, what: str) -> None:
     if not model.network.is_causal:
         problems.append("it reads later tokens")
     if problems:
-        raise numlstm.WeightsError(f"the model cannot {what}: {', '.join(problems)}")
+        raise WeightsError(f"the model cannot {what}: {', '.join(problems)}")

@@ -7,10 +7,11 @@ from typing import overload
 
 import numpy as np
 
-import numlstm
-from numlstm.pipelines import Pipeline, answers
-from numlstm.text.checks import check_scores_tokens, check_text
-from numlstm.text.encoding import Encoder, decode_each
+from numlstm.model import Model
+from numlstm.stream import Stream
+from numlstm.tasks.checks import check_scores_tokens, check_text
+from numlstm.tasks.pipelines import Pipeline, answers
+from numlstm.tasks.text.encoding import Encoder, decode_each
 
 _START = "\n"  # what a text follows that is written after nothing
 _BLOCK = 2**10  # tokens of a prompt that are read in a call, which answers all of them
@@ -27,7 +28,7 @@ class Writer(Pipeline):
 
     _item = "prompt"
 
-    def __init__(self, model: "numlstm.Model") -> None:
+    def __init__(self, model: Model) -> None:
         check_scores_tokens(model, "generate text")
         self.model = model
         self.encoder = Encoder(model, spaces=True)
@@ -120,9 +121,7 @@ class Writer(Pipeline):
         )
         return self._write(stream, ids[:-1], islice(tokens, max_tokens))
 
-    def _write(
-        self, stream: "numlstm.Stream", before: list[int], tokens: Iterator[int]
-    ) -> Iterator[str]:
+    def _write(self, stream: Stream, before: list[int], tokens: Iterator[int]) -> Iterator[str]:
         for at in range(0, len(before), _BLOCK):
             stream.run(np.array(before[at : at + _BLOCK], np.int32))
         yield from decode_each(self.encoder.tokenizer, tokens)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_text
-from numlstm.text.encoding import Encoder
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.spec import Softmax
+from numlstm.tasks.checks import check_text
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.text.encoding import Encoder
 
 MAX_TOKENS = 2**18  # of a text that is read from both ends: all of it is in memory, up to 1 GB
 
 if TYPE_CHECKING:
-    from numlstm.text.mail import Message
+    from numlstm.tasks.text.mail import Message
 
 _EMPTY = "the text is empty: it has no words to classify"
 
@@ -38,16 +40,16 @@ class Classifier(Pipeline):
         The model, which has a tokenizer and labels and ends in a softmax.
     """
 
-    def __init__(self, model: "numlstm.Model") -> None:
+    def __init__(self, model: Model) -> None:
         problems = []
         if model.tokenizer is None or model.vocab_size is None:
             problems.append("it has no tokenizer")
         if not model.labels:
             problems.append("it has no labels")
-        if not isinstance(model.network.layers[-1], numlstm.Softmax):
+        if not isinstance(model.network.layers[-1], Softmax):
             problems.append("it does not end in a softmax")
         if problems:
-            raise numlstm.WeightsError(f"the model cannot classify text: {', '.join(problems)}")
+            raise WeightsError(f"the model cannot classify text: {', '.join(problems)}")
         self.model = model
         self.encoder = Encoder(model)
 
@@ -208,6 +210,8 @@ class MailClassifier(Classifier):
 
     def read(self, path: str | os.PathLike[str]) -> Iterator["Message"]:
         """Yield the messages of an .eml or mbox file; errors are those of a call."""
-        from numlstm.text.mail import read_messages  # the parsers of mail are not loaded by all
+        from numlstm.tasks.text.mail import (
+            read_messages,  # the parsers of mail are not loaded by all
+        )
 
         return read_messages(path)

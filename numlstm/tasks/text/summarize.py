@@ -5,12 +5,13 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_count, check_marks, check_text
-from numlstm.text.encoding import encode
-from numlstm.text.sentences import split_sentences
-from numlstm.text.seq2seq import EncoderDecoder, beam_search
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.tasks.checks import check_count, check_marks, check_text
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.text.encoding import encode
+from numlstm.tasks.text.sentences import split_sentences
+from numlstm.tasks.text.seq2seq import EncoderDecoder, beam_search
 
 MARKS = ("[END]", "[SUMMARY]", "[TITLE]", "[SENTENCE]")  # the first ids of the tokenizers
 END, SUMMARY, TITLE, SENTENCE = range(len(MARKS))
@@ -77,9 +78,9 @@ class Extractor(Summarizer):
     does = "picks sentences"
     options = ("num_sentences",)
 
-    def __init__(self, model: "numlstm.Model") -> None:
+    def __init__(self, model: Model) -> None:
         if model.tokenizer is None or model.output_size != 1:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 "the model cannot summarize: expected a tokenizer and one number per token"
             )
         self.model = model
@@ -125,7 +126,7 @@ class Abstractor(Summarizer):
     does = "writes a sentence"
     options = ("title", "beam_size")
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         self.networks = EncoderDecoder(parts, MARKS, "summarize")
 
     def summarize(self, sentences: Sequence[str], title: bool = False, beam_size: int = 4) -> str:

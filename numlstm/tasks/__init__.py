@@ -4,17 +4,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
-from numlstm.audio.transcribe import Transcriber
 from numlstm.model import Model
-from numlstm.pipelines import Pipeline
 from numlstm.sources import load_parts
 from numlstm.spec import WeightsError
-from numlstm.text.chat import Chat
-from numlstm.text.classify import Classifier, MailClassifier
-from numlstm.text.generate import Writer
-from numlstm.text.language import LanguageModel
-from numlstm.text.summarize import Abstractor, Extractor, Summarizer
-from numlstm.text.tag import Tagger
+from numlstm.tasks.audio.transcribe import Transcriber
+from numlstm.tasks.pipelines import Pipeline
+from numlstm.tasks.text.chat import Chat
+from numlstm.tasks.text.classify import Classifier, MailClassifier
+from numlstm.tasks.text.generate import Writer
+from numlstm.tasks.text.language import LanguageModel
+from numlstm.tasks.text.summarize import Abstractor, Extractor, Summarizer
+from numlstm.tasks.text.tag import Tagger
 
 Parts = Mapping[str, Model]
 Source = str | os.PathLike[str] | Model | Parts

@@ -7,10 +7,12 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_scores_tokens, check_text
-from numlstm.text.encoding import Encoder
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.spec import Softmax
+from numlstm.tasks.checks import check_scores_tokens, check_text
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.text.encoding import Encoder
 
 _START = "\n"  # what a text is taken to follow
 _BLOCK = 500  # steps whose scores are in memory at once
@@ -44,17 +46,15 @@ class LanguageModel(Pipeline):
         what a softmax or log-softmax makes of them.
     """
 
-    def __init__(self, model: "numlstm.Model") -> None:
+    def __init__(self, model: Model) -> None:
         check_scores_tokens(model, "score text")
         self.model = model
         self.encoder = Encoder(model, spaces=True)
         last = model.network.layers[-1]
-        self._are_probabilities = isinstance(last, numlstm.Softmax)
+        self._are_probabilities = isinstance(last, Softmax)
         self._start = self.encoder(_START)
         if not self._start:
-            raise numlstm.WeightsError(
-                "the model cannot score text: it has no token for a new line"
-            )
+            raise WeightsError("the model cannot score text: it has no token for a new line")
 
     @overload
     def __call__(self, text: str) -> Score: ...

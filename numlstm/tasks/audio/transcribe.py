@@ -6,11 +6,13 @@ from typing import BinaryIO, overload
 
 from numpy.typing import ArrayLike
 
-import numlstm
-from numlstm.audio.ctc import BeamDecoder, GreedyDecoder
-from numlstm.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
-from numlstm.audio.sound import Resampler, check_rate, mono, open_sound
-from numlstm.pipelines import Pipeline, PipelineStream, answers
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.spec import LogSoftmax
+from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
+from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
+from numlstm.tasks.audio.sound import Resampler, check_rate, mono, open_sound
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -57,18 +59,18 @@ class Transcriber(Pipeline):
 
     _item = "sound"
 
-    def __init__(self, model: "numlstm.Model", beam_size: int = 1) -> None:
+    def __init__(self, model: Model, beam_size: int = 1) -> None:
         problems = []
         if model.vocab_size is not None or model.input_size != ROW_SIZE:
             problems.append(f"it does not read rows of {ROW_SIZE} log-mel energies")
         if model.labels[:2] != (BLANK, BEGIN):
             problems.append(f"its first labels are not {BLANK!r} and {BEGIN!r}")
-        if not isinstance(model.network.layers[-1], numlstm.LogSoftmax):
+        if not isinstance(model.network.layers[-1], LogSoftmax):
             problems.append("it does not end in a log-softmax")
         if not model.network.is_causal:
             problems.append("it reads later steps")
         if problems:
-            raise numlstm.WeightsError(f"the model cannot transcribe: {', '.join(problems)}")
+            raise WeightsError(f"the model cannot transcribe: {', '.join(problems)}")
         if type(beam_size) is not int or beam_size < 1:
             raise ValueError(f"beam_size is {beam_size!r}, expected an integer from 1 on")
         self.model = model
@@ -115,9 +117,6 @@ class Transcriber(Pipeline):
     def stream(self, rate: float = SAMPLE_RATE) -> "SoundStream":
         """Return a stream that takes samples, so many per second, as they arrive."""
         return SoundStream(self, rate)
-
-    def __repr__(self) -> str:
-        return f"<numlstm.audio.Transcriber of {self.model!r}>"
 
 
 class SoundStream(PipelineStream):
