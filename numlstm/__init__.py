@@ -5,6 +5,7 @@ from numlstm.diagnostics import diagnose, warmup
 from numlstm.lookahead import LookaheadStream
 from numlstm.model import Model, Verification
 from numlstm.pool import Pool
+from numlstm.sampling import SamplingOptions
 from numlstm.sources import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 from numlstm.spec import (
     CRF,
@@ -77,6 +78,7 @@ __all__ = [
     "Prediction",
     "Repeat",
     "Reverse",
+    "SamplingOptions",
     "Score",
     "Slice",
     "Softmax",

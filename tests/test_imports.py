@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
             "sources",
             "stream",
             "pool",
+            "sampling",
             "lookahead",
             "split",
             "spec",
