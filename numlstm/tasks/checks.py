@@ -1,8 +1,9 @@
 """What pipelines of text are given, checked once, with errors that say what is wrong."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
@@ -35,10 +36,11 @@ def check_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise a TypeError or ValueError unless a value is a whole number from 1 on."""
-    if isinstance(value, bool) or operator.index(value) < 1:
-        raise ValueError(f"{name} is {value!r}, expected 1 or more")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless a value is a whole number, and not too small."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        raise ValueError(f"{name} is {value!r}, expected {least} or more")
 
 
 def check_parts(parts: Mapping[str, Model], expected: Sequence[str], what: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, overload
+from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
@@ -12,7 +12,8 @@ from numlstm.spec import LogSoftmax
 from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
 from numlstm.tasks.audio.sound import Resampler, check_rate, mono, open_sound
-from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.checks import check_count
+from numlstm.tasks.pipelines import Pipeline, PipelineStream
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -43,7 +44,7 @@ class Transcript:
     words: tuple[Word, ...]
 
 
-class Transcriber(Pipeline):
+class Transcriber(Pipeline[Sound, Transcript]):
     """Writes down what is said. Threads may share it.
 
     The model reads rows of `LogMel` and answers log-probabilities of its labels: "<blank>", "|"
@@ -58,6 +59,7 @@ class Transcriber(Pipeline):
     """
 
     _item = "sound"
+    _lists = (list,)  # a tuple is samples and their rate
 
     def __init__(self, model: Model, beam_size: int = 1) -> None:
         problems = []
@@ -71,21 +73,16 @@ class Transcriber(Pipeline):
             problems.append("it reads later steps")
         if problems:
             raise WeightsError(f"the model cannot transcribe: {', '.join(problems)}")
-        if type(beam_size) is not int or beam_size < 1:
-            raise ValueError(f"beam_size is {beam_size!r}, expected an integer from 1 on")
+        check_count("beam_size", beam_size)
         self.model = model
         self.beam_size = beam_size
 
-    @overload
-    def __call__(self, sound: Sound) -> Transcript: ...
-    @overload
-    def __call__(self, sound: list[Sound]) -> list[Transcript]: ...
-    def __call__(self, sound: Sound | list[Sound]) -> Transcript | list[Transcript]:
-        """Transcribe a sound, or each of a list.
+    def answer(self, sound: Sound) -> Transcript:
+        """Transcribe a sound; one in which nothing is said has no words.
 
         Parameters
         ----------
-        sound : path, (samples, rate), or list of these
+        sound : path or (samples, rate)
             A sound file by its path or open in binary, or samples (T,) or (T, channels) and their
             number per second: floats within -1 to 1, int16, int32 or uint8.
 
@@ -94,11 +91,6 @@ class Transcriber(Pipeline):
         OSError, TypeError, ValueError
             If there is no such file, or it holds no sound, or samples or rate are not as above.
         """
-        found: Transcript | list[Transcript]
-        found = answers(sound, self._transcribe, list, self._item)
-        return found
-
-    def _transcribe(self, sound: Sound) -> Transcript:
         if isinstance(sound, str | os.PathLike) or hasattr(sound, "read"):
             with open_sound(sound) as (rate, blocks):
                 stream = self.stream(rate)

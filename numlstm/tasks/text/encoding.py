@@ -8,6 +8,8 @@ from typing import Any
 from numlstm.errors import WeightsError
 from numlstm.model import Model
 
+# What a text is taken to follow.
+START = "\n"
 # A run of characters without white space is cut at this length.
 MAX_WORD = 512
 

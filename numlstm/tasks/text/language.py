@@ -1,8 +1,8 @@
 """Language modelling: how surprised a network is by each token of a text."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,22 @@ from numlstm.errors import WeightsError
 from numlstm.model import Model
 from numlstm.spec import Softmax
 from numlstm.tasks.checks import check_scores_tokens, check_text
-from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
-from numlstm.tasks.text.encoding import Encoder
+from numlstm.tasks.pipelines import Pipeline, PipelineStream, named, run_all
+from numlstm.tasks.text.encoding import START, Encoder
 
-_START = "\n"  # what a text is taken to follow
+Ids = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
 _BLOCK = 500  # steps whose scores are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """How surprised a network is by a text.
+    """How surprised a network is by a text; by one without tokens not at all: 0 nats.
 
     nats         minus the natural logarithm of the text's probability
     num_tokens   how many tokens it has
-    perplexity   exp(nats / num_tokens)
+    perplexity   exp(nats / num_tokens), 1 if there are none
     per_token    (num_tokens,) nats of each token after those before it
     tokens       the tokens
     """
@@ -36,7 +38,7 @@ class Score:
     tokens: tuple[str, ...]
 
 
-class LanguageModel(Pipeline):
+class LanguageModel(Pipeline[str, Score]):
     """Scores texts. Threads may share it.
 
     Attributes
@@ -52,35 +54,66 @@ class LanguageModel(Pipeline):
         self.encoder = Encoder(model, spaces=True)
         last = model.network.layers[-1]
         self._are_probabilities = isinstance(last, Softmax)
-        self._start = self.encoder(_START)
-        if not self._start:
+        self._start = self._ids(START)
+        if not len(self._start):
             raise WeightsError("the model cannot score text: it has no token for a new line")
 
-    @overload
-    def __call__(self, text: str) -> Score: ...
-    @overload
-    def __call__(self, text: list[str] | tuple[str, ...]) -> list[Score]: ...
-    def __call__(self, text: str | list[str] | tuple[str, ...]) -> Score | list[Score]:
-        """Score a text, or each of a list, as it would follow the end of a line.
+    def answer(self, text: str) -> Score:
+        """Score a text as it would follow the end of a line; one without tokens has 0 nats.
 
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string of characters, or has no tokens.
+            If the text is not a string of characters.
         """
-        found: Score | list[Score] = answers(text, self._score, (list, tuple), self._item)
-        return found
+        ids = self._ids(text)
+        if len(ids) > _BLOCK:
+            stream = self.stream()
+            stream.feed(text)
+            return stream.finish()
+        return self._score(ids, self.model.run(self._before(ids)))
 
-    score = __call__
+    score = Pipeline.__call__
 
     def stream(self) -> "ScoreStream":
         """Return a stream that takes a text as it arrives."""
         return ScoreStream(self)
 
-    def _score(self, text: str) -> Score:
-        stream = self.stream()
-        stream.feed(text)
-        return stream.finish()
+    def _answer_all(self, texts: Sequence[str]) -> list[Score]:
+        all_ids = list(named(texts, self._ids, self._item))
+        short = [self._before(ids) for ids in all_ids if len(ids) <= _BLOCK]
+        answers = run_all(self.model, short)
+
+        def score(pair: tuple[str, Ids]) -> Score:
+            text, ids = pair
+            return self.answer(text) if len(ids) > _BLOCK else self._score(ids, next(answers))
+
+        return list(named(zip(texts, all_ids, strict=True), score, self._item))
+
+    def _ids(self, text: str) -> Ids:
+        return np.array(self.encoder(check_text(text)), np.int32)
+
+    def _before(self, ids: Ids) -> Ids:
+        """Return what is read before the last of tokens."""
+        return np.concatenate([self._start, ids])[:-1]
+
+    def _score(self, ids: Ids, ys: Floats) -> Score:
+        """Return the score of tokens by the answers to all that is read before the last."""
+        return self.scored(ids, self.nats(ids, ys[len(self._start) - 1 :]))
+
+    def scored(self, ids: Ids, nats: Floats) -> Score:
+        """Return the score of tokens (T,), of which each has so many nats (T,)."""
+        total = float(nats.sum(dtype=np.float64))
+        try:
+            perplexity = math.exp(total / max(len(ids), 1))
+        except OverflowError:
+            perplexity = math.inf
+        tokens = tuple(map(self.encoder.token, ids.tolist()))
+        return Score(total, len(ids), perplexity, nats, tokens)
+
+    def nats(self, ids: Ids, ys: Floats) -> Floats:
+        """Return minus log p of tokens (T,), each by the answer before it: (T, V)."""
+        return -self.log_p(ys)[np.arange(len(ids)), ids].astype(np.float32)
 
     def log_p(self, ys: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logarithms of the probabilities that answers are: (T, V)."""
@@ -110,7 +143,7 @@ class ScoreStream(PipelineStream):
         self._rest = ""
         self._ids = [np.zeros(0, np.int32)]
         self._nats = [np.zeros(0, np.float32)]
-        self._next = self._pipe.log_p(self._stream.run(self._pipe._start)[-1:])
+        self._last = self._stream.run(self._pipe._start)[-1:]  # what is answered before a token
         self._finished = False
 
     def feed(self, text: str) -> Score:
@@ -128,47 +161,35 @@ class ScoreStream(PipelineStream):
         return found
 
     def finish(self) -> Score:
-        """Take the text as complete and return the score of all of it.
+        """Take the text as complete and return the score of all of it, that of a call.
 
         Raises
         ------
         ValueError
-            If the text has no tokens, or was finished before.
+            If the text was finished before.
         """
         self._check_open()
         if self._rest:
             self._read([self._rest])
             self._rest = ""
-        ids = np.concatenate(self._ids)
-        if not len(ids):
-            raise ValueError("the text is empty: it has no tokens to score")
         self._finished = True
-        return self._score(ids, np.concatenate(self._nats))
+        return self._pipe.scored(np.concatenate(self._ids), np.concatenate(self._nats))
 
     def _read(self, pieces: list[str]) -> Score:
-        pipe = self._pipe
+        pipe, stream = self._pipe, self._stream
         ids = np.array(pipe.encoder.ids(pieces), np.int32)
-        kept, expected = self._stream.kept, self._next
-        parts = []
+        kept, last = stream.kept, self._last
+        parts = [np.zeros(0, np.float32)]
         try:
             for at in range(0, len(ids), _BLOCK):
                 block = ids[at : at + _BLOCK]
-                log_p = np.concatenate([expected, pipe.log_p(self._stream.run(block))])
-                parts.append(-log_p[np.arange(len(block)), block].astype(np.float32))
-                expected = log_p[-1:]
+                ys = np.concatenate([last, stream.run(block)])
+                parts.append(pipe.nats(block, ys[:-1]))
+                last = ys[-1:]
         except BaseException:
-            self._stream.kept = kept
+            stream.kept = kept
             raise
-        self._next = expected
+        self._last = last
         self._ids.append(ids)
-        self._nats.append(np.concatenate([np.zeros(0, np.float32), *parts]))
-        return self._score(ids, self._nats[-1])
-
-    def _score(self, ids: NDArray[np.int32], per_token: NDArray[np.float32]) -> Score:
-        nats = float(per_token.sum(dtype=np.float64))
-        try:
-            perplexity = math.exp(nats / max(len(ids), 1))
-        except OverflowError:
-            perplexity = math.inf
-        tokens = tuple(map(self._pipe.encoder.token, ids.tolist()))
-        return Score(nats, len(ids), perplexity, per_token, tokens)
+        self._nats.append(np.concatenate(parts))
+        return pipe.scored(ids, self._nats[-1])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from numlstm.errors import WeightsError
 from numlstm.model import Model
 from numlstm.tasks.checks import check_parts, check_text, check_words
-from numlstm.tasks.pipelines import Pipeline, PipelineStream, answers
+from numlstm.tasks.pipelines import Pipeline, PipelineStream
 from numlstm.tasks.text.encoding import encode, split_words
 from numlstm.tasks.text.sentences import is_end
 
@@ -34,7 +34,7 @@ class Tag:
     score: float
 
 
-class Tagger(Pipeline):
+class Tagger(Pipeline[str, list[Tag]]):
     """Gives each word of a text a tag. Threads may share it.
 
     A word is its embedding beside what a network makes of its characters; a third network reads
@@ -66,21 +66,24 @@ class Tagger(Pipeline):
     def __reduce__(self) -> tuple[Any, ...]:
         return Tagger, (self.parts,)
 
-    @overload
-    def __call__(self, text: str) -> list[Tag]: ...
-    @overload
-    def __call__(self, text: list[str] | tuple[str, ...]) -> list[list[Tag]]: ...
-    def __call__(self, text: str | list[str] | tuple[str, ...]) -> list[Tag] | list[list[Tag]]:
-        """Tag the words of a text, or of each of a list; a text without words has no tags.
+    def answer(self, text: str) -> list[Tag]:
+        """Tag the words of a text; one without words has no tags.
 
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string of characters.
+            If the text is not a string of characters.
         """
-        found: list[Tag] | list[list[Tag]]
-        found = answers(text, self._tag_text, (list, tuple), self._item)
-        return found
+        tags: list[Tag] = []
+        sentence: list[str] = []
+        last = ""
+        for chunk in split_words(check_text(text)):
+            if last and is_end(last, chunk):
+                tags += self.tag(sentence)
+                sentence = []
+            sentence += self._split_once(chunk)
+            last = chunk
+        return tags + self.tag(sentence)
 
     def tag(self, words: Sequence[str]) -> list[Tag]:
         """Tag the words of one sentence, which are split already.
@@ -100,18 +103,6 @@ class Tagger(Pipeline):
     def stream(self, lookahead: int = 2) -> "TagStream":
         """Return a stream that takes a text as it arrives; a tag is ``lookahead`` words late."""
         return TagStream(self, lookahead)
-
-    def _tag_text(self, text: str) -> list[Tag]:
-        tags: list[Tag] = []
-        sentence: list[str] = []
-        last = ""
-        for chunk in split_words(check_text(text)):
-            if last and is_end(last, chunk):
-                tags += self.tag(sentence)
-                sentence = []
-            sentence += self._split_once(chunk)
-            last = chunk
-        return tags + self.tag(sentence)
 
     def probabilities(self, words: Sequence[str]) -> Floats:
         """Return those of all tags for the words of a sentence, at least one: (N, num_tags)."""
