@@ -46,13 +46,18 @@ class Task:
     """What a pipeline does.
 
     command   of ``numlstm``
-    models    the bundled ones that do it, first the one that does if no other is given
+    models    the bundled ones that do it
     make      makes the pipeline of the networks of a file
     """
 
     command: str
     models: tuple[str, ...]
     make: Maker
+
+    @property
+    def model(self) -> str:
+        """The bundled model that does it if no other is given."""
+        return self.models[0]
 
 
 TASKS = {
@@ -128,5 +133,5 @@ def pipeline(task: str, model: Source | None = None, **options: Any) -> Any:
     elif isinstance(model, Mapping):
         parts = model
     else:
-        parts = load_parts(TASKS[task].models[0] if model is None else model)
+        parts = load_parts(TASKS[task].model if model is None else model)
     return TASKS[task].make(parts, **options)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.model import Model
-from numlstm.quantize import dtypes_of
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -109,7 +108,8 @@ def run_all(model: Model, xss: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.fl
     Of int8, whose rows cost less than arranging them, they took 0.8 to 1.2 times as long; in two
     directions 0.7 to 1.5; 16 sequences 0.5 to 4.1.
     """
-    pays = model.network.is_causal and "int8" not in dtypes_of(model.network)
+    dtypes = model.network.matrix_dtypes().values()
+    pays = model.network.is_causal and "int8" not in dtypes
     for some in _groups(xss, _MAX_TOGETHER // model.output_size):
         if pays and len(some) >= _MIN_TOGETHER:
             try:
