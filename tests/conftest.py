@@ -16,6 +16,10 @@ from tests.cases import NETWORKS, random_weights
 
 ROOT = Path(numlstm.__file__).parent.parent
 
+# Seconds that another process may take. It may compile the kernels, which takes a minute on a slow
+# machine, while others do the same: only what hangs meets this limit.
+PATIENCE = 1200
+
 # The first example may compile the kernels.
 settings.register_profile(
     "numlstm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -94,6 +98,6 @@ def python() -> Iterator[Python]:
 
 def output_of(process: "subprocess.Popen[str]") -> str:
     """Wait for a process of `python`; return what it wrote, or fail with its traceback."""
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return out

@@ -10,6 +10,7 @@ import numlstm
 from numlstm import analysis, reference, spec
 from numlstm.spec import Network, Weights
 from tests.cases import NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
+from tests.lazy import torch
 
 NUMERIC = Tolerance(1e-7, 1e-6, "central differences of float64 with a step of 1e-5")
 AUTOGRAD = Tolerance(1e-9, 1e-9, "two float64 computations of the same derivative")
@@ -91,7 +92,6 @@ def test_a_step_is_that_of_finite_differences(name):
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 def test_many_steps_are_those_of_autograd(cell):
     """d state[T] / d state[0] of PyTorch, and so all the norms."""
-    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     net = getattr(torch.nn, cell)(3, 6).double()
     for param in net.parameters():
@@ -216,7 +216,6 @@ def test_what_is_wrong_is_told():
 
 
 def test_the_plot_is_a_picture(tmp_path):
-    pytest.importorskip("matplotlib")
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     memory = analysis.memory(model, random_input(model.network, 9))
     for suffix, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):

@@ -11,6 +11,8 @@ import pytest
 from tokenizers import normalizers
 
 import numlstm
+from tests.conftest import PATIENCE
+from tests.lazy import nn, torch
 from tests.tasks.text.test_classify import make_tokenizer, make_weights
 
 
@@ -28,7 +30,7 @@ def numlstm_command(*arguments, stdin=None, code=0, **environment):
         input=stdin if stdin is not None else b"",
         capture_output=True,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     stdout, stderr = done.stdout.decode(), done.stderr.decode()
@@ -113,7 +115,9 @@ def test_a_text_cannot_command_the_terminal(model_file):
 
 def test_no_stdin_is_wrong_usage(model_file):
     command = f"{sys.executable} -m numlstm classify -m {model_file} <&-"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 2
     assert b"give a text" in done.stderr
 
@@ -175,13 +179,12 @@ def test_doctor_tells_what_matters():
 
 
 def test_convert_info_and_verify(tmp_path):
-    torch = pytest.importorskip("torch")
     torch.manual_seed(1)
-    net = torch.nn.ModuleDict(
+    net = nn.ModuleDict(
         {
-            "embed": torch.nn.Embedding(13, 6),
-            "rnn": torch.nn.LSTM(6, 7, num_layers=2),
-            "head": torch.nn.Linear(7, 2),
+            "embed": nn.Embedding(13, 6),
+            "rnn": nn.LSTM(6, 7, num_layers=2),
+            "head": nn.Linear(7, 2),
         }
     )
     source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
@@ -206,9 +209,8 @@ def test_convert_info_and_verify(tmp_path):
 
 @pytest.mark.parametrize(("dtype", "megabytes"), [("bfloat16", "0.2"), ("int8", "0.1")])
 def test_convert_to_a_dtype(tmp_path, dtype, megabytes):
-    torch = pytest.importorskip("torch")
     torch.manual_seed(1)
-    net = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(64, 128), "head": torch.nn.Linear(128, 2)})
+    net = nn.ModuleDict({"rnn": nn.LSTM(64, 128), "head": nn.Linear(128, 2)})
     source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
     torch.save(net.state_dict(), source)
     stdout, _ = numlstm_command(
@@ -257,7 +259,7 @@ def test_a_reader_that_goes_away_is_no_error(model_file):
         ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"],
         input=lines,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert json.loads(done.stdout)["text"] == "good"

@@ -120,7 +120,6 @@ def test_a_text_cannot_command_the_terminal(files):
 
 
 def test_pictures(files, tmp_path):
-    pytest.importorskip("matplotlib")
     path = files / "text.safetensors"
     numlstm_command("memory", path, "--plot", tmp_path / "memory.png")
     stdout, _ = numlstm_command("trace", path, TEXT, "--plot", tmp_path / "trace.png")
@@ -162,7 +161,6 @@ def test_what_is_wrong_is_told(files, tmp_path):
 
 
 def test_a_trace_of_too_few_tokens_is_not_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     traced = model.stream().trace(random_input(model.network, 3))
     with pytest.raises(ValueError, match="2 tokens were given for 3 steps"):

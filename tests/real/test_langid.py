@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import numlstm
 from tests.cases import Tolerance
+from tests.lazy import nn, torch
 from tests.real.conftest import Runner
 
 SUMS = Tolerance(1e-4, 1e-5, "sums of up to 34 logits in float32")

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import numlstm
 from numlstm import WeightsError, reference
 from numlstm.spec import LSTM, Linear, Network, Weights
 from tests.cases import TOLERANCES, Tolerance, assert_same_bits
+from tests.lazy import nn, torch
 from tests.real.conftest import Record, Runner, assert_streams
 
 STREAMED = Tolerance(1e-4, 0.0, "logits and streamed states after 720 hours in float32")
@@ -67,7 +66,7 @@ def test_a_torchscript_file_is_refused_and_says_what_to_do(real):
 
 
 @pytest.fixture
-def state_dict(real) -> dict[str, torch.Tensor]:
+def state_dict(real) -> "dict[str, torch.Tensor]":
     with np.load(real / "sugar_creek_weights.npz") as file:
         return {name.replace("__", "."): torch.from_numpy(file[name]) for name in file}
 

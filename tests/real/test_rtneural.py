@@ -9,9 +9,9 @@ import pytest
 
 import numlstm
 from numlstm import reference
-from numlstm.convert.keras import convert
 from numlstm.spec import GRU, LSTM, Linear, Network, Weights, WeightsError
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import Runner, assert_streams
 
 SAMPLES = Tolerance(5e-6, 0.0, "one output per sample")
@@ -38,7 +38,7 @@ def read_keras(path: Path) -> Weights:
         for part, array in zip(parts, layer["weights"], strict=True):
             arrays[f"{name}/{part}"] = np.array(array, np.float32)
     model = {"class_name": "Sequential", "config": layers, "keras_version": "2.2.4"}
-    return convert(arrays, config=model)
+    return from_keras.convert(arrays, config=model)
 
 
 def read_torch(path: Path, cell: Any) -> Weights:

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from numlstm.tasks.audio.features import ROW_SIZE, SAMPLE_RATE
 from numlstm.tasks.audio.sound import Resampler, mono
 from numlstm.tasks.audio.transcribe import Transcriber, Transcript
 from tests.conftest import ROOT
+from tests.lazy import soundfile
 
 LABELS = ("<blank>", "|", "yes", "no")
 
