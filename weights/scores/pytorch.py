@@ -183,7 +183,7 @@ def inputs(subject: Subject, pipe: Any) -> Iterator[NDArray[Any]]:
     """Yield what a network of one part reads of each item."""
     match subject.task:
         case "sentiment" | "email":
-            split = next(s for s in classification.SPLITS[subject.name] if s.endswith(".test"))
+            split = next(s for s in classification.SPLITS[subject.task] if s.endswith(".test"))
             for text in classification.read(subject, split)[0]:
                 yield np.array(pipe.encoder(text), np.int32)
         case "language-model":
