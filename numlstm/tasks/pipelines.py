@@ -76,7 +76,7 @@ class Pipeline(Generic[Item, Answer]):
         return list(named(items, lambda item: self.answer(item, *args, **options), self._item))
 
 
-class PipelineStream:
+class PipelineStream(Generic[Answer]):
     """An item in progress, taken as it arrives. Belongs to one thread at a time.
 
     If a call raises, the stream is as it was before.
@@ -84,6 +84,22 @@ class PipelineStream:
 
     _item = "text"
     _finished = False
+
+    def finish(self) -> Answer:
+        """Take the item as complete and return its answer, the one that a call gives.
+
+        Raises
+        ------
+        ValueError
+            If it was finished before.
+        """
+        self._check_open()
+        answer = self._end()
+        self._finished = True
+        return answer
+
+    def _end(self) -> Answer:
+        raise NotImplementedError
 
     def _check_open(self) -> None:
         if self._finished:

@@ -111,7 +111,7 @@ class Transcriber(Pipeline[Sound, Transcript]):
         return SoundStream(self, rate)
 
 
-class SoundStream(PipelineStream):
+class SoundStream(PipelineStream[Transcript]):
     """A sound in progress. Belongs to one thread at a time.
 
     In whatever pieces it arrives, its transcript is the same. If a call raises, the stream is as it
@@ -162,18 +162,9 @@ class SoundStream(PipelineStream):
             self._read(self._resampler.feed(checked[at : at + _BLOCK]))
         return self._transcript
 
-    def finish(self) -> Transcript:
-        """Take the sound as complete and return its transcript.
-
-        Raises
-        ------
-        ValueError
-            If it was finished before.
-        """
-        self._check_open()
+    def _end(self) -> Transcript:
         tail = mono([0.0] * round(_TAIL * self.rate))
         self._read(self._resampler.feed(tail, last=True))
-        self._finished = True
         return self._transcript
 
     def _read(self, samples: Floats) -> None:

@@ -112,7 +112,7 @@ class Classifier(Pipeline[str, Prediction]):
             )
 
 
-class TextStream(PipelineStream):
+class TextStream(PipelineStream[Prediction]):
     """A text in progress. Belongs to one thread at a time.
 
     A word is read when it is complete: when white space follows it, or the text is finished. If a
@@ -155,22 +155,13 @@ class TextStream(PipelineStream):
         self._rest = rest
         return self._prediction
 
-    def finish(self) -> Prediction:
-        """Take the text as complete and return its prediction, that of a call.
-
-        Raises
-        ------
-        ValueError
-            If the text was finished before.
-        """
-        self._check_open()
+    def _end(self) -> Prediction:
         if self._rest:
             self._read([self._rest])
             self._rest = ""
         if self._ids:
             ys = self._classifier.model.run(np.array(self._ids, np.int32))
             self._prediction = self._classifier.prediction(ys)
-        self._finished = True
         return self._prediction or _NOTHING
 
     def _read(self, words: list[str]) -> None:

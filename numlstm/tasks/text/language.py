@@ -126,7 +126,7 @@ class LanguageModel(Pipeline[str, Score]):
         return normalised
 
 
-class ScoreStream(PipelineStream):
+class ScoreStream(PipelineStream[Score]):
     """A text in progress. Belongs to one thread at a time.
 
     A word is read when white space follows it. If a call raises, the stream is as it was before.
@@ -160,19 +160,10 @@ class ScoreStream(PipelineStream):
         self._rest = rest
         return found
 
-    def finish(self) -> Score:
-        """Take the text as complete and return the score of all of it, that of a call.
-
-        Raises
-        ------
-        ValueError
-            If the text was finished before.
-        """
-        self._check_open()
+    def _end(self) -> Score:
         if self._rest:
             self._read([self._rest])
             self._rest = ""
-        self._finished = True
         return self._pipe.scored(np.concatenate(self._ids), np.concatenate(self._nats))
 
     def _read(self, pieces: list[str]) -> Score:

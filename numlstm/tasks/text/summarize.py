@@ -140,7 +140,7 @@ class Abstractor(Summarizer):
         return self.networks.decode(tokens)
 
 
-class SummaryStream(PipelineStream):
+class SummaryStream(PipelineStream[str]):
     """A text in progress. Belongs to one thread at a time."""
 
     def __init__(self, pipe: Summarizer, options: dict[str, Any]) -> None:
@@ -164,18 +164,8 @@ class SummaryStream(PipelineStream):
         self._check_open()
         self._texts.append(check_text(text))
 
-    def finish(self) -> str:
-        """Take the text as complete and return its summary, that of a call.
-
-        Raises
-        ------
-        ValueError
-            If the text was finished before.
-        """
-        self._check_open()
-        summary = self._pipe.answer("".join(self._texts), **self._options)
-        self._finished = True
-        return summary
+    def _end(self) -> str:
+        return self._pipe.answer("".join(self._texts), **self._options)
 
 
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:

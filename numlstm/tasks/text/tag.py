@@ -144,11 +144,11 @@ class Tagger(Pipeline[str, list[Tag]]):
         return np.stack([known[word] for word in words])
 
 
-class TagStream(PipelineStream):
+class TagStream(PipelineStream[list[Tag]]):
     """A text in progress. Belongs to one thread at a time.
 
-    A word is read when white space follows it. At the end of a sentence nothing is late. If a call
-    raises, the stream is as it was before.
+    A word is read when white space follows it. At the end of a sentence nothing is late; `finish`
+    returns the tags that still are. If a call raises, the stream is as it was before.
 
     Attributes
     ----------
@@ -197,18 +197,9 @@ class TagStream(PipelineStream):
         self._check_open()
         return self._read_words(check_words(words))
 
-    def finish(self) -> list[Tag]:
-        """Take the text as complete and return the tags that are left.
-
-        Raises
-        ------
-        ValueError
-            If the text was finished before.
-        """
-        self._check_open()
+    def _end(self) -> list[Tag]:
         tags = self._read(self._rest) if self._rest else []
         self._rest = ""
-        self._finished = True
         return tags + self._end_sentence()
 
     def _read(self, chunk: str) -> list[Tag]:
