@@ -13,20 +13,22 @@ from numlstm.tasks import TASKS
 
 
 def list_models() -> None:
-    """List the bundled models.
+    """List the bundled models, and the commands that use them.
 
     [bold]Example[/bold]
 
         numlstm list
     """
     table = Table(box=SIMPLE)
-    for column in ("model", "command", "what it does", "score", "size", "dtype"):
+    for column in ("model", "what it does", "score", "size", "dtype"):
         table.add_column(column, no_wrap=column in ("model", "size"))
     for name, path in numlstm.bundled().items():
         what, score, dtypes = _card(path.with_suffix(".md"))
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         commands = ", ".join(task.command for task in TASKS.values() if name in task.models)
-        table.add_row(name, commands, escape(what), escape(score), size, escape(dtypes))
+        table.add_row(
+            f"{name}\n[dim]{commands}[/dim]", escape(what), escape(score), size, escape(dtypes)
+        )
     terminal.console.print(table)
 
 

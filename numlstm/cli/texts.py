@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 
 import numlstm
 from numlstm.cli import terminal
@@ -86,6 +85,8 @@ def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
             if line.strip():
                 yield n, line.strip()
         return
+    from rich.progress import Progress  # not for all commands, and slow to import
+
     with file.open(encoding="utf-8", errors="replace") as lines:
         # A bar on a terminal, unless the answers scroll by on it.
         show = terminal.messages.is_terminal and not terminal.console.is_terminal

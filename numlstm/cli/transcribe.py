@@ -9,7 +9,6 @@ from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import typer
-from rich.progress import track
 
 import numlstm
 from numlstm.cli import terminal
@@ -65,6 +64,8 @@ def transcribe(
             _listen(pipe, sys.stdin.buffer, rate, channels, _DTYPES[sample_format], as_json)
         else:
             _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
+
+    from rich.progress import track  # not for all commands, and slow to import
 
     show = len(files) > 1 and terminal.messages.is_terminal and not terminal.console.is_terminal
     todo = track(files, "transcribing", console=terminal.messages, transient=True, disable=not show)
