@@ -58,7 +58,7 @@ def check_marks(tokenizer: Any, marks: Sequence[str], what: str) -> None:
         raise WeightsError(f"the model cannot {what}: its first tokens are not {marks}")
 
 
-def check_scores_tokens(model: Any, what: str) -> None:
+def check_scores_tokens(model: Model, what: str) -> None:
     """Raise a WeightsError if a model does not score the tokens that it reads, step by step."""
     problems = []
     if model.tokenizer is None or model.vocab_size is None:

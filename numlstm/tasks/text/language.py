@@ -46,6 +46,8 @@ class LanguageModel(Pipeline[str, Score]):
     model : Model
         The model: reads tokens, has their tokenizer, and answers a number for each; logits, or
         what a softmax or log-softmax makes of them.
+    start : array
+        The tokens of the end of a line, which a text is taken to follow.
     """
 
     def __init__(self, model: Model) -> None:
@@ -54,8 +56,8 @@ class LanguageModel(Pipeline[str, Score]):
         self.encoder = Encoder(model, spaces=True)
         last = model.network.layers[-1]
         self._are_probabilities = isinstance(last, Softmax)
-        self._start = self._ids(START)
-        if not len(self._start):
+        self.start = self._ids(START)
+        if not len(self.start):
             raise WeightsError("the model cannot score text: it has no token for a new line")
 
     def answer(self, text: str) -> Score:
@@ -95,11 +97,11 @@ class LanguageModel(Pipeline[str, Score]):
 
     def _before(self, ids: Ids) -> Ids:
         """Return what is read before the last of tokens."""
-        return np.concatenate([self._start, ids])[:-1]
+        return np.concatenate([self.start, ids])[:-1]
 
     def _score(self, ids: Ids, ys: Floats) -> Score:
         """Return the score of tokens by the answers to all that is read before the last."""
-        return self.scored(ids, self.nats(ids, ys[len(self._start) - 1 :]))
+        return self.scored(ids, self.nats(ids, ys[len(self.start) - 1 :]))
 
     def scored(self, ids: Ids, nats: Floats) -> Score:
         """Return the score of tokens (T,), of which each has so many nats (T,)."""
@@ -143,7 +145,7 @@ class ScoreStream(PipelineStream[Score]):
         self._rest = ""
         self._ids = [np.zeros(0, np.int32)]
         self._nats = [np.zeros(0, np.float32)]
-        self._last = self._stream.run(self._pipe._start)[-1:]  # what is answered before a token
+        self._last = self._stream.run(self._pipe.start)[-1:]  # what is answered before a token
         self._finished = False
 
     def feed(self, text: str) -> Score:

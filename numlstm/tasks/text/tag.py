@@ -61,7 +61,7 @@ class Tagger(Pipeline[str, list[Tag]]):
         self._word_tokenizer = words.load_tokenizer()
         self._character_tokenizer = characters.load_tokenizer()
         self._known: dict[str, Floats] = {}  # the vectors of words that came before
-        self._split_once = lru_cache(2**14)(self._split)
+        self.split = lru_cache(2**14)(self._split)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tagger, (self.parts,)
@@ -81,7 +81,7 @@ class Tagger(Pipeline[str, list[Tag]]):
             if last and is_end(last, chunk):
                 tags += self.tag(sentence)
                 sentence = []
-            sentence += self._split_once(chunk)
+            sentence += self.split(chunk)
             last = chunk
         return tags + self.tag(sentence)
 
@@ -94,11 +94,8 @@ class Tagger(Pipeline[str, list[Tag]]):
             If words is not a list of strings that are not empty.
         """
         words = check_words(words)
-        return [
-            tag
-            for at in range(0, len(words), MAX_SENTENCE)
-            for tag in self._tag_words(words[at : at + MAX_SENTENCE])
-        ]
+        sentences = (words[at : at + MAX_SENTENCE] for at in range(0, len(words), MAX_SENTENCE))
+        return [tag for part in sentences for tag in self.tags(part, self.probabilities(part))]
 
     def stream(self, lookahead: int = 2) -> "TagStream":
         """Return a stream that takes a text as it arrives; a tag is ``lookahead`` words late."""
@@ -106,7 +103,7 @@ class Tagger(Pipeline[str, list[Tag]]):
 
     def probabilities(self, words: Sequence[str]) -> Floats:
         """Return those of all tags for the words of a sentence, at least one: (N, num_tags)."""
-        return self._tagger.run(self._vectors(words))
+        return self._tagger.run(self.vectors(words))
 
     def ids(self, word: str) -> tuple[int, list[int]]:
         """Return the id of a word, and those of its characters."""
@@ -115,10 +112,8 @@ class Tagger(Pipeline[str, list[Tag]]):
         characters = encode(self._character_tokenizer, word[:MAX_CHARACTERS])
         return _UNKNOWN if token is None else token, list(characters)
 
-    def _tag_words(self, words: list[str]) -> list[Tag]:
-        return self._tags(words, self.probabilities(words))
-
-    def _tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
+    def tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
+        """Return words (N,) with the best of their scores, (N, num_tags)."""
         labels = self._tagger.labels
         return [
             Tag(word, labels[best], float(row[best]))
@@ -129,7 +124,7 @@ class Tagger(Pipeline[str, list[Tag]]):
         """Return the words of a run without white space."""
         return tuple(w for w, _ in self._word_tokenizer.pre_tokenizer.pre_tokenize_str(chunk))
 
-    def _vectors(self, words: Sequence[str]) -> Floats:
+    def vectors(self, words: Sequence[str]) -> Floats:
         """Return what the tagger reads of words, (N, I), each different one made once."""
         if len(self._known) > _MAX_KNOWN:
             self._known = {}  # threads that are reading the old one go on with it
@@ -158,7 +153,7 @@ class TagStream(PipelineStream[list[Tag]]):
 
     def __init__(self, tagger: Tagger, lookahead: int = 2) -> None:
         self._tagger = tagger
-        self._stream = tagger._tagger.stream(lookahead=lookahead)
+        self._stream = tagger.parts["tagger"].stream(lookahead=lookahead)
         self.lookahead = lookahead
         self.reset()
 
@@ -207,7 +202,7 @@ class TagStream(PipelineStream[list[Tag]]):
         if self._last and is_end(self._last, chunk):
             tags += self._end_sentence()
         self._last = chunk
-        return tags + self._read_words(self._tagger._split_once(chunk))
+        return tags + self._read_words(self._tagger.split(chunk))
 
     def _read_words(self, words: Sequence[str]) -> list[Tag]:
         tags: list[Tag] = []
@@ -216,7 +211,7 @@ class TagStream(PipelineStream[list[Tag]]):
                 tags += self._end_sentence()
             self._late.append(word)
             self._count += 1
-            tags += self._known(self._stream.run(self._tagger._vectors([word])))
+            tags += self._known(self._stream.run(self._tagger.vectors([word])))
         return tags
 
     def _end_sentence(self) -> list[Tag]:
@@ -227,4 +222,4 @@ class TagStream(PipelineStream[list[Tag]]):
 
     def _known(self, scores: Floats) -> list[Tag]:
         words, self._late = self._late[: len(scores)], self._late[len(scores) :]
-        return self._tagger._tags(words, scores)
+        return self._tagger.tags(words, scores)
