@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import numlstm
-from numlstm import layers
+from numlstm import spec
 from numlstm.spec import parse_function
 
 Floats = NDArray[np.float32]
@@ -178,7 +178,7 @@ def onnx_graph(weights: numlstm.Weights, last_only: bool) -> tuple[bytes, list[F
                 values[n] = add("LogSoftmax", x, axis=1)
             case numlstm.Concat():
                 values[n] = x
-            case layers.Layer():
+            case spec.Layer():
                 raise TypeError(f"{layer} is in no bundled network")
     nodes.append(helper.make_node("Identity", [values[len(values) - 2]], ["ys"]))
 

@@ -2,16 +2,16 @@
 
 from numlstm import analysis
 from numlstm.diagnostics import diagnose, warmup
-from numlstm.lookahead import LookaheadStream
+from numlstm.load import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 from numlstm.model import Model, Verification
-from numlstm.pool import Pool
-from numlstm.sampling import SamplingOptions
-from numlstm.sources import from_keras, from_onnx, from_torch, load, load_parts, save_parts
+from numlstm.network import recurrent
+from numlstm.network.recurrent import *  # every cell
+from numlstm.run.pool import Pool
+from numlstm.run.sampling import SamplingOptions
+from numlstm.run.stream import Stream
+from numlstm.run.trace import Trace
 from numlstm.spec import (
     CRF,
-    GRU,
-    LSTM,
-    RNN,
     Activation,
     Add,
     Attention,
@@ -37,23 +37,19 @@ from numlstm.spec import (
     Weights,
     WeightsError,
 )
+from numlstm.stages.lookahead import LookaheadStream
 from numlstm.storage import bundled
-from numlstm.stream import Stream
 from numlstm.tasks import pipeline
 from numlstm.tasks.audio.transcribe import Transcript, Word
 from numlstm.tasks.text.chat import Turn
 from numlstm.tasks.text.classify import Prediction
 from numlstm.tasks.text.language import Score
 from numlstm.tasks.text.tag import Tag
-from numlstm.trace import Trace
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CRF",
-    "GRU",
-    "LSTM",
-    "RNN",
     "Activation",
     "Add",
     "Attention",
@@ -103,3 +99,4 @@ __all__ = [
     "save_parts",
     "warmup",
 ]
+__all__ += recurrent.__all__

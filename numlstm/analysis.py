@@ -8,7 +8,7 @@ float64, with the weights that the engine has.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import reference, spec
 from numlstm.model import Model
 from numlstm.reference import Doubles, Own, apply, clip, sigmoid
-
-Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
 @dataclass(frozen=True)
@@ -115,18 +113,18 @@ def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int
 
 def _recurrent_layers(
     model: Model, xs: NDArray[np.float32] | NDArray[np.int32]
-) -> Iterator[tuple[str, Recurrent, Own, Doubles]]:
+) -> Iterator[tuple[str, spec.Recurrent, Own, Doubles]]:
     """Yield name, layer, tensors and inputs (T, I), in its order, of each direction of a layer."""
     network, tensors = model.network, model.weights.tensors
     named = [(n, *pair) for n, pair in enumerate(network.named_layers())]
-    if not any(isinstance(layer, Recurrent) for _, _, layer in named):
+    if not any(isinstance(layer, spec.Recurrent) for _, _, layer in named):
         raise ValueError("the network has no recurrent layer, so it remembers nothing")
     if any(isinstance(layer, spec.Feedback) for layer in network.layers):
         raise ValueError("feedback between layers is not supported: a state is more than a layer's")
     if network.memory_size is not None:
         raise ValueError("the network attends to a memory, which a sequence alone does not give")
     for n, prefix, layer in named:
-        if not isinstance(layer, Recurrent):
+        if not isinstance(layer, spec.Recurrent):
             continue
         inputs = xs.astype(np.float64)
         if n:  # what the layers before it answer
@@ -134,7 +132,7 @@ def _recurrent_layers(
             inputs, _ = reference.run(spec.Network((*network.layers[:n], join)), tensors, xs)
         own = {name: tensors[f"{prefix}.{name}"].astype(np.float64) for name in layer.tensors()}
         first = {name: tensor for name, tensor in own.items() if not name.endswith("_reverse")}
-        one = replace(layer, direction="forward", merge="concat", shared=False, outputs="sequence")
+        one = layer.one_direction()
         if layer.direction != "reverse":
             yield prefix, one, first, inputs
         if layer.direction != "forward":
@@ -174,7 +172,7 @@ def _norm(matrix: Doubles) -> float:
 # The Jacobians of a step --------------------------------------------------------------------------
 
 
-def jacobians(layer: Recurrent, own: Own, xs: ArrayLike) -> Iterator[Doubles]:
+def jacobians(layer: spec.Recurrent, own: Own, xs: ArrayLike) -> Iterator[Doubles]:
     """Yield ``d state[t] / d state[t - 1]``, (D, D), of a layer of one direction at every step.
 
     Parameters
@@ -201,7 +199,7 @@ def jacobians(layer: Recurrent, own: Own, xs: ArrayLike) -> Iterator[Doubles]:
                 h, c, jacobian = _lstm_step(layer, own, a, h, c)
             case spec.GRU():
                 h, jacobian = _gru_step(layer, own, a, h)
-            case _:
+            case spec.RNN():
                 h, jacobian = _rnn_step(layer, own, a, h)
         yield jacobian
 

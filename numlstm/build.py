@@ -37,7 +37,6 @@ BLOCK_ROWS = 16
 POOL_ROWS = 32
 
 Own = spec.Tensors  # the tensors of one layer, by their names within it
-Recurrent = spec.RNN | spec.GRU | spec.LSTM
 
 
 # A table of what the first recurrent layer makes of every token is made if it fits in this.
@@ -59,17 +58,13 @@ def build(network: spec.Network, tensors: spec.Tensors, fold: Fold = False) -> P
         folded, first = None, _add_input(builder, network, tensors)
     else:
         first = _add_embedding(builder, table)
-    feedback = [n for n, layer in enumerate(network.layers) if isinstance(layer, spec.Feedback)]
-    with builder.rows() if feedback else nullcontext():
+    has_feedback = any(isinstance(layer, spec.Feedback) for layer in network.layers)
+    with builder.rows() if has_feedback else nullcontext():
         places = _add_layers(builder, network, tensors, first, folded)
-        for n in feedback:
-            layer = network.layers[n]
-            assert isinstance(layer, spec.Feedback)
-            builder.copy(places[network.index(layer.source)], places[n])
     answer = None
     if network.masks:
         answer = builder.keep(network.output_size)
-        builder.copy(places[-1], answer)
+        builder.keep_copy(places[-1], answer)
     generate = _layout_to_generate(builder.twin(), network, places[-1])
     builder.operation(columns.OUTPUT, places[-1], places[-1])
     return builder.program(BLOCK_ROWS, POOL_ROWS, generate, answer)
@@ -102,7 +97,8 @@ def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -
         case spec.OneHot() as layer:
             size = layer.output_size
             y = builder.buffer(size)
-            return builder.operation(columns.ONE_HOT, None, y, X_SIZE=1, X_STRIDE=size)
+            named: dict[str, Any] = {"X_SIZE": 1, "VOCAB_SIZE": layer.vocab_size}
+            return builder.operation(columns.ONE_HOT, None, y, **named)
         case spec.Embedding() as layer:
             table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
             table[:, : layer.embedding_size] = tensors["embedding.weight"]
@@ -113,7 +109,8 @@ def _add_input(builder: Builder, network: spec.Network, tensors: spec.Tensors) -
 def _add_embedding(builder: Builder, table: Floats) -> Place:
     """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
     y = builder.buffer(table.shape[1])
-    return builder.operation(columns.EMBEDDING, None, y, W_AT=builder.param(table), X_SIZE=1)
+    named: dict[str, Any] = {"W_AT": builder.param(table), "X_SIZE": 1, "VOCAB_SIZE": len(table)}
+    return builder.operation(columns.EMBEDDING, None, y, **named)
 
 
 # Folding ------------------------------------------------------------------------------------------
@@ -126,7 +123,7 @@ def _folding_layer(network: spec.Network) -> int | None:
         network.reads_tokens
         and len(readers) == 1
         and network.sources(readers[0]) == (0,)
-        and isinstance(network.layers[readers[0]], Recurrent)
+        and isinstance(network.layers[readers[0]], spec.Recurrent)
         and not any(isinstance(layer, spec.Feedback) for layer in network.layers)
     )
     return readers[0] if fits else None
@@ -141,7 +138,7 @@ def can_fold(network: spec.Network, fold: Fold) -> bool:
     if n is None or not fold:
         return False
     layer = network.layers[n]
-    assert isinstance(layer, Recurrent)
+    assert isinstance(layer, spec.Recurrent)
     num_bytes = 4 * (network.vocab_size or 0) * layer.num_gates * padded(layer.hidden_size)
     return fold is True or (num_bytes <= FOLD_BUDGET and not numba.config.DISABLE_JIT)
 
@@ -153,7 +150,7 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     numbers overflow: the steps may never meet those.
     """
     prefix, layer = list(network.named_layers())[n]
-    assert isinstance(layer, Recurrent)
+    assert isinstance(layer, spec.Recurrent)
     own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
     builder = Builder()
     y = builder.linear(_add_input(builder, network, tensors), *_input_half(layer, own))
@@ -162,8 +159,9 @@ def _folded_table(network: spec.Network, tensors: spec.Tensors, n: int) -> Float
     table = np.empty((len(ids), y.size), np.float32)
     program = builder.program(BLOCK_ROWS, 1, None, None)
     state = aligned(program.block.state_size)
+    state[: program.initial_state.size] = program.initial_state
     arrays = (program.block.plan_at, program.params_at, argument(state))
-    status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
+    status = compile_run()(*arrays, ids, table)
     return table if status == DONE else None
 
 
@@ -182,6 +180,7 @@ def _add_layers(
     first    where the input is, or what the layer ``folded`` has made of it
     """
     places: list[Place] = []
+    fed: list[tuple[Place, int]] = []  # where a feedback keeps what it gives, and of which layer
     for n, (prefix, layer) in enumerate(network.named_layers()):
         own = {name: tensors[f"{prefix}.{name}"] for name in layer.tensors()}
         inputs = [first if source < 0 else places[source] for source in network.sources(n)]
@@ -189,11 +188,14 @@ def _add_layers(
         if isinstance(layer, spec.Embedding | spec.OneHot):
             places.append(first)
         elif isinstance(layer, spec.Feedback):
-            places.append(builder.keep(layer.output_size))
+            kept = builder.keep(layer.output_size)
+            fed.append((kept, network.index(layer.source)))
+            # A copy, as the output of this step is read after the next one is kept.
+            places.append(builder.copy(kept, builder.buffer(layer.output_size)))
         elif isinstance(layer, spec.Add | spec.Multiply):
             combine = builder.add if isinstance(layer, spec.Add) else builder.multiply
             places.append(reduce(combine, inputs))
-        elif isinstance(layer, Recurrent):
+        elif isinstance(layer, spec.Recurrent):
             a = first
             if n != folded:
                 x = builder.join(inputs)
@@ -201,6 +203,8 @@ def _add_layers(
             places.append(_RECURRENT[type(layer)](builder, layer, own, a))
         else:
             places.append(_ADD[type(layer)](builder, layer, own, builder.join(inputs)))
+    for kept, source in fed:
+        builder.keep_copy(places[source], kept)
     return places
 
 
@@ -216,7 +220,7 @@ def _planar(weight: Floats, num_gates: int) -> Floats:
     return gates.reshape(-1, *rest)
 
 
-def _biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+def _biases(layer: spec.Recurrent, own: Own) -> tuple[Floats, Floats]:
     """Return copies of the two biases, zeros where there is none."""
     if layer.bias:
         bias_ih, bias_hh = own["bias_ih"].copy(), own["bias_hh"].copy()
@@ -228,7 +232,7 @@ def _biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
     return bias_ih, bias_hh
 
 
-def _keep_h(builder: Builder, layer: Recurrent, own: Own) -> Place:
+def _keep_h(builder: Builder, layer: spec.Recurrent, own: Own) -> Place:
     return builder.keep(layer.h_size, own["initial_h"] if layer.initial_state else 0.0, "h")
 
 
@@ -236,7 +240,7 @@ def _keep_c(builder: Builder, layer: spec.LSTM, own: Own) -> Place:
     return builder.keep(layer.hidden_size, own["initial_c"] if layer.initial_state else 0.0, "c")
 
 
-def _input_half(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
+def _input_half(layer: spec.Recurrent, own: Own) -> tuple[Floats, Floats]:
     """Return the weight (G * H, I) and the bias of what does not depend on h, gate by gate."""
     bias_ih, bias_hh = _biases(layer, own)
     # The bias inside the brackets that a reset gate multiplies stays with the other half.
@@ -254,11 +258,11 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def _is_plain(layer: Recurrent) -> bool:
+def _is_plain(layer: spec.Recurrent) -> bool:
     return layer.options().keys() <= _PLAIN
 
 
-def _is_unit(layer: Recurrent, own: Own) -> bool:
+def _is_unit(layer: spec.Recurrent, own: Own) -> bool:
     """Whether h stays in [-1, 1]: it is a tanh, gated, and begins there."""
     tanh = not isinstance(layer, spec.RNN) or layer.nonlinearity == "tanh"
     begins = not layer.initial_state or bool((np.abs(own["initial_h"]) <= 1).all())
@@ -293,7 +297,7 @@ def _add_gru(builder: Builder, layer: spec.GRU, own: Own, a: Place) -> Place:
         if _is_plain(layer):
             r, z = (a.part(gate * stride, size) for gate in range(2))
             builder.leave(a_r=r, a_z=z, n_x=a_n, n_h=n_h.part(0, size))
-            return builder.operation(columns.GRU_CELL, a, y, n_h, Y_SIZE=stride, H_AT=h.at)
+            return builder.operation(columns.GRU_CELL, a, y, n_h, H_AT=h.at)
         builder.clip(rz, layer.clip)
         builder.activation(rz, layer.recurrent_activation, rz)
         r, z = rz.part(0, size), rz.part(stride, size)
@@ -322,8 +326,7 @@ def _add_lstm(builder: Builder, layer: spec.LSTM, own: Own, a: Place) -> Place:
         i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
         if _is_plain(layer):
             builder.leave(a_i=i, a_f=f, a_g=g, a_o=o)
-            at: dict[str, Any] = {"Y_SIZE": stride, "H_AT": h.at, "C_AT": c.at}
-            return builder.operation(columns.LSTM_CELL, ifgo, y, **at)
+            return builder.operation(columns.LSTM_CELL, ifgo, y, H_AT=h.at, C_AT=c.at)
         builder.leave(i=i, f=f, g=g, o=o)
 
         def activate_gate(gate: Place, name: str) -> None:
@@ -435,11 +438,11 @@ def _add_pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> P
     y = builder.buffer(size)
     if layer.mode == "max":
         h_at = builder.keep(size, -np.inf).at
-        return builder.operation(columns.MAX, x, y, H_AT=h_at, Y_SIZE=padded(size))
+        return builder.operation(columns.MAX, x, y, H_AT=h_at)
     at: dict[str, Any] = {"H_AT": builder.keep(size).at, "C_AT": builder.keep(size).at}
-    at["COUNT_AT"] = builder.keep(1).at
+    at["COUNT_AT"] = builder.keep_counter()
     kind = columns.MEAN if layer.mode == "mean" else columns.SUM
-    return builder.operation(kind, x, y, Y_SIZE=padded(size), **at)
+    return builder.operation(kind, x, y, **at)
 
 
 def _add_attention_pooling(

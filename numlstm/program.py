@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
-from numlstm.functions import parse_function
 from numlstm.kernels import plan as columns
 from numlstm.kernels.activations import FUNCTIONS
-from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, address
+from numlstm.kernels.arrays import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, address
 from numlstm.kernels.integers import MAX_INPUTS
 from numlstm.kernels.network import argument
 from numlstm.kernels.simd import LANES
 from numlstm.kernels.tiles import pack, panel_widths
-from numlstm.layers import DTYPES, FLOAT32, Precision
+from numlstm.network.functions import parse_function
+from numlstm.network.layer import DTYPES, FLOAT32, Precision
 from numlstm.quantize import bfloat16_bits, quantize_rows
 
 Floats = NDArray[np.float32]
@@ -80,6 +80,10 @@ class Memory:
     count_at: int
     has_ids: bool = False
 
+    def set_count(self, state: Floats, num_rows: int) -> None:
+        """Write the number of rows to a state."""
+        state[self.count_at : self.count_at + 2].view(np.int64)[0] = num_rows
+
     @property
     def keys_end(self) -> int:
         """Where in the row the keys end."""
@@ -92,7 +96,8 @@ class Program:
 
     `initial_state` is what a new stream begins with. All layouts keep it in the same order, so a
     state moves between them by a copy. `state_names` tells where in it the h and c of each layer
-    are: name -> (offset, size). `answer` is where the last answer is, of a network that repeats it
+    are: name -> (offset, size). `counters` tells where an int64 is in place of two floats; the
+    first one counts the steps. `answer` is where the last answer is, of a network that repeats it
     for masked steps.
 
     step, block   for one row, for several steps of a stream
@@ -107,6 +112,7 @@ class Program:
     generate: Layout | None
     initial_state: Floats
     state_names: dict[str, tuple[int, int]]
+    counters: tuple[int, ...]
     memory: Memory | None
     answer: tuple[int, int] | None
 
@@ -155,6 +161,8 @@ class Builder:
         self.memory: Memory | None = None
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
+        self.counters: list[int] = []
+        self.keep_counter()  # of the steps: first of all, where the walker finds it
 
     # Memory of three kinds ------------------------------------------------------------------------
 
@@ -184,6 +192,12 @@ class Builder:
         self.state.append(first)
         self.state_size += first.size
         return place
+
+    def keep_counter(self) -> int:
+        """Return where an int64 that counts from 0 is kept."""
+        at = self.keep(1).at
+        self.counters.append(at)
+        return at
 
     def buffer(self, size: int, room: int = 0) -> Place:
         """Return a place for a vector per step, with room behind it for what is written too far."""
@@ -244,7 +258,7 @@ class Builder:
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
-        unit   whether every x is in [-1, 1], as the h of an LSTM is
+        unit   whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
         """
         at = {"B_AT": self.param(bias)}
         return self._product(columns.LINEAR, x, weight, None, None, precision, unit, at)
@@ -319,6 +333,10 @@ class Builder:
 
     def keep_new(self, x: Place, kept: Place) -> Place:
         """Copy what decays from step to step to where it is kept; in place if it is there."""
+        return self.operation(columns.KEEP, x, kept, FUNCTION=1)
+
+    def keep_copy(self, x: Place, kept: Place) -> Place:
+        """Copy a vector as it is to where it is kept."""
         return self.operation(columns.KEEP, x, kept)
 
     def join(self, places: list[Place]) -> Place:
@@ -337,7 +355,7 @@ class Builder:
     def add_keys(self, memory_size: int, weight: Floats | None) -> int:
         """Return where in a row of the memory the keys are: made of it by weights, or itself."""
         if self.memory is None:
-            count_at = self.keep(1).at
+            count_at = self.keep_counter()
             self.memory = Memory(memory_size, padded(memory_size) + LANES, (), count_at)
         if weight is None:
             return 0
@@ -371,13 +389,15 @@ class Builder:
         slots_at = num_rows * self.state_size
         start = slots_at + padded(2 * num_rows) if of_streams else 2 * self.state_size
         starts = start + num_rows * np.cumsum([0, *self.buffer_sizes])
-        end = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
+        check_at = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
+        end = check_at + num_rows * LANES
         kept_stride = self.state_size if of_streams else 0
         operations = self.operations
         if of_streams:  # no row waits for another
             operations = [o for o in operations if o[columns.KIND] != columns.ROWS]
         plan = np.zeros((len(operations), columns.NUM_COLUMNS), np.int64)
         plan[:, columns.KEPT_STRIDE] = kept_stride
+        plan[:, columns.CHECK_AT] = check_at
         strides = {
             columns.X_AT: columns.X_STRIDE,
             columns.Y_AT: columns.Y_STRIDE,
@@ -405,8 +425,11 @@ class Builder:
         plan[0, columns.STATE_SIZE] = self.state_size
         plan[0, columns.NUM_ROWS] = len(plan)
         plan[0, columns.MAX_STEPS] = max_steps
+        plan[0, columns.MAX_AXES] = 1 if max_steps == 1 else 3
         plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
         plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        reads_tokens = plan[0, columns.KIND] in (columns.EMBEDDING, columns.ONE_HOT)
+        plan[0, columns.X_TYPE_AT] = INT32_AT if reads_tokens else FLOAT32_AT
         if of_streams:
             plan[0, columns.KEPT_AT] = end
             plan[0, columns.SLOTS_AT] = slots_at
@@ -432,6 +455,7 @@ class Builder:
             generate,
             initial_state,
             self.state_names,
+            tuple(self.counters),
             self.memory,
             None if answer is None else (answer.at, answer.size),
         )

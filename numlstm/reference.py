@@ -186,7 +186,8 @@ class _Walk:
                 case spec.OneHot():
                     ys = np.eye(layer.vocab_size, layer.output_size)[xs]
                 case spec.Feedback():
-                    ys = state.get("value", np.zeros((1, layer.output_size)))
+                    ys = np.zeros((1, layer.output_size))
+                    ys = ys if idle else state.get("value", ys)
                 case spec.Attention():
                     memory = self.memory
                     if layer.memory:
@@ -195,7 +196,7 @@ class _Walk:
                     ys = attention(layer, own, np.hstack(sources), memory)
                 case spec.Copy():
                     ys = copied(layer, np.hstack(sources), self.memory, self.memory_ids)
-                case spec.RNN() | spec.GRU() | spec.LSTM():
+                case spec.Recurrent():
                     if idle:
                         ys = np.zeros((1, layer.output_size))
                     else:
@@ -211,7 +212,7 @@ class _Walk:
                 ys = ys[-1:]
             values.append(ys)
         for n, layer in enumerate(self.network.layers):
-            if isinstance(layer, spec.Feedback):
+            if isinstance(layer, spec.Feedback) and not idle:
                 self.states[n]["value"] = values[self.network.index(layer.source)][-1:]
         return values[-1]
 
@@ -345,9 +346,7 @@ def viterbi(own: Own, scores: Doubles) -> NDArray[np.int64]:
 # Recurrent layers ---------------------------------------------------------------------------------
 
 
-def recurrent(
-    layer: spec.RNN | spec.GRU | spec.LSTM, own: Own, xs: Doubles, state: States
-) -> Doubles:
+def recurrent(layer: spec.Recurrent, own: Own, xs: Doubles, state: States) -> Doubles:
     """Run one recurrent layer in its directions; return (T, output_size), or one row."""
     first = {name: t for name, t in own.items() if not name.endswith("_reverse")}
     if layer.direction == "forward":
@@ -374,9 +373,7 @@ def recurrent(
     return hs
 
 
-def one_direction(
-    layer: spec.RNN | spec.GRU | spec.LSTM, own: Own, xs: Doubles, state: States
-) -> Doubles:
+def one_direction(layer: spec.Recurrent, own: Own, xs: Doubles, state: States) -> Doubles:
     """Run the cell over the rows; return (T, h_size), the last state in `state`."""
     w_ih, w_hh = own["weight_ih"], own["weight_hh"]
     b_ih, b_hh = own.get("bias_ih", np.zeros(len(w_ih))), own.get("bias_hh", np.zeros(len(w_hh)))

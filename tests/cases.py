@@ -135,6 +135,24 @@ NETWORKS: dict[str, Network] = {
             spec.Conv1d(6, 6, 3),
         )
     ),
+    "feedback_is_the_output": Network(
+        (
+            spec.GRU(5, 7, name="a"),
+            spec.Feedback(7, "a", name="f"),
+            spec.Slice(7, 1, 7),
+            spec.Pooling(6, "last"),
+        )
+    ),
+    "feedback_of_feedback": Network(
+        (
+            spec.RNN(5, 7, name="a"),
+            spec.Feedback(7, "a", name="f"),
+            spec.Feedback(7, "f", name="g"),
+            spec.Feedback(7, "h", name="early"),
+            spec.Feedback(7, "g", name="h"),
+            spec.Linear(14, 3, inputs=("g", "early")),
+        )
+    ),
     "one_hot": Network((spec.OneHot(9, 6), spec.GRU(6, 17), spec.Linear(17, 2))),
     "masked": Network((spec.Embedding(5, 4, mask_zero=True), spec.LSTM(4, 7), spec.Linear(7, 3))),
     "functions": Network(
@@ -230,6 +248,16 @@ NOT_CAUSAL: dict[str, Network] = {
             spec.LSTM(5, 7, outputs="last"),
             spec.Repeat(7, 30),
             spec.GRU(7, 3, direction="bidirectional"),
+        )
+    ),
+    "one_number_beside_another": Network(
+        (
+            spec.Linear(5, 1, name="a"),
+            spec.GRU(5, 3, inputs=("input",), name="b"),
+            spec.LSTM(1, 4, direction="bidirectional", inputs=("a",), name="c"),
+            spec.Conv1d(1, 1, 3, padding=(1, 1), inputs=("a",), name="d"),
+            spec.Attention(3, 1, "general", memory="a", inputs=("b",), name="e"),
+            spec.Linear(14, 2, inputs=("a", "b", "c", "d", "e")),
         )
     ),
     "attention_of_every_step": Network(

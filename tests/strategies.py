@@ -118,11 +118,17 @@ def networks(draw: Any) -> Network:
         layers.append(_layer(draw, kind, size))
         size = layers[-1].output_size
     layers.append(spec.Linear(size, size, name="a"))
-    for kind in draw(st.lists(st.sampled_from(["Add", "Multiply", "Concat", "Attention"]))):
+    # Feedback goes with what is causal, attention to all rows does not.
+    is_causal = all(layer.is_causal for layer in layers)
+    others = ["Feedback"] if is_causal and draw(st.booleans()) else ["Attention"]
+    for kind in draw(st.lists(st.sampled_from(["Add", "Multiply", "Concat", *others]))):
         name = layers[-1].name
         if kind == "Concat":
             layers.append(spec.Concat(2 * size, inputs=(name, "a")))
             layers.append(spec.Linear(2 * size, size, name=f"{name}a"))
+        elif kind == "Feedback":
+            source = draw(st.sampled_from(["a", name]))
+            layers.append(spec.Feedback(size, source, name=f"{name}a"))
         elif kind == "Attention":
             options = draw(
                 st.sampled_from([{}, {"score": "general"}, {"score": "additive", "size": 3}])

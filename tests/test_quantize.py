@@ -355,3 +355,16 @@ def test_info_tells_the_dtypes_and_the_size():
     assert "8.0 MB in float32\n" in model.astype("float32").info()
     mixed = numlstm.Model(random_weights(MIXED)).info()
     assert "MB in float32 and bfloat16 and int8\n" in mixed
+
+
+@pytest.mark.parametrize("activations", ["int16", "int8"])
+@pytest.mark.parametrize("make", [spec.LSTM, spec.GRU, spec.RNN])
+def test_a_state_beyond_one_is_not_clamped(make, activations):
+    network = Network((make(5, 20),)).with_dtype("int8", activations)
+    weights = as_dtype(random_weights(network), "int8", activations)
+    h = np.linspace(-3, 3, 20, dtype=np.float32)
+    stream = numlstm.Model(weights).stream()
+    stream.state = {"layers.0.h": h}
+    x = random_input(network, 1)
+    expected, _ = reference.run(network, weights.tensors, x, states={"layers.0.h": h})
+    assert np.abs(stream.run(x) - expected).max() < (2e-4 if activations == "int16" else 0.05)

@@ -10,6 +10,7 @@ from numlstm.kernels.activations import activate, log_softmax, softmax
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
+    CHECK_AT,
     COUNT,
     FUNCTION,
     H_AT,
@@ -52,6 +53,12 @@ def without_denormals(x):
 
 
 @jit
+def finite(check, x):
+    """Return ``check`` if all of x is finite, else with a NaN in it."""
+    return fma(x, splat(_ZERO), check)
+
+
+@jit
 def copy(source, source_at, target, target_at, size):
     """Copy ``size`` floats, rounded up to a multiple of 16, in ascending order."""
     for j in range(0, size, LANES):
@@ -77,11 +84,19 @@ def copy_rows(op, state, first, stop):
 
 @jit
 def keep_rows(op, state, first, stop):
-    """ys[row] <- xs[row], rounded up to 16 lanes, `without_denormals`"""
+    """ys[row] <- xs[row], the lanes behind them 0; `without_denormals` where FUNCTION is 1"""
+    zero = splat(_ZERO)
     for row in range(first, stop):
         x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
         for j in range(0, op[X_SIZE], LANES):
-            store(state, y_at + j, without_denormals(load(state, x_at + j)))
+            x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
+            if op[FUNCTION] == 1:
+                x = without_denormals(x)
+            check = finite(check, x)
+            store(state, y_at + j, x)
+        store(state, check_at, check)
 
 
 @jit
@@ -170,6 +185,7 @@ def _window(op, state, first, stop, kept):
     """The window of steps of one stream, whose rows before them are at ``kept``."""
     size, reach = op[X_SIZE], (op[COUNT] - 1) * op[SPREAD]
     stride = (size + LANES - 1) // LANES * LANES
+    zero = splat(_ZERO)
     for row in range(first, stop):
         for tap in range(op[COUNT]):
             source = row - reach + tap * op[SPREAD]
@@ -179,6 +195,11 @@ def _window(op, state, first, stop, kept):
                 x_at = op[X_AT] + source * op[X_STRIDE]
             # Rows of any size: what is copied too much is overwritten by the next tap.
             copy(state, x_at, state, op[Y_AT] + row * op[Y_STRIDE] + tap * size, size)
+        check_at, x_at = op[CHECK_AT] + row * LANES, op[X_AT] + row * op[X_STRIDE]
+        check = load(state, check_at)
+        for j in range(0, size, LANES):
+            check = finite(check, first_lanes(load(state, x_at + j), size - j, zero))
+        store(state, check_at, check)
     num_rows = stop - first
     for old in range(reach):
         source = old + num_rows
@@ -186,4 +207,6 @@ def _window(op, state, first, stop, kept):
             x_at = kept + source * stride
         else:
             x_at = op[X_AT] + (first + source - reach) * op[X_STRIDE]
-        copy(state, x_at, state, kept + old * stride, size)
+        for j in range(0, size, LANES):
+            x = first_lanes(load(state, x_at + j), size - j, zero)
+            store(state, kept + old * stride + j, x)

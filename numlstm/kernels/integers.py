@@ -101,9 +101,9 @@ def _(context, builder, sig, p, at, t, offset, shift):
 def quantize(op, state, first, stop):
     """ys[row] <- the planes of round(xs[row] / scale), zs[row] <- scale
 
-    FUNCTION 1: numbers in [-1, 1], of scale 1 / 32767; else the largest of the row is 32767; 127
-    where there is one plane. A NaN or an infinity makes the scale a NaN, and with it all that is
-    computed of it.
+    The largest of the row is 32767, or 127 where there is one plane; where FUNCTION is 1 it counts
+    as 1 if it is less, so that numbers in [-1, 1] have the scale 1 / 32767. A NaN or an infinity
+    makes the scale a NaN, and with it all that is computed of it.
 
     ys   COUNT planes of Y_SIZE words
     """
@@ -119,9 +119,9 @@ def quantize(op, state, first, stop):
             x = first_lanes(load(state, x_at + j), size - j, zero)
             top = at_least(top, at_least(x, zero - x))
             products = fma(x, zero, products)
-        bound = _F(1.0)
-        if op[FUNCTION] != 1:
-            bound = max_lanes(top)
+        if op[FUNCTION] == 1:
+            top = at_least(top, splat(_F(1.0)))
+        bound = max_lanes(top)
         factor = _ZERO
         if bound > _SMALLEST:
             factor = largest / bound

@@ -9,13 +9,14 @@ PyTorch are here, any other is made of elementwise operations (`elementwise.py`)
 import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
-from numlstm.kernels.elementwise import copy, without_denormals
+from numlstm.kernels.elementwise import copy, finite, without_denormals
 from numlstm.kernels.integers import rows_of_8_bits, rows_of_16_bits
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
     BFLOAT16,
     C_AT,
+    CHECK_AT,
     COUNT,
     DTYPE,
     FLOAT32,
@@ -26,6 +27,7 @@ from numlstm.kernels.plan import (
     S_AT,
     S_STRIDE,
     SX_AT,
+    VOCAB_SIZE,
     W_AT,
     X_AT,
     X_SIZE,
@@ -70,48 +72,57 @@ def read_input(op, xs, t, state, num_rows):
         for j in range(0, whole, LANES):
             x = load(xs, x_at + j)
             store(state, y_at + j, x)
-            products = fma(x, zero, products)
+            products = finite(products, x)
         if whole < size:
             for j in range(whole, size):
                 state[y_at + j] = xs[x_at + j]
             x = first_lanes(load(state, y_at + whole), size - whole, zero)
             store(state, y_at + whole, x)
-            products = fma(x, zero, products)
+            products = finite(products, x)
     return sum_lanes(products) == _ZERO
 
 
 @jit
 def read_embedding(op, params, xs, t, state, num_rows):
-    """Copy the table's rows of tokens t, t + 1, ... into the buffer.
+    """Copy the table's rows of tokens t, t + 1, ... into the buffer; return whether all are there.
 
-    xs       (T,), int32 token ids in the bits of float32; every id was checked by the caller
-    params   the table, one row of Y_SIZE (padded) floats per token, at W_AT
+    xs       (T,), int32 token ids. Each is read once: who changes it meanwhile changes nothing
+    params   the table, VOCAB_SIZE rows of Y_SIZE (padded) floats, at W_AT
     """
     ids = reinterpret(xs, np.int32)
     size = op[Y_SIZE]
     for row in range(num_rows):
-        table_at = op[W_AT] + np.int64(ids[t + row]) * size
-        copy(params, table_at, state, op[Y_AT] + row * op[Y_STRIDE], size)
+        token = np.int64(ids[t + row])
+        if token < 0 or token >= op[VOCAB_SIZE]:
+            return False
+        copy(params, op[W_AT] + token * size, state, op[Y_AT] + row * op[Y_STRIDE], size)
+    return True
 
 
 @jit
 def read_one_hot(op, xs, t, state, num_rows):
     """Set the lane of each token's id to 1, those of Y_SIZE floats else to 0.
 
-    xs   (T,), int32 token ids in the bits of float32; ids from X_STRIDE on have no lane
+    xs   (T,), int32 token ids below VOCAB_SIZE; those from Y_SIZE on have no lane
     """
     ids = reinterpret(xs, np.int32)
     for row in range(num_rows):
+        token = np.int64(ids[t + row])
+        if token < 0 or token >= op[VOCAB_SIZE]:
+            return False
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         for j in range(0, op[Y_SIZE], LANES):
             store(state, y_at + j, splat(_ZERO))
-        if ids[t + row] < op[X_STRIDE]:
-            state[y_at + ids[t + row]] = _ONE
+        if token < op[Y_SIZE]:
+            state[y_at + token] = _ONE
+    return True
 
 
 @jit
 def write_output(op, state, ys, t, num_rows):
     """Copy rows of the last buffer to rows t, t + 1, ... of ys; return whether all are finite.
+
+    So must be what the streams keep of these rows: `plan.CHECK_AT`.
 
     ys   (T * Y_SIZE,)
     """
@@ -122,9 +133,9 @@ def write_output(op, state, ys, t, num_rows):
     for row in range(num_rows):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = (t + row) * size
+        products = products + load(state, op[CHECK_AT] + row * LANES)
         for j in range(0, size, LANES):
-            y = first_lanes(load(state, x_at + j), size - j, zero)
-            products = fma(y, zero, products)
+            products = finite(products, first_lanes(load(state, x_at + j), size - j, zero))
         for j in range(0, whole, LANES):
             store(ys, y_at + j, load(state, x_at + j))
         for j in range(whole, size):
@@ -177,20 +188,26 @@ def gru_cells(op, state, first, stop):
     ys   h', (H,); also kept at H_AT
     """
     size = op[Y_SIZE]
+    stride = (size + LANES - 1) // LANES * LANES
+    zero = splat(_ZERO)
     for row in range(first, stop):
         a, b = op[X_AT] + row * op[X_STRIDE], op[Z_AT] + row * op[Z_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         h_at = op[H_AT] + row * op[KEPT_STRIDE]
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
         for j in range(0, size, LANES):
             r, z, n_x = (
                 load(state, a + j),
-                load(state, a + size + j),
-                load(state, a + 2 * size + j),
+                load(state, a + stride + j),
+                load(state, a + 2 * stride + j),
             )
             h = gru_cell(r, z, n_x, load(state, b + j), load(state, h_at + j))
-            h = without_denormals(h)
+            h = first_lanes(without_denormals(h), size - j, zero)
+            check = finite(check, h)
             store(state, y_at + j, h)
             store(state, h_at + j, h)
+        store(state, check_at, check)
 
 
 @jit
@@ -201,18 +218,25 @@ def lstm_cells(op, state, first, stop):
     ys   h', (H,); also kept at H_AT, as c' is at C_AT
     """
     size = op[Y_SIZE]
+    stride = (size + LANES - 1) // LANES * LANES
+    zero = splat(_ZERO)
     for row in range(first, stop):
         a, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
         kept = row * op[KEPT_STRIDE]
         h_at, c_at = op[H_AT] + kept, op[C_AT] + kept
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
         for j in range(0, size, LANES):
-            i, f = load(state, a + j), load(state, a + size + j)
-            g, o = load(state, a + 2 * size + j), load(state, a + 3 * size + j)
+            i, f = load(state, a + j), load(state, a + stride + j)
+            g, o = load(state, a + 2 * stride + j), load(state, a + 3 * stride + j)
             c, h = lstm_cell(i, f, g, o, load(state, c_at + j))
-            c, h = without_denormals(c), without_denormals(h)
+            c = first_lanes(without_denormals(c), size - j, zero)
+            h = first_lanes(without_denormals(h), size - j, zero)
+            check = finite(finite(check, c), h)
             store(state, c_at + j, c)
             store(state, y_at + j, h)
             store(state, h_at + j, h)
+        store(state, check_at, check)
 
 
 @jit
@@ -236,7 +260,9 @@ def layer_norm(op, params, state, first, stop):
         for j in range(0, size, LANES):
             d = first_lanes(load(state, x_at + j) - mean, size - j, zero)
             total = fma(d, d, total)
-        deviation = splat(np.sqrt(sum_lanes(total) / _F(size) + eps))
+        deviation = np.sqrt(sum_lanes(total) / _F(size) + eps)
+        # An infinity, of squares that overflow, becomes a NaN: it would make every d a 0.
+        deviation = splat(deviation + (deviation - deviation))
         for j in range(0, size, LANES):
             d = (load(state, x_at + j) - mean) / deviation
             weight, bias = load(params, op[W_AT] + j), load(params, op[B_AT] + j)

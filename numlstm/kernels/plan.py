@@ -3,8 +3,13 @@
 A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
 `layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
 
+Whatever a stream keeps goes there through `elementwise.finite`: a number that is not finite, in it
+or in the answer, ends the call, and nothing has changed. In between, an infinity may reach a
+function that bounds it, as a very large number would.
+
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
+A stream's state begins with the number of steps that it has taken, int64.
 """
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
@@ -46,13 +51,19 @@ S_AT = 21  # params: the scales of int8 weights
 S_STRIDE = 22  # from the scale of a row of quantised inputs to the next
 SX_AT = 23  # state: the scale of the first such row
 KEPT_STRIDE = 24  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
+CHECK_AT = (
+    25  # state: 16 floats per row, 0 while all that the row's stream keeps is finite, else NaN
+)
 # Only in the first row:
-BLOCK_ROWS = 25  # rows that fit in the buffers
-STATE_SIZE = 26  # floats that a stream keeps from step to step
-NUM_ROWS = 27  # rows of the plan
-ARRAY_TYPE_AT = 28  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 29
-MAX_STEPS = 30  # of one call
-KEPT_AT = 31  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
-SLOTS_AT = 32  # state: the slots of the rows of a block, int64
-NUM_COLUMNS = 33
+BLOCK_ROWS = 26  # rows that fit in the buffers
+STATE_SIZE = 27  # floats that a stream keeps from step to step
+NUM_ROWS = 28  # rows of the plan
+ARRAY_TYPE_AT = 29  # addresses by which `arrays.py` knows an array
+X_TYPE_AT = 30  # of xs, int32 where they are token ids
+FLOAT32_AT = 31
+MAX_STEPS = 32  # of one call
+KEPT_AT = 33  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 34  # state: the slots of the rows of a block, int64
+VOCAB_SIZE = 35  # token ids are below it
+MAX_AXES = 36  # of xs and ys: 1 for a single step, whose shape nobody else looks at
+NUM_COLUMNS = 37

@@ -3,9 +3,11 @@
 import numpy as np
 
 from numlstm.kernels.activations import exp, tanh
+from numlstm.kernels.elementwise import finite
 from numlstm.kernels.plan import (
     ALPHA_AT,
     C_AT,
+    CHECK_AT,
     COPY_TOKENS,
     COUNT_AT,
     FUNCTION,
@@ -52,6 +54,7 @@ def sum_pool(op, state, first, stop):
     """
     counts = reinterpret(state, np.int64)
     is_mean = op[KIND] == MEAN
+    zero = splat(_ZERO)
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
@@ -60,26 +63,36 @@ def sum_pool(op, state, first, stop):
         counts[count_at] += 1
         count = splat(_F(counts[count_at]) if is_mean else _ONE)
         total_at, excess_at = op[H_AT] + kept, op[C_AT] + kept
-        for j in range(0, op[Y_SIZE], LANES):
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
+        for j in range(0, op[X_SIZE], LANES):
             total, excess = load(state, total_at + j), load(state, excess_at + j)
-            x = load(state, x_at + j) - excess
+            x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero) - excess
             larger = total + x
+            check = finite(check, larger)
             store(state, excess_at + j, (larger - total) - x)
             store(state, total_at + j, larger)
             store(state, y_at + j, larger / count)
+        store(state, check_at, check)
 
 
 @jit
 def max_pool(op, state, first, stop):
     """ys[row] <- the largest of each feature since its stream began, kept at H_AT."""
+    zero = splat(_ZERO)
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         largest_at = op[H_AT] + row * op[KEPT_STRIDE]
-        for j in range(0, op[Y_SIZE], LANES):
-            largest = at_least(load(state, x_at + j), load(state, largest_at + j))
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
+        for j in range(0, op[X_SIZE], LANES):
+            x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
+            check = finite(check, x)
+            largest = at_least(x, load(state, largest_at + j))
             store(state, largest_at + j, largest)
             store(state, y_at + j, largest)
+        store(state, check_at, check)
 
 
 @jit
@@ -106,6 +119,7 @@ def attention_pool(op, params, state, first, stop):
     The softmax of a stream: Milakov, Gimelshein 2018.
     """
     eps = splat(params[op[ALPHA_AT]])
+    zero = splat(_ZERO)
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
@@ -118,10 +132,15 @@ def attention_pool(op, params, state, first, stop):
         s = fma(r, load(state, s_at), e)
         store(state, m_at, top)
         store(state, s_at, s)
-        for j in range(0, op[Y_SIZE], LANES):
-            v = fma(r, load(state, v_at + j), e * load(state, x_at + j))
+        check_at = op[CHECK_AT] + row * LANES
+        check = finite(load(state, check_at), s)
+        for j in range(0, op[X_SIZE], LANES):
+            x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
+            v = fma(r, load(state, v_at + j), e * x)
+            check = finite(check, v)
             store(state, v_at + j, v)
             store(state, y_at + j, v / (s + eps))
+        store(state, check_at, check)
 
 
 @jit

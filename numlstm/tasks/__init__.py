@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from numlstm.errors import WeightsError
+from numlstm.load import load_parts
 from numlstm.model import Model
-from numlstm.sources import load_parts
 from numlstm.tasks.audio.transcribe import Transcriber
 from numlstm.tasks.pipelines import Pipeline
 from numlstm.tasks.text.chat import Chat

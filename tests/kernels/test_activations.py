@@ -4,9 +4,10 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm import functions, reference
+from numlstm import reference
 from numlstm.kernels import activations, simd
 from numlstm.kernels.simd import LANES, load, pointer, store
+from numlstm.network import functions
 
 SIGNS = (1.0, -1.0)
 ZERO = np.float32(0.0)

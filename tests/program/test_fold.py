@@ -7,9 +7,8 @@ import pytest
 
 import numlstm
 from numlstm import build
-from numlstm.layers import DTYPES
 from numlstm.model import Model
-from numlstm.spec import GRU, LSTM, RNN, Embedding, Linear, Network, OneHot, Weights
+from numlstm.spec import DTYPES, GRU, LSTM, RNN, Embedding, Linear, Network, OneHot, Weights
 from tests.cases import assert_same_bits, random_weights
 
 VOCAB = 50

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from numlstm.model import Model
-from numlstm.sampling import Sampling, SamplingOptions
+from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.spec import (
     GRU,
     LSTM,

@@ -12,7 +12,7 @@ SEQ_LEN = 30
 RECURRENT = [
     name
     for name, network in NETWORKS.items()
-    if any(isinstance(layer, spec.RNN | spec.GRU | spec.LSTM) for layer in network.layers)
+    if any(isinstance(layer, spec.Recurrent) for layer in network.layers)
 ]
 GATES = {spec.LSTM: "ifgoch", spec.GRU: "rznh", spec.RNN: "h"}
 ROUNDING = Tolerance(2e-6, 2e-6, "float32 gates, put together again in float64")

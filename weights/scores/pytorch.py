@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import numlstm
-from numlstm import layers
+from numlstm import spec
 from numlstm.spec import parse_function
 from numlstm.tasks.audio.features import LogMel
 from numlstm.tasks.text.chat import BOT, encode_history
@@ -127,9 +127,7 @@ def copied(
     return (gate * written).index_add(1, ids.long(), shares)
 
 
-def stateless(
-    layer: layers.Layer, own: Mapping[str, torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
+def stateless(layer: spec.Layer, own: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Return what a layer without a state makes of rows."""
     match layer:
         case numlstm.Embedding():

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Unpack
 
 from numlstm.model import Model
-from numlstm.sampling import Sampling, SamplingOptions
+from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.tasks.checks import check_count, check_text
 from numlstm.tasks.pipelines import Pipeline
 from numlstm.tasks.text.encoding import decode_each, encode

@@ -7,8 +7,8 @@ from typing import Unpack
 import numpy as np
 
 from numlstm.model import Model
-from numlstm.sampling import SamplingOptions
-from numlstm.stream import Stream
+from numlstm.run.sampling import SamplingOptions
+from numlstm.run.stream import Stream
 from numlstm.tasks.checks import check_count, check_scores_tokens, check_text
 from numlstm.tasks.pipelines import Pipeline
 from numlstm.tasks.text.encoding import START, Encoder, decode_each

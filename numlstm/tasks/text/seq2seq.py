@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
-from numlstm.stream import Stream
+from numlstm.run.stream import Stream
 from numlstm.tasks.checks import check_marks, check_parts
 from numlstm.tasks.text.encoding import decode_each, encode
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from numlstm.errors import WeightsError
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 # Elementwise functions with the defaults of their parameters, which are those of ONNX.
 FUNCTIONS: dict[str, tuple[float, ...]] = {
@@ -55,7 +55,7 @@ def parse_function(text: str) -> tuple[str, tuple[float, ...]]:
     if (
         not parameters
         or len(parameters) != len(FUNCTIONS[name])
-        or not all(abs(p) <= _LARGEST for p in parameters)
+        or not all(abs(p) <= LARGEST for p in parameters)
     ):
         expected = len(FUNCTIONS[name])
         numbers = f"{expected} finite numbers in" if expected else "no"

@@ -8,16 +8,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from numlstm.checks import Floats
+from numlstm.plots import draw_trace
 from numlstm.reference import sigmoid
-
-if TYPE_CHECKING:
-    from numlstm.stream import Stream
+from numlstm.run.border import Floats
+from numlstm.run.state import State
 
 
 @dataclass(frozen=True)
@@ -92,32 +91,33 @@ class Trace:
         ValueError
             If there are not T tokens, or there is no such layer.
         """
-        from numlstm.plots import draw_trace
-
-        draw_trace(self, path, tokens, layer)
+        draw_trace(self.of_layer(layer), path, tokens)
 
 
-def trace(stream: "Stream", xs: ArrayLike) -> Trace:
-    """Take the steps of xs and record them: `Stream.trace`."""
-    model, program = stream.model, stream._program
+def record(state: State, xs: NDArray[Any]) -> Trace:
+    """Take the steps of checked rows and record them; all of them, or none if this raises."""
+    compiled = state.compiled
+    program = compiled.program
     if not program.state_names:
         raise ValueError("the network has no recurrent layer, so there is nothing to trace")
-    xs = model.check_xs(xs)
-    masked = model.network.masked(xs)
+    masked = compiled.network.masked(xs)
     places = program.step.gates | program.state_names
     recorded = {
         name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
     }
-    ys = np.empty((len(xs), model.output_size), np.float32)
-    kept = stream.kept
+    ys = np.empty((len(xs), compiled.output_size), np.float32)
+    kept = state.kept
     try:
-        for t, x in enumerate(xs):
-            stream.step(x, out=ys[t])
-            left = places if masked is None or not masked[t] else program.state_names
-            for name, (at, size) in left.items():
-                recorded[name][t] = stream._state[at : at + size]
+        for t in range(len(xs)):
+            left = places
+            if masked is not None and masked[t]:
+                ys[t], left = state.answer, program.state_names
+            else:
+                state.run(xs[t : t + 1], ys[t : t + 1])
+            for name, place in left.items():
+                recorded[name][t] = state.numbers(place)
     except BaseException:
-        stream.kept = kept
+        state.go_back(kept)
         raise
     layers = dict.fromkeys(name.rpartition(".")[0] for name in program.state_names)
     rows = {}

@@ -1,4 +1,4 @@
-"""Work shared between threads.
+"""Work shared between threads, and what belongs to one of them at a time.
 
 A thread begins with each piece of work and ends with it: none waits, or spins, in between, and
 after a fork there is none to miss. The kernels run without the GIL.
@@ -6,7 +6,34 @@ after a fork there is none to miss. The kernels run without the GIL.
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, Self
+
+
+class Turn:
+    """What one thread at a time may do: a second one is refused at once, and neither is harmed.
+
+    Between the look at `taken` and its change no other thread of CPython runs.
+    """
+
+    __slots__ = ("taken",)
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    def __enter__(self) -> Self:
+        if self.taken:
+            self.refuse()
+        self.taken = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.taken = False
+
+    def refuse(self) -> NoReturn:
+        raise RuntimeError(
+            "it is in use by another thread, and was left alone: give each thread a stream or a "
+            "pool of its own, or take turns with a lock"
+        )
 
 
 def run_together(work: Sequence[Callable[[], Any]]) -> None:

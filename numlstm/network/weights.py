@@ -1,0 +1,122 @@
+"""All that a model file holds: a network, its tensors, and what goes with them."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.errors import WeightsError
+from numlstm.network.network import Network, Tensors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """An input of a network with the output that the framework which trained it gave.
+
+    xs           (T, input_size) float32, or (T,) int32 token ids
+    ys           (T, output_size) float32
+    memory       (M, memory_size) float32, of a network that attends to one
+    memory_ids   (M,) int32, of a network that copies tokens
+    """
+
+    xs: NDArray[Any]
+    ys: NDArray[np.float32]
+    memory: NDArray[np.float32] | None = None
+    memory_ids: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """All that a model file holds: a network, its tensors, and what goes with them.
+
+    tensors     canonical names, float32
+    labels      names of the outputs, or empty
+    tokenizer   the text of a tokenizer.json, or None
+    probes      see `Probe`
+    origin      which framework and version the tensors and the probes are from
+
+    Raises
+    ------
+    WeightsError
+        If the parts do not fit each other.
+    """
+
+    network: Network
+    tensors: Tensors
+    labels: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    probes: tuple[Probe, ...] = field(default=())
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        self.network.check_tensors(self.tensors)
+        problems = []
+        size = self.network.output_size
+        if not all(isinstance(label, str) for label in self.labels):
+            problems.append(f"labels {self.labels!r}, expected strings")
+        if not isinstance(self.tokenizer, str | None):
+            kind = type(self.tokenizer).__name__
+            problems.append(f"tokenizer is {kind}, expected the text of a tokenizer.json")
+        if self.labels and len(self.labels) != size:
+            problems.append(f"{len(self.labels)} labels for an output of {size}")
+        for n, probe in enumerate(self.probes):
+            if not self.network.accepts(probe.xs):
+                problems.append(f"probe {n}: xs {probe.xs.dtype}{probe.xs.shape} is not an input")
+            elif not self.network.accepts_memory(probe.memory, probe.memory_ids):
+                problems.append(f"probe {n}: its memory is not one of the network")
+            elif probe.ys.dtype != np.float32 or not (
+                probe.ys.shape == (len(probe.xs), size)
+                or (not self.network.is_causal and probe.ys.shape[1:] == (size,))
+            ):
+                problems.append(
+                    f"probe {n}: ys {probe.ys.dtype}{probe.ys.shape}, "
+                    f"expected float32{(len(probe.xs), size)}"
+                )
+        if problems:
+            raise WeightsError("the parts of the model do not fit:\n  " + "\n  ".join(problems))
+
+    def load_tokenizer(self) -> "Tokenizer":
+        """Return the tokenizer, which gives no ids but those that the network reads.
+
+        Raises
+        ------
+        WeightsError
+            If there is none, if it cannot be read, or if it gives other ids.
+        """
+        from tokenizers import Tokenizer
+
+        if self.tokenizer is None:
+            raise WeightsError("the model has no tokenizer")
+        try:
+            tokenizer = Tokenizer.from_str(self.tokenizer)
+        except BaseException as error:
+            # The library raises no narrower type, and a panic of it is no Exception.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise WeightsError(f"the tokenizer cannot be read: {error}") from error
+            raise
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        vocab_size = self.network.vocab_size
+        if vocab_size is None or largest >= vocab_size:
+            reads = "vectors" if vocab_size is None else f"ids below {vocab_size}"
+            raise WeightsError(f"the tokenizer gives ids up to {largest}, the model reads {reads}")
+        return tokenizer
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """16 bytes that differ for any other network or tensors."""
+        return fingerprint_of(self.network, self.tensors)
+
+
+def fingerprint_of(network: Network, tensors: Tensors) -> bytes:
+    """Return 16 bytes that differ for any other network or tensors."""
+    digest = hashlib.sha256(json.dumps(network.to_json(), sort_keys=True).encode())
+    for name in network.tensor_shapes():
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.digest()[:16]

@@ -1,0 +1,150 @@
+"""A stream or a pool is one thread's at a time: a second one is refused, and nothing is harmed."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numlstm
+from numlstm import Network, spec
+from numlstm.run.threads import Turn
+from tests.cases import random_weights
+
+XS = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
+SLOTS = np.arange(2)
+
+
+def model_of(*layers: spec.Layer) -> numlstm.Model:
+    return numlstm.Model(random_weights(Network(layers)))
+
+
+VECTORS = model_of(spec.LSTM(8, 64), spec.Linear(64, 8))
+MASKED = model_of(spec.Masking(8, 9.0), spec.LSTM(8, 64))
+TOKENS = model_of(spec.Embedding(8, 8), spec.LSTM(8, 64), spec.Linear(64, 8))
+BOTH_WAYS = model_of(spec.LSTM(8, 16, direction="bidirectional"))
+
+# What takes long enough to be met, what it works on, and what another thread then tries.
+Tries = dict[str, Callable[[Any], object]]
+STREAM: Tries = {
+    "step": lambda s: s.step(XS[0]),
+    "run": lambda s: s.run(XS[:2]),
+    "trace": lambda s: s.trace(XS[:2]),
+    "reset": lambda s: s.reset(),
+    "copy": lambda s: s.copy(),
+    "state": lambda s: s.state,
+    "set state": lambda s: setattr(s, "state", {"layers.0.h": np.zeros(64)}),
+    "save_state": lambda s: s.save_state(),
+    "load_state": lambda s: s.load_state(VECTORS.stream().save_state()),
+}
+MASKED_STREAM: Tries = {
+    "step": lambda s: s.step(XS[0]),
+    "masked step": lambda s: s.step(np.full(8, 9.0)),
+    "run": lambda s: s.run(XS[:2]),
+}
+GENERATING: Tries = {
+    "step": lambda s: s.step(1),
+    "generate": lambda s: s.generate(1, 2),
+    "tokens": lambda s: next(s.tokens(1)),
+}
+POOL: Tries = {
+    "step": lambda p: p.step(SLOTS, XS[:2]),
+    "run": lambda p: p.run(SLOTS, XS[:4].reshape(2, 2, 8)),
+    "open": lambda p: p.open(),
+    "close": lambda p: p.close(0),
+    "stream": lambda p: p.stream(0),
+}
+LOOKAHEAD: Tries = {
+    "step": lambda s: s.step(XS[0]),
+    "finish": lambda s: s.finish(),
+    "reset": lambda s: s.reset(),
+    "copy": lambda s: s.copy(),
+}
+
+
+def turn_of(subject: Any) -> Turn:
+    """Return what tells whose turn it is."""
+    turn: Turn = subject._state if isinstance(subject, numlstm.Stream) else subject._turn
+    return turn
+
+
+def open_pool() -> numlstm.Pool:
+    pool = VECTORS.pool(4)
+    for _ in SLOTS:
+        pool.open()
+    return pool
+
+
+CASES: dict[str, tuple[Callable[[], Any], Tries]] = {
+    "stream": (VECTORS.stream, STREAM),
+    "masked": (MASKED.stream, MASKED_STREAM),
+    "generating": (TOKENS.stream, GENERATING),
+    "pool": (open_pool, POOL),
+    "lookahead": (lambda: BOTH_WAYS.stream(lookahead=4), LOOKAHEAD),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [(n, w) for n, (_, tries) in CASES.items() for w in tries]
+)
+def test_who_comes_out_of_turn_is_refused(name, what):
+    make, tries = CASES[name]
+    subject = make()
+    with turn_of(subject), pytest.raises(RuntimeError, match="in use by another thread"):
+        tries[what](subject)
+    tries[what](subject)  # it was left alone
+
+
+WORK: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "run": (VECTORS.stream, lambda s: s.run(XS), lambda s: s.reset()),
+    "trace": (VECTORS.stream, lambda s: s.trace(XS[:4000]).ys, lambda s: s.step(XS[0])),
+    "generate": (TOKENS.stream, lambda s: s.generate(1, 20_000, seed=0), lambda s: s.step(1)),
+    "pool": (open_pool, lambda p: p.run(SLOTS, XS.reshape(-1, 2, 8)), lambda p: p.close(1)),
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_second_thread_is_refused_and_the_first_goes_on(name):
+    make, work, other = WORK[name]
+    expected = work(make()).tobytes()
+    refused = 0
+    while not refused:  # until the two have met
+        subject, found = make(), []
+        worker = threading.Thread(target=lambda s=subject, f=found: f.append(work(s).tobytes()))
+        worker.start()
+        while worker.is_alive() and not refused:
+            if turn_of(subject).taken:
+                try:
+                    other(subject)
+                except RuntimeError:
+                    refused += 1
+        worker.join()
+    assert found == [expected]
+
+
+def test_what_was_refused_works_afterwards():
+    stream = VECTORS.stream()
+    with turn_of(stream), pytest.raises(RuntimeError, match="another thread"):
+        stream.step(XS[0])
+    with pytest.raises(ValueError, match="finite"):
+        stream.step(np.full(8, np.nan))
+    fresh = VECTORS.stream()
+    assert stream.step(XS[0]).tobytes() == fresh.step(XS[0]).tobytes()
+    twin = stream.copy()
+    with turn_of(stream):
+        twin.step(XS[1])  # it has a turn of its own
+
+
+def test_weights_are_shared_by_threads():
+    expected = VECTORS.run(XS[:500]).tobytes()
+    found: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(VECTORS.run(XS[:500]).tobytes()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
