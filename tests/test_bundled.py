@@ -5,6 +5,7 @@ import re
 import pytest
 
 import numlstm
+from numlstm.tasks import TASKS
 from tests.conftest import ROOT
 from weights.scores.card import describe
 
@@ -14,8 +15,8 @@ RECIPES = {"sentiment-bilstm": "sentiment_bilstm", "email": "mail"}
 MARKERS = ("summary", "model", "scores", "speed", "agreement", "dtypes")
 
 
-def test_all_together_are_small():
-    assert len(PATHS) == 11
+def test_all_have_a_task_and_together_are_small():
+    assert set(PATHS) == {model for task in TASKS.values() for model in task.models}
     assert sum(path.stat().st_size for path in PATHS.values()) < 40e6
 
 

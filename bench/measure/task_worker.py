@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import numlstm
 from bench.engines.task_networks import ENGINES, PeerModel
 from bench.measure.clock import times_us
+from numlstm import tasks
 from weights.scores.card import WEIGHTS
 
 SENTENCES = [
@@ -54,13 +55,14 @@ class Task:
     """A pipeline and what it is given.
 
     answer      answers an item, in what JSON has types for
+    model       that of the task if none is named
     last_only   whether only the last row of what the network answers is read
     """
 
     task: str
-    model: str
     items: list[Any]
     answer: Callable[[Any, Any], Any]
+    model: str | None = None
     last_only: bool = False
 
 
@@ -83,27 +85,26 @@ def _written(pipe: Any, prompt: str) -> Any:
 
 
 TASKS = {
-    "sentiment": Task("sentiment", "sentiment", SENTENCES, _label, last_only=True),
-    "sentiment, BiLSTM": Task("sentiment", "sentiment-bilstm", SENTENCES, _label, last_only=True),
-    "email": Task("email", "email", MESSAGES, _label, last_only=True),
-    "pos": Task("pos", "pos", SENTENCES, _tags),
-    "language-model, words": Task("language-model", "words", SENTENCES, _nats),
-    "language-model, characters": Task("language-model", "character", SENTENCES, _nats),
-    "generate, characters": Task("generate", "character", ["ROMEO:"], _written),
-    "generate, byte pairs": Task("generate", "subword", ["ROMEO:"], _written),
-    "chat": Task("chat", "chat", TURNS, lambda pipe, text: pipe(text, temperature=0)),
-    "speech": Task(
-        "speech", "speech", [str(WEIGHTS / "digits.wav")], lambda pipe, path: pipe(path).text
-    ),
-    "summarize": Task("summarize", "summarize", [ABSTRACT], lambda pipe, text: pipe(text)),
-    "summarize, extract": Task("summarize", "extract", [ABSTRACT], lambda pipe, text: pipe(text)),
+    "sentiment": Task("sentiment", SENTENCES, _label, last_only=True),
+    "sentiment, BiLSTM": Task("sentiment", SENTENCES, _label, "sentiment-bilstm", last_only=True),
+    "email": Task("email", MESSAGES, _label, last_only=True),
+    "pos": Task("pos", SENTENCES, _tags),
+    "language-model, words": Task("language-model", SENTENCES, _nats),
+    "language-model, characters": Task("language-model", SENTENCES, _nats, "character"),
+    "generate, characters": Task("generate", ["ROMEO:"], _written),
+    "generate, byte pairs": Task("generate", ["ROMEO:"], _written, "subword"),
+    "chat": Task("chat", TURNS, lambda pipe, text: pipe(text, temperature=0)),
+    "speech": Task("speech", [str(WEIGHTS / "digits.wav")], lambda pipe, path: pipe(path).text),
+    "summarize": Task("summarize", [ABSTRACT], lambda pipe, text: pipe(text)),
+    "summarize, extract": Task("summarize", [ABSTRACT], lambda pipe, text: pipe(text), "extract"),
 }
 
 
 def load(task: Task, engine: str) -> Any:
     """Return the pipeline of a task, its networks run by an engine."""
     dtype = None if engine == "numlstm" else "float32"
-    parts: dict[str, Any] = dict(numlstm.load_parts(WEIGHTS / f"{task.model}.safetensors", dtype))
+    model = task.model or tasks.TASKS[task.task].model
+    parts: dict[str, Any] = dict(numlstm.load_parts(WEIGHTS / f"{model}.safetensors", dtype))
     if engine in ENGINES:
         make = ENGINES[engine]
         parts = {part: PeerModel(model, make, task.last_only) for part, model in parts.items()}

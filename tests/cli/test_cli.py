@@ -87,16 +87,19 @@ def test_classify_stream_shows_every_token(model_file):
     assert steps[-1]["score"] == round(last.score, 6)
 
 
-def test_a_line_without_words_is_named_and_the_rest_is_answered(tmp_path):
+def test_a_line_without_words_has_no_label_and_the_rest_is_answered(tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
     path = tmp_path / "model.safetensors"
     numlstm.Model(make_weights(tokenizer)).save(path)
-    stdout, stderr = numlstm_command(
-        "classify", "-m", path, "--json", stdin="good\n\u0301\nnot good".encode(), code=1
-    )
-    assert [json.loads(line)["text"] for line in stdout.splitlines()] == ["good", "not good"]
-    assert stderr == "numlstm: stdin, line 2: the text is empty: it has no words to classify\n"
+    stdin = "good\n\u0301\n\nnot good".encode()
+    stdout, stderr = numlstm_command("classify", "-m", path, "--json", stdin=stdin)
+    found = [json.loads(line) for line in stdout.splitlines()]
+    assert [each["text"] for each in found] == ["good", "\u0301", "not good"]
+    assert (found[1]["label"], found[1]["score"]) == ("", 0)
+    assert stderr == ""
+    lines, _ = numlstm_command("classify", "-m", path, stdin=stdin)
+    assert lines.splitlines()[1].startswith("(no words)")
 
 
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(model_file):
@@ -142,8 +145,6 @@ def test_wrong_usage_exits_with_2(model_file, tmp_path):
     ("arguments", "message"),
     [
         (["classify", "-m", "nowhere.safetensors", "text"], "'nowhere.safetensors' is not a file"),
-        (["classify", "-m", "{model}", " "], "the text is empty"),
-        (["classify", "-m", "{model}", "--stream", ""], "the text is empty"),
         (["info", "[/x].safetensors"], "'[/x].safetensors' is not a file"),
         (["classify", "-m", "{broken}", "text"], "not a complete .safetensors file"),
         (["info", "{folder}"], "is a folder"),

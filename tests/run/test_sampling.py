@@ -1,11 +1,13 @@
 """Generation: the choices of a plain reference, the same in one call and token by token."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from numlstm.model import Model
+from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.spec import (
     GRU,
     LSTM,
@@ -252,6 +254,14 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     for call in (lambda: stream.generate(0, 5, **settings), lambda: stream.tokens(0, **settings)):
         with pytest.raises((ValueError, TypeError), match=message):
             call()
+
+
+def test_the_options_are_those_of_the_settings():
+    assert list(SamplingOptions.__annotations__) == [each.name for each in fields(Sampling)]
+    stream = sharp_model(NETWORKS["logits"]).stream()
+    for call in (lambda **how: stream.generate(0, 5, **how), lambda **how: stream.tokens(0, **how)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'temperatur'"):
+            call(temperatur=1.0)
 
 
 def test_first_tokens_and_counts_are_checked():

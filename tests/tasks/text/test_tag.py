@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import numlstm
 from numlstm import Tag
-from numlstm.text.tag import MAX_SENTENCE
+from numlstm.tasks.text.tag import MAX_SENTENCE
 
 TEXT = "She didn't like it. The old man sailed the boat to St. Ives, and I watched! Why? Because."
 

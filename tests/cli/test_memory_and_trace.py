@@ -8,7 +8,7 @@ import pytest
 
 import numlstm
 from numlstm import analysis
-from numlstm.cli import look
+from numlstm.cli import memory, trace
 from tests.cases import NETWORKS, random_input, random_weights
 from tests.cli.test_cli import numlstm_command
 from tests.tasks.text.test_classify import make_weights
@@ -55,18 +55,18 @@ def test_memory_of_numbers(files):
 def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
     path = str(files / "text.safetensors")
 
-    def memory(**options):
-        look.memory(path, as_json=True, **options)
+    def written(**options):
+        memory.memory(path, as_json=True, **options)
         return capsys.readouterr().out
 
-    text, file = memory(text=TEXT * 5), memory(file=files / "text.txt")
+    text, file = written(text=TEXT * 5), written(file=files / "text.txt")
     stdin, _ = numlstm_command("memory", path, "--json", "-f", "-", stdin=(TEXT * 5).encode())
     assert text == file == stdin
-    once, again = memory(), memory()
+    once, again = written(), written()
     assert once == again != text
     assert len(lines_of(once)[0]["norms"]) == 101
 
-    book = memory(file=files / "book.txt", max_distance=10)
+    book = written(file=files / "book.txt", max_distance=10)
     model = numlstm.load(path)
     norms = analysis.memory(model, model.load_tokenizer().encode(TEXT * 100).ids[:20], 10).norms
     assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
@@ -99,13 +99,13 @@ def test_a_part_of_several_networks(files, tmp_path, capsys):
     text, other = (numlstm.load(files / f"{name}.safetensors") for name in ("text", "vectors"))
     path = str(tmp_path / "parts.safetensors")
     numlstm.save_parts({"first": text, "second": other}, path)
-    look.trace(path, TEXT, part="first", as_json=True)
-    look.trace(str(files / "text.safetensors"), TEXT, as_json=True)
+    trace.trace(path, TEXT, part="first", as_json=True)
+    trace.trace(str(files / "text.safetensors"), TEXT, as_json=True)
     rows = lines_of(capsys.readouterr().out)
     assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
     xs = files / "xs.npy"
-    look.memory(path, file=xs, part="second", as_json=True, max_distance=3)
-    look.memory(str(files / "vectors.safetensors"), file=xs, as_json=True, max_distance=3)
+    memory.memory(path, file=xs, part="second", as_json=True, max_distance=3)
+    memory.memory(str(files / "vectors.safetensors"), file=xs, as_json=True, max_distance=3)
     rows = lines_of(capsys.readouterr().out)
     assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
     for of, part, message in (
@@ -114,7 +114,7 @@ def test_a_part_of_several_networks(files, tmp_path, capsys):
         (str(files / "text.safetensors"), "first", "one network, without a name"),
     ):
         with pytest.raises(ValueError, match=message):
-            look.trace(of, TEXT, part=part)
+            trace.trace(of, TEXT, part=part)
 
 
 @pytest.mark.long
@@ -147,12 +147,12 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
 def test_what_is_wrong_is_told(files, tmp_path):
     text, vectors = (str(files / f"{name}.safetensors") for name in ("text", "vectors"))
     for call, message in (
-        (lambda: look.trace(vectors, "words"), "no tokenizer, so it reads no text"),
-        (lambda: look.memory(vectors, text="words"), "the model has no tokenizer"),
-        (lambda: look.memory(vectors, file=files / "text.txt"), "the model has no tokenizer"),
-        (lambda: look.trace(text, "  "), "the text is empty"),
-        (lambda: look.trace(text, TEXT, "layers.9"), "'layers.9' is no recurrent layer"),
-        (lambda: look.trace(text, TEXT, plot=tmp_path / "a.txt"), r"does not end in \.png"),
+        (lambda: trace.trace(vectors, "words"), "no tokenizer, so it reads no text"),
+        (lambda: memory.memory(vectors, text="words"), "the model has no tokenizer"),
+        (lambda: memory.memory(vectors, file=files / "text.txt"), "the model has no tokenizer"),
+        (lambda: trace.trace(text, "  "), "the text is empty"),
+        (lambda: trace.trace(text, TEXT, "layers.9"), "'layers.9' is no recurrent layer"),
+        (lambda: trace.trace(text, TEXT, plot=tmp_path / "a.txt"), r"does not end in \.png"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -168,8 +168,8 @@ def test_what_is_wrong_is_told(files, tmp_path):
 
 def test_a_trace_of_too_few_tokens_is_not_drawn(tmp_path):
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
-    trace = model.stream().trace(random_input(model.network, 3))
+    traced = model.stream().trace(random_input(model.network, 3))
     with pytest.raises(ValueError, match="2 tokens were given for 3 steps"):
-        trace.plot(tmp_path / "a.png", ["a", "b"])
+        traced.plot(tmp_path / "a.png", ["a", "b"])
     with pytest.raises(ValueError, match="no steps to draw"):
         model.stream().trace(np.zeros((0, 7))).plot(tmp_path / "a.png")

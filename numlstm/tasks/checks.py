@@ -1,10 +1,12 @@
 """What pipelines of text are given, checked once, with errors that say what is wrong."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numlstm
+import numpy as np
+
+from numlstm.errors import WeightsError
+from numlstm.model import Model
 
 
 def check_text(text: str) -> str:
@@ -34,17 +36,18 @@ def check_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise a TypeError or ValueError unless a value is a whole number from 1 on."""
-    if isinstance(value, bool) or operator.index(value) < 1:
-        raise ValueError(f"{name} is {value!r}, expected 1 or more")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless a value is a whole number, and not too small."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        raise ValueError(f"{name} is {value!r}, expected {least} or more")
 
 
-def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], what: str) -> None:
+def check_parts(parts: Mapping[str, Model], expected: Sequence[str], what: str) -> None:
     """Raise a WeightsError if there are other networks than expected."""
     if set(parts) != set(expected):
         found = ", ".join(parts) if set(parts) != {""} else "one network without a name"
-        raise numlstm.WeightsError(
+        raise WeightsError(
             f"the model cannot {what}: expected the networks {', '.join(expected)}, found {found}"
         )
 
@@ -52,10 +55,10 @@ def check_parts(parts: Mapping[str, "numlstm.Model"], expected: Sequence[str], w
 def check_marks(tokenizer: Any, marks: Sequence[str], what: str) -> None:
     """Raise a WeightsError if the first tokens are not the marks."""
     if [tokenizer.id_to_token(n) for n in range(len(marks))] != list(marks):
-        raise numlstm.WeightsError(f"the model cannot {what}: its first tokens are not {marks}")
+        raise WeightsError(f"the model cannot {what}: its first tokens are not {marks}")
 
 
-def check_scores_tokens(model: Any, what: str) -> None:
+def check_scores_tokens(model: Model, what: str) -> None:
     """Raise a WeightsError if a model does not score the tokens that it reads, step by step."""
     problems = []
     if model.tokenizer is None or model.vocab_size is None:
@@ -65,4 +68,4 @@ def check_scores_tokens(model: Any, what: str) -> None:
     if not model.network.is_causal:
         problems.append("it reads later tokens")
     if problems:
-        raise numlstm.WeightsError(f"the model cannot {what}: {', '.join(problems)}")
+        raise WeightsError(f"the model cannot {what}: {', '.join(problems)}")

@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_parts, check_text, check_words
-from numlstm.text.encoding import encode, split_words
-from numlstm.text.sentences import is_end
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.tasks.checks import check_parts, check_text, check_words
+from numlstm.tasks.pipelines import Pipeline, PipelineStream
+from numlstm.tasks.text.encoding import encode, split_words
+from numlstm.tasks.text.sentences import is_end
 
 PARTS = ("words", "characters", "tagger")
 
@@ -33,7 +34,7 @@ class Tag:
     score: float
 
 
-class Tagger(Pipeline):
+class Tagger(Pipeline[str, list[Tag]]):
     """Gives each word of a text a tag. Threads may share it.
 
     A word is its embedding beside what a network makes of its characters; a third network reads
@@ -46,11 +47,11 @@ class Tagger(Pipeline):
         a tokenizer of them; "tagger", with the tags as labels.
     """
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         check_parts(parts, PARTS, "tag")
         words, characters, tagger = (parts[name] for name in PARTS)
         if words.output_size + characters.output_size != tagger.input_size or not tagger.labels:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 f"the model cannot tag: vectors of {words.output_size} and "
                 f"{characters.output_size} numbers are not the {tagger.input_size} that its tagger "
                 "reads, or that has no labels"
@@ -60,26 +61,29 @@ class Tagger(Pipeline):
         self._word_tokenizer = words.load_tokenizer()
         self._character_tokenizer = characters.load_tokenizer()
         self._known: dict[str, Floats] = {}  # the vectors of words that came before
-        self._split_once = lru_cache(2**14)(self._split)
+        self.split = lru_cache(2**14)(self._split)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tagger, (self.parts,)
 
-    @overload
-    def __call__(self, text: str) -> list[Tag]: ...
-    @overload
-    def __call__(self, text: list[str] | tuple[str, ...]) -> list[list[Tag]]: ...
-    def __call__(self, text: str | list[str] | tuple[str, ...]) -> list[Tag] | list[list[Tag]]:
-        """Tag the words of a text, or of each of a list; a text without words has no tags.
+    def answer(self, text: str) -> list[Tag]:
+        """Tag the words of a text; one without words has no tags.
 
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string of characters.
+            If the text is not a string of characters.
         """
-        found: list[Tag] | list[list[Tag]]
-        found = answers(text, self._tag_text, (list, tuple), self._item)
-        return found
+        tags: list[Tag] = []
+        sentence: list[str] = []
+        last = ""
+        for chunk in split_words(check_text(text)):
+            if last and is_end(last, chunk):
+                tags += self.tag(sentence)
+                sentence = []
+            sentence += self.split(chunk)
+            last = chunk
+        return tags + self.tag(sentence)
 
     def tag(self, words: Sequence[str]) -> list[Tag]:
         """Tag the words of one sentence, which are split already.
@@ -90,31 +94,16 @@ class Tagger(Pipeline):
             If words is not a list of strings that are not empty.
         """
         words = check_words(words)
-        return [
-            tag
-            for at in range(0, len(words), MAX_SENTENCE)
-            for tag in self._tag_words(words[at : at + MAX_SENTENCE])
-        ]
+        sentences = (words[at : at + MAX_SENTENCE] for at in range(0, len(words), MAX_SENTENCE))
+        return [tag for part in sentences for tag in self.tags(part, self.probabilities(part))]
 
     def stream(self, lookahead: int = 2) -> "TagStream":
         """Return a stream that takes a text as it arrives; a tag is ``lookahead`` words late."""
         return TagStream(self, lookahead)
 
-    def _tag_text(self, text: str) -> list[Tag]:
-        tags: list[Tag] = []
-        sentence: list[str] = []
-        last = ""
-        for chunk in split_words(check_text(text)):
-            if last and is_end(last, chunk):
-                tags += self.tag(sentence)
-                sentence = []
-            sentence += self._split_once(chunk)
-            last = chunk
-        return tags + self.tag(sentence)
-
     def probabilities(self, words: Sequence[str]) -> Floats:
         """Return those of all tags for the words of a sentence, at least one: (N, num_tags)."""
-        return self._tagger.run(self._vectors(words))
+        return self._tagger.run(self.vectors(words))
 
     def ids(self, word: str) -> tuple[int, list[int]]:
         """Return the id of a word, and those of its characters."""
@@ -123,10 +112,8 @@ class Tagger(Pipeline):
         characters = encode(self._character_tokenizer, word[:MAX_CHARACTERS])
         return _UNKNOWN if token is None else token, list(characters)
 
-    def _tag_words(self, words: list[str]) -> list[Tag]:
-        return self._tags(words, self.probabilities(words))
-
-    def _tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
+    def tags(self, words: Sequence[str], scores: Floats) -> list[Tag]:
+        """Return words (N,) with the best of their scores, (N, num_tags)."""
         labels = self._tagger.labels
         return [
             Tag(word, labels[best], float(row[best]))
@@ -137,7 +124,7 @@ class Tagger(Pipeline):
         """Return the words of a run without white space."""
         return tuple(w for w, _ in self._word_tokenizer.pre_tokenizer.pre_tokenize_str(chunk))
 
-    def _vectors(self, words: Sequence[str]) -> Floats:
+    def vectors(self, words: Sequence[str]) -> Floats:
         """Return what the tagger reads of words, (N, I), each different one made once."""
         if len(self._known) > _MAX_KNOWN:
             self._known = {}  # threads that are reading the old one go on with it
@@ -152,11 +139,11 @@ class Tagger(Pipeline):
         return np.stack([known[word] for word in words])
 
 
-class TagStream(PipelineStream):
+class TagStream(PipelineStream[list[Tag]]):
     """A text in progress. Belongs to one thread at a time.
 
-    A word is read when white space follows it. At the end of a sentence nothing is late. If a call
-    raises, the stream is as it was before.
+    A word is read when white space follows it. At the end of a sentence nothing is late; `finish`
+    returns the tags that still are. If a call raises, the stream is as it was before.
 
     Attributes
     ----------
@@ -166,7 +153,7 @@ class TagStream(PipelineStream):
 
     def __init__(self, tagger: Tagger, lookahead: int = 2) -> None:
         self._tagger = tagger
-        self._stream = tagger._tagger.stream(lookahead=lookahead)
+        self._stream = tagger.parts["tagger"].stream(lookahead=lookahead)
         self.lookahead = lookahead
         self.reset()
 
@@ -205,18 +192,9 @@ class TagStream(PipelineStream):
         self._check_open()
         return self._read_words(check_words(words))
 
-    def finish(self) -> list[Tag]:
-        """Take the text as complete and return the tags that are left.
-
-        Raises
-        ------
-        ValueError
-            If the text was finished before.
-        """
-        self._check_open()
+    def _end(self) -> list[Tag]:
         tags = self._read(self._rest) if self._rest else []
         self._rest = ""
-        self._finished = True
         return tags + self._end_sentence()
 
     def _read(self, chunk: str) -> list[Tag]:
@@ -224,7 +202,7 @@ class TagStream(PipelineStream):
         if self._last and is_end(self._last, chunk):
             tags += self._end_sentence()
         self._last = chunk
-        return tags + self._read_words(self._tagger._split_once(chunk))
+        return tags + self._read_words(self._tagger.split(chunk))
 
     def _read_words(self, words: Sequence[str]) -> list[Tag]:
         tags: list[Tag] = []
@@ -233,7 +211,7 @@ class TagStream(PipelineStream):
                 tags += self._end_sentence()
             self._late.append(word)
             self._count += 1
-            tags += self._known(self._stream.run(self._tagger._vectors([word])))
+            tags += self._known(self._stream.run(self._tagger.vectors([word])))
         return tags
 
     def _end_sentence(self) -> list[Tag]:
@@ -244,4 +222,4 @@ class TagStream(PipelineStream):
 
     def _known(self, scores: Floats) -> list[Tag]:
         words, self._late = self._late[: len(scores)], self._late[len(scores) :]
-        return self._tagger._tags(words, scores)
+        return self._tagger.tags(words, scores)

@@ -1,16 +1,17 @@
 """Summarization: the sentences that say most, or a new one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 
-import numlstm
-from numlstm.pipelines import Pipeline, PipelineStream, answers
-from numlstm.text.checks import check_count, check_marks, check_text
-from numlstm.text.encoding import encode
-from numlstm.text.sentences import split_sentences
-from numlstm.text.seq2seq import EncoderDecoder, beam_search
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.tasks.checks import check_count, check_marks, check_text
+from numlstm.tasks.pipelines import Pipeline, PipelineStream
+from numlstm.tasks.text.encoding import encode
+from numlstm.tasks.text.sentences import split_sentences
+from numlstm.tasks.text.seq2seq import EncoderDecoder, beam_search
 
 MARKS = ("[END]", "[SUMMARY]", "[TITLE]", "[SENTENCE]")  # the first ids of the tokenizers
 END, SUMMARY, TITLE, SENTENCE = range(len(MARKS))
@@ -20,27 +21,20 @@ MAX_TOKENS_SUMMARIZE = 256  # read at all
 _LENGTHS = {SUMMARY: (12, 50), TITLE: (3, 24)}  # tokens, at least and at most
 _MAX_CHARACTERS = 2**14  # of a sentence
 
-_EMPTY = "the text is empty: there is nothing to summarize"
 
-
-class Summarizer(Pipeline):
+class Summarizer(Pipeline[str, str]):
     """Makes a sentence of a text. Threads may share it."""
 
     does: ClassVar[str]
     options: ClassVar[tuple[str, ...]]
 
-    @overload
-    def __call__(self, text: str, **options: Any) -> str: ...
-    @overload
-    def __call__(self, text: list[str] | tuple[str, ...], **options: Any) -> list[str]: ...
-    def __call__(self, text: str | list[str] | tuple[str, ...], **options: Any) -> str | list[str]:
-        """Summarize a text, or each of a list.
+    def answer(self, text: str, **options: Any) -> str:
+        """Summarize a text; where there is nothing but white space in it, as nothing.
 
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string of characters, has nothing but white space in it, or an
-            option is not one of `summarize`.
+            If the text is not a string of characters, or an option is not one of `summarize`.
         """
         for name in options:
             if name not in self.options:
@@ -48,13 +42,8 @@ class Summarizer(Pipeline):
                     f"{name} is no option of this model, which {self.does}; it has: "
                     f"{', '.join(self.options)}"
                 )
-        found: str | list[str] = answers(
-            text,
-            lambda item: self.summarize(_sentences(item), **options),
-            (list, tuple),
-            self._item,
-        )
-        return found
+        text = check_text(text).strip()
+        return self.summarize(split_sentences(text), **options) if text else ""
 
     def summarize(self, sentences: Sequence[str]) -> str:
         """Return a summary of sentences."""
@@ -77,9 +66,9 @@ class Extractor(Summarizer):
     does = "picks sentences"
     options = ("num_sentences",)
 
-    def __init__(self, model: "numlstm.Model") -> None:
+    def __init__(self, model: Model) -> None:
         if model.tokenizer is None or model.output_size != 1:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 "the model cannot summarize: expected a tokenizer and one number per token"
             )
         self.model = model
@@ -125,7 +114,7 @@ class Abstractor(Summarizer):
     does = "writes a sentence"
     options = ("title", "beam_size")
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         self.networks = EncoderDecoder(parts, MARKS, "summarize")
 
     def summarize(self, sentences: Sequence[str], title: bool = False, beam_size: int = 4) -> str:
@@ -151,7 +140,7 @@ class Abstractor(Summarizer):
         return self.networks.decode(tokens)
 
 
-class SummaryStream(PipelineStream):
+class SummaryStream(PipelineStream[str]):
     """A text in progress. Belongs to one thread at a time."""
 
     def __init__(self, pipe: Summarizer, options: dict[str, Any]) -> None:
@@ -175,26 +164,10 @@ class SummaryStream(PipelineStream):
         self._check_open()
         self._texts.append(check_text(text))
 
-    def finish(self) -> str:
-        """Take the text as complete and return its summary.
-
-        Raises
-        ------
-        ValueError
-            If the text has nothing but white space in it, or was finished before.
-        """
-        self._check_open()
-        summary = self._pipe("".join(self._texts), **self._options)
-        self._finished = True
-        return summary
+    def _end(self) -> str:
+        return self._pipe.answer("".join(self._texts), **self._options)
 
 
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
     """Return the ids of a sentence behind its mark."""
     return [SENTENCE, *encode(tokenizer, sentence[:_MAX_CHARACTERS])]
-
-
-def _sentences(text: str) -> list[str]:
-    if not check_text(text).strip():
-        raise ValueError(_EMPTY)
-    return split_sentences(text.strip())

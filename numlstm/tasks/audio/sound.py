@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numlstm.audio.features import Floats, missing
+from numlstm.tasks.audio.features import Floats, missing
 
 MIN_RATE, MAX_RATE = 1000, 768_000
 MAX_CHANNELS = 64

@@ -1,29 +1,33 @@
-"""The tasks: what each takes and gives, and the bundled model that does it."""
+"""The tasks: what each takes and gives, the bundled models that do it, and the command."""
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
-from numlstm.audio.transcribe import Transcriber
+from numlstm.errors import WeightsError
 from numlstm.load import load_parts
 from numlstm.model import Model
-from numlstm.pipelines import Pipeline
-from numlstm.spec import WeightsError
-from numlstm.text.chat import Chat
-from numlstm.text.classify import Classifier, MailClassifier
-from numlstm.text.generate import Writer
-from numlstm.text.language import LanguageModel
-from numlstm.text.summarize import Abstractor, Extractor, Summarizer
-from numlstm.text.tag import Tagger
+from numlstm.tasks.audio.transcribe import Transcriber
+from numlstm.tasks.pipelines import Pipeline
+from numlstm.tasks.text.chat import Chat
+from numlstm.tasks.text.classify import Classifier, MailClassifier
+from numlstm.tasks.text.generate import Writer
+from numlstm.tasks.text.language import LanguageModel
+from numlstm.tasks.text.summarize import Abstractor, Extractor, Summarizer
+from numlstm.tasks.text.tag import Tagger
 
 Parts = Mapping[str, Model]
 Source = str | os.PathLike[str] | Model | Parts
 
 
-def _one(make: Callable[..., Pipeline]) -> Callable[..., Pipeline]:
+Maker = Callable[..., Pipeline[Any, Any]]
+
+
+def _one(make: Maker) -> Maker:
     """Return what makes a pipeline of the only network of a file."""
 
-    def of_parts(parts: Parts, **options: Any) -> Pipeline:
+    def of_parts(parts: Parts, **options: Any) -> Pipeline[Any, Any]:
         if set(parts) != {""}:
             raise WeightsError(
                 f"the model has several networks, {', '.join(parts)}: this task takes one"
@@ -37,16 +41,34 @@ def _summarizer(parts: Parts) -> Summarizer:
     return Extractor(parts[""]) if set(parts) == {""} else Abstractor(parts)
 
 
-# The task, the bundled model that does it if no other is given, and what makes the pipeline.
-TASKS: dict[str, tuple[str, Callable[..., Pipeline]]] = {
-    "sentiment": ("sentiment", _one(Classifier)),
-    "email": ("email", _one(MailClassifier)),
-    "pos": ("pos", Tagger),
-    "language-model": ("words", _one(LanguageModel)),
-    "generate": ("character", _one(Writer)),
-    "chat": ("chat", Chat),
-    "speech": ("speech", _one(Transcriber)),
-    "summarize": ("summarize", _summarizer),
+@dataclass(frozen=True)
+class Task:
+    """What a pipeline does.
+
+    command   of ``numlstm``
+    models    the bundled ones that do it
+    make      makes the pipeline of the networks of a file
+    """
+
+    command: str
+    models: tuple[str, ...]
+    make: Maker
+
+    @property
+    def model(self) -> str:
+        """The bundled model that does it if no other is given."""
+        return self.models[0]
+
+
+TASKS = {
+    "sentiment": Task("classify", ("sentiment", "sentiment-bilstm"), _one(Classifier)),
+    "email": Task("classify", ("email",), _one(MailClassifier)),
+    "pos": Task("tag", ("pos",), Tagger),
+    "language-model": Task("score", ("words", "character", "subword"), _one(LanguageModel)),
+    "generate": Task("generate", ("character", "subword", "words"), _one(Writer)),
+    "chat": Task("chat", ("chat",), Chat),
+    "speech": Task("transcribe", ("speech",), _one(Transcriber)),
+    "summarize": Task("summarize", ("summarize", "extract"), _summarizer),
 }
 
 
@@ -105,9 +127,11 @@ def pipeline(task: str, model: Source | None = None, **options: Any) -> Any:
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of: {', '.join(TASKS)}")
-    name, make = TASKS[task]
+    parts: Parts
     if isinstance(model, Model):
-        return make({"": model}, **options)
-    if isinstance(model, Mapping):
-        return make(model, **options)
-    return make(load_parts(name if model is None else model), **options)
+        parts = {"": model}
+    elif isinstance(model, Mapping):
+        parts = model
+    else:
+        parts = load_parts(TASKS[task].model if model is None else model)
+    return TASKS[task].make(parts, **options)

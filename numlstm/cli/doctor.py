@@ -1,22 +1,10 @@
-"""``numlstm warmup`` and ``doctor``: this machine."""
+"""``numlstm doctor``: this machine, as the engine finds it."""
 
 from rich.markup import escape
 from rich.table import Table
 
 import numlstm
 from numlstm.cli import terminal
-
-
-def warmup() -> None:
-    """Compile the kernels for this CPU ahead of the first use, in an image for example.
-
-    [bold]Example[/bold]
-
-        numlstm warmup
-    """
-    with terminal.waiting("warming up"):
-        seconds = numlstm.warmup()
-    terminal.console.print(f"the kernels are ready ({seconds:.1f} s)")
 
 
 def doctor() -> None:

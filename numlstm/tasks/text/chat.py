@@ -3,22 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, overload
+from typing import Any, Unpack
 
-import numlstm
-from numlstm.pipelines import Pipeline, answers
-from numlstm.run.sampling import Sampling
-from numlstm.text.checks import check_count, check_text
-from numlstm.text.encoding import decode_each, encode
-from numlstm.text.seq2seq import EncoderDecoder, beam_search, until
+from numlstm.model import Model
+from numlstm.run.sampling import Sampling, SamplingOptions
+from numlstm.tasks.checks import check_count, check_text
+from numlstm.tasks.pipelines import Pipeline
+from numlstm.tasks.text.encoding import decode_each, encode
+from numlstm.tasks.text.seq2seq import EncoderDecoder, beam_search, until
 
 MARKS = ("[END]", "[USER]", "[BOT]")  # the first ids of the tokenizer
 END, USER, BOT = range(len(MARKS))
 HISTORY_TURNS = 3
 HISTORY_TOKENS = 64  # the newest, marks included
 MAX_TOKENS = 60
-TEMPERATURE = 0.7
-TOP_P = 0.8
+DEFAULTS: SamplingOptions = {"temperature": 0.7, "top_p": 0.8}
 
 _MAX_CHARACTERS = 2**12  # of a turn, more than HISTORY_TOKENS can have
 
@@ -31,7 +30,7 @@ class Turn:
     text: str
 
 
-class Chat(Pipeline):
+class Chat(Pipeline[str, str]):
     """Answers what is said to it. Threads may share it; a dialogue is a `session`.
 
     Attributes
@@ -40,22 +39,24 @@ class Chat(Pipeline):
         The encoder reads the last turns, the decoder writes the answer.
     """
 
-    def __init__(self, parts: Mapping[str, "numlstm.Model"]) -> None:
+    def __init__(self, parts: Mapping[str, Model]) -> None:
         self.networks = EncoderDecoder(parts, MARKS, "chat")
 
-    @overload
-    def __call__(self, text: str, **options: Any) -> str: ...
-    @overload
-    def __call__(self, text: list[str] | tuple[str, ...], **options: Any) -> list[str]: ...
-    def __call__(self, text: str | list[str] | tuple[str, ...], **options: Any) -> str | list[str]:
-        """Answer a text, or each of a list, as the first turn of a dialogue.
+    def answer(
+        self,
+        text: str,
+        *,
+        beam_size: int | None = None,
+        max_tokens: int = MAX_TOKENS,
+        **options: Unpack[SamplingOptions],
+    ) -> str:
+        """Answer a text as the first turn of a dialogue; where nothing is said, with nothing.
 
         Options and errors are those of `Session.say`.
         """
-        found: str | list[str] = answers(
-            text, lambda item: self.session().say(item, **options), (list, tuple), self._item
-        )
-        return found
+        if not check_text(text).strip():
+            return ""
+        return self.session().say(text, beam_size=beam_size, max_tokens=max_tokens, **options)
 
     def session(self, history: Sequence[str] = ()) -> "Session":
         """Return a dialogue; what was said before in turns, the bot last, may be given."""
@@ -94,12 +95,7 @@ class Session:
         *,
         beam_size: int | None = None,
         max_tokens: int = MAX_TOKENS,
-        temperature: float = TEMPERATURE,
-        top_k: int | None = None,
-        top_p: float = TOP_P,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> str:
         """Say something and return the answer.
 
@@ -112,44 +108,39 @@ class Session:
         max_tokens : int
             Of the answer, at most.
         temperature, top_k, top_p, min_p, repetition_penalty, seed
-            How tokens are drawn: see `Stream.generate`. The same seed gives the same answer.
+            How tokens are drawn: see `SamplingOptions`; the temperature is 0.7 and top_p 0.8 if not
+            given. The same seed gives the same answer.
 
         Raises
         ------
         TypeError, ValueError
             If text is not a string of characters, has no words, or an option is not as above.
         """
-        options = (temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return "".join(self._answer(text, beam_size, max_tokens, Sampling(*options)))
+        return "".join(self._answer(text, beam_size, max_tokens, options))
 
     def stream(
         self,
         text: str,
         *,
         max_tokens: int = MAX_TOKENS,
-        temperature: float = TEMPERATURE,
-        top_k: int | None = None,
-        top_p: float = TOP_P,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
         """Say something and return an iterator of pieces of the answer as it is written.
 
         Both are part of the history when the answer is complete; if the iterator is closed before,
         with what was written of it. Parameters and errors are those of `say`.
         """
-        options = (temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return self._answer(text, None, max_tokens, Sampling(*options))
+        return self._answer(text, None, max_tokens, options)
 
     def _answer(
-        self, text: str, beam_size: int | None, max_tokens: int, how: Sampling
+        self, text: str, beam_size: int | None, max_tokens: int, options: SamplingOptions
     ) -> Iterator[str]:
         if not check_text(text).strip():
             raise ValueError("the text is empty: say something")
         for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size)):
             if value is not None:
                 check_count(name, value)
+        how = Sampling(**(DEFAULTS | options))
         networks = self._chat.networks
         stream = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))
         tokens: Iterator[int]

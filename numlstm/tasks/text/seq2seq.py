@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
-from numlstm.text.checks import check_marks, check_parts
-from numlstm.text.encoding import decode_each, encode
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.run.stream import Stream
+from numlstm.tasks.checks import check_marks, check_parts
+from numlstm.tasks.text.encoding import decode_each, encode
 
 PARTS = ("encoder", "decoder")
 
@@ -22,14 +24,12 @@ class EncoderDecoder:
     where its directions ended is the decoder's first h. The decoder answers log p of every token.
     """
 
-    def __init__(
-        self, parts: Mapping[str, "numlstm.Model"], marks: Sequence[str], what: str
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Model], marks: Sequence[str], what: str) -> None:
         check_parts(parts, PARTS, what)
         self.encoder, self.decoder = (parts[name] for name in PARTS)
         vocab_size = self.decoder.vocab_size
         if vocab_size is None or self.decoder.output_size != vocab_size:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 f"the model cannot {what}: its decoder answers {self.decoder.output_size} numbers "
                 f"for {vocab_size} tokens"
             )
@@ -45,7 +45,7 @@ class EncoderDecoder:
         """Return the text of tokens, without marks."""
         return "".join(decode_each(self.tokenizer, tokens, skip_special_tokens=True)).strip()
 
-    def read(self, source: Sequence[int] | NDArray[np.int32]) -> "numlstm.Stream":
+    def read(self, source: Sequence[int] | NDArray[np.int32]) -> Stream:
         """Return a decoder that has written nothing yet."""
         ids = np.array(source, np.int32)
         rows = self.encoder.run(ids)
@@ -64,7 +64,7 @@ class EncoderDecoder:
 
 
 def beam_search(
-    stream: "numlstm.Stream",
+    stream: Stream,
     first: int,
     end: int,
     *,

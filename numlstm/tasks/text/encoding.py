@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
-import numlstm
+from numlstm.errors import WeightsError
+from numlstm.model import Model
 
+# What a text is taken to follow.
+START = "\n"
 # A run of characters without white space is cut at this length.
 MAX_WORD = 512
 
@@ -27,7 +30,7 @@ class Encoder:
         If the model has no tokenizer, or one that gives a text other ids than its pieces.
     """
 
-    def __init__(self, model: "numlstm.Model", *, spaces: bool = False) -> None:
+    def __init__(self, model: Model, *, spaces: bool = False) -> None:
         self._model = model
         tokenizer = model.load_tokenizer()
         tokenizer.no_padding()
@@ -41,9 +44,9 @@ class Encoder:
             pieces = self.ids(self.split(_SAMPLE))
             whole = self._encode(_SAMPLE)
         except ValueError as error:
-            raise numlstm.WeightsError(str(error)) from error
+            raise WeightsError(str(error)) from error
         if list(whole) != pieces:
-            raise numlstm.WeightsError("the tokenizer does not split at white space")
+            raise WeightsError("the tokenizer does not split at white space")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Encoder, spaces=self.split is split_segments), (self._model,)

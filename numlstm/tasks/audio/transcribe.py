@@ -2,15 +2,18 @@
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, overload
+from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
-import numlstm
-from numlstm.audio.ctc import BeamDecoder, GreedyDecoder
-from numlstm.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
-from numlstm.audio.sound import Resampler, check_rate, mono, open_sound
-from numlstm.pipelines import Pipeline, PipelineStream, answers
+from numlstm.errors import WeightsError
+from numlstm.model import Model
+from numlstm.spec import LogSoftmax
+from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
+from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
+from numlstm.tasks.audio.sound import Resampler, check_rate, mono, open_sound
+from numlstm.tasks.checks import check_count
+from numlstm.tasks.pipelines import Pipeline, PipelineStream
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -41,7 +44,7 @@ class Transcript:
     words: tuple[Word, ...]
 
 
-class Transcriber(Pipeline):
+class Transcriber(Pipeline[Sound, Transcript]):
     """Writes down what is said. Threads may share it.
 
     The model reads rows of `LogMel` and answers log-probabilities of its labels: "<blank>", "|"
@@ -56,34 +59,30 @@ class Transcriber(Pipeline):
     """
 
     _item = "sound"
+    _lists = (list,)  # a tuple is samples and their rate
 
-    def __init__(self, model: "numlstm.Model", beam_size: int = 1) -> None:
+    def __init__(self, model: Model, beam_size: int = 1) -> None:
         problems = []
         if model.vocab_size is not None or model.input_size != ROW_SIZE:
             problems.append(f"it does not read rows of {ROW_SIZE} log-mel energies")
         if model.labels[:2] != (BLANK, BEGIN):
             problems.append(f"its first labels are not {BLANK!r} and {BEGIN!r}")
-        if not isinstance(model.network.layers[-1], numlstm.LogSoftmax):
+        if not isinstance(model.network.layers[-1], LogSoftmax):
             problems.append("it does not end in a log-softmax")
         if not model.network.is_causal:
             problems.append("it reads later steps")
         if problems:
-            raise numlstm.WeightsError(f"the model cannot transcribe: {', '.join(problems)}")
-        if type(beam_size) is not int or beam_size < 1:
-            raise ValueError(f"beam_size is {beam_size!r}, expected an integer from 1 on")
+            raise WeightsError(f"the model cannot transcribe: {', '.join(problems)}")
+        check_count("beam_size", beam_size)
         self.model = model
         self.beam_size = beam_size
 
-    @overload
-    def __call__(self, sound: Sound) -> Transcript: ...
-    @overload
-    def __call__(self, sound: list[Sound]) -> list[Transcript]: ...
-    def __call__(self, sound: Sound | list[Sound]) -> Transcript | list[Transcript]:
-        """Transcribe a sound, or each of a list.
+    def answer(self, sound: Sound) -> Transcript:
+        """Transcribe a sound; one in which nothing is said has no words.
 
         Parameters
         ----------
-        sound : path, (samples, rate), or list of these
+        sound : path or (samples, rate)
             A sound file by its path or open in binary, or samples (T,) or (T, channels) and their
             number per second: floats within -1 to 1, int16, int32 or uint8.
 
@@ -92,11 +91,6 @@ class Transcriber(Pipeline):
         OSError, TypeError, ValueError
             If there is no such file, or it holds no sound, or samples or rate are not as above.
         """
-        found: Transcript | list[Transcript]
-        found = answers(sound, self._transcribe, list, self._item)
-        return found
-
-    def _transcribe(self, sound: Sound) -> Transcript:
         if isinstance(sound, str | os.PathLike) or hasattr(sound, "read"):
             with open_sound(sound) as (rate, blocks):
                 stream = self.stream(rate)
@@ -116,11 +110,8 @@ class Transcriber(Pipeline):
         """Return a stream that takes samples, so many per second, as they arrive."""
         return SoundStream(self, rate)
 
-    def __repr__(self) -> str:
-        return f"<numlstm.audio.Transcriber of {self.model!r}>"
 
-
-class SoundStream(PipelineStream):
+class SoundStream(PipelineStream[Transcript]):
     """A sound in progress. Belongs to one thread at a time.
 
     In whatever pieces it arrives, its transcript is the same. If a call raises, the stream is as it
@@ -171,18 +162,9 @@ class SoundStream(PipelineStream):
             self._read(self._resampler.feed(checked[at : at + _BLOCK]))
         return self._transcript
 
-    def finish(self) -> Transcript:
-        """Take the sound as complete and return its transcript.
-
-        Raises
-        ------
-        ValueError
-            If it was finished before.
-        """
-        self._check_open()
+    def _end(self) -> Transcript:
         tail = mono([0.0] * round(_TAIL * self.rate))
         self._read(self._resampler.feed(tail, last=True))
-        self._finished = True
         return self._transcript
 
     def _read(self, samples: Floats) -> None:

@@ -1,23 +1,15 @@
-"""``numlstm list``, ``info``, ``convert``, ``verify``: model files."""
+"""``numlstm convert``: a trained network, made a numlstm file."""
 
 import json
-import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE
-from rich.markup import escape
-from rich.table import Table
 
 import numlstm
 from numlstm.cli import terminal
-
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A bundled model, or a .safetensors file.")
-]
 
 
 class Dtype(StrEnum):
@@ -26,53 +18,6 @@ class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     int8 = "int8"
-
-
-def list_models() -> None:
-    """List the bundled models.
-
-    [bold]Example[/bold]
-
-        numlstm list
-    """
-    table = Table(box=SIMPLE)
-    for column in ("model", "what it does", "score", "size", "dtype"):
-        table.add_column(column, no_wrap=column in ("model", "size"))
-    for name, path in numlstm.bundled().items():
-        what, score, dtypes = _card(path.with_suffix(".md"))
-        size = f"{path.stat().st_size / 1e6:.1f} MB"
-        table.add_row(name, escape(what), escape(score), size, escape(dtypes))
-    terminal.console.print(table)
-
-
-def _card(path: Path) -> tuple[str, str, str]:
-    """Return what the card of a model says it does, its score, and its dtypes, "" if nothing.
-
-    The file itself would have to be loaded, and the kernels compiled, to be asked.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    what = re.search(r"^# .*\n\n((?:.+\n)+)", text)
-    score = re.search(r"<!-- summary -->\n(.*)\n<!-- /summary -->", text)
-    networks = re.search(r"<!-- model -->\n((?:\|.*\|\n)+)", text)
-    rows = networks[1].splitlines()[2:] if networks else []
-    dtypes = {dtype for row in rows for dtype in row.split("|")[-2].strip().split(" and ")}
-    summary = " ".join(what[1].split()) if what else ""
-    return summary, score[1] if score else "", ", ".join(sorted(dtypes))
-
-
-def info(model: ModelArgument) -> None:
-    """Describe a model: its layers, sizes, labels, and how exact it is.
-
-    [bold]Examples[/bold]
-
-        numlstm info sentiment
-
-        numlstm info model.safetensors
-    """
-    for part, loaded in terminal.load_parts(model).items():
-        if part:
-            terminal.console.print(f"[bold]{escape(part)}[/bold]")
-        terminal.console.print(loaded.info(), markup=False)
 
 
 def convert(
@@ -187,31 +132,3 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise numlstm.WeightsError(f"{path}: is not UTF-8 text: {error}") from error
-
-
-def verify(model: ModelArgument) -> None:
-    """Run a model's probes: inputs with the outputs that its source framework gave.
-
-    Exits with 1 if this engine on this CPU answers anything else.
-
-    [bold]Example[/bold]
-
-        numlstm verify sentiment
-    """
-    parts = terminal.load_parts(model)
-    results = {part: loaded.verify() for part, loaded in parts.items()}
-    if not any(result.num_probes for result in results.values()):
-        raise numlstm.WeightsError(f"{model} holds no probes, so nothing can be verified")
-    for part, result in results.items():
-        if result.num_probes:
-            terminal.console.print(
-                f"{part}{': ' if part else ''}"
-                f"{'ok' if result.ok else 'FAILED'}: {result.num_probes} probes, "
-                f"{result.num_outputs} outputs, "
-                f"largest difference {result.largest_difference:.1e}",
-                markup=False,
-            )
-        else:
-            terminal.console.print(f"{part}: holds no probes", markup=False)
-    if not all(result.ok for result in results.values()):
-        raise typer.Exit(1)
