@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from numlstm import spec
+from numlstm.convert.gates import torch_name
 from numlstm.convert.torch.modules import CRF, Arrays, Step, raise_if, step_of_word
 from numlstm.spec import Layer, Network, WeightsError
 
@@ -291,8 +292,6 @@ def _names_in_state_dict(layer: Layer, name: str) -> list[str]:
     """Return what a tensor of a layer may be called, the likeliest first."""
     if not isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
         return [f"{layer.name}.{name}"]
-    base = name.removesuffix("_reverse")
-    direction = name.removeprefix(base)
-    names = [f"{layer.name}.{base}_l0{direction}", f"{layer.name}.{name}"]
-    match = re.fullmatch(r"(.*)\.(l\d+)", layer.name)
-    return [*names, f"{match[1]}.{base}_{match[2]}{direction}"] if match else names
+    names = [f"{layer.name}.{torch_name(name)}", f"{layer.name}.{name}"]
+    match = re.fullmatch(r"(.*)\.l(\d+)", layer.name)
+    return [*names, f"{match[1]}.{torch_name(name, int(match[2]))}"] if match else names

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from numlstm import spec
+from numlstm.convert.gates import from_torch
 from numlstm.spec import POOLINGS, Layer, Network, WeightsError
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
@@ -381,15 +382,8 @@ def _recurrent_layers(module: nn.RNNBase, own: Arrays) -> list[tuple[Layer, Arra
     found: list[tuple[Layer, Arrays]] = []
     size = module.input_size
     for n in range(module.num_layers):
-        suffixes = {f"_l{n}": "", f"_l{n}_reverse": "_reverse"}
-        of_layer = {
-            name.removesuffix(suffix) + canonical: tensor
-            for suffix, canonical in suffixes.items()
-            for name, tensor in own.items()
-            if name.endswith(suffix)
-        }
         layer = _recurrent_layer(module, size)
-        found.append((layer, of_layer))
+        found.append((layer, from_torch(own, n)))
         size = layer.output_size
     return found
 
