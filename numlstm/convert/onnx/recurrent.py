@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from numlstm.convert.assembly import Refused
 from numlstm.convert.gates import from_onnx
 from numlstm.convert.onnx.shapes import backwards, pooled
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 
 Recurrent: TypeAlias = RNN | GRU | LSTM
