@@ -347,7 +347,7 @@ REFUSALS = {
     "own module": ((_Net(),), "_Net: is not a layer numlstm knows"),
     "subclass of a cell": ((_MyLSTM(2, 2),), "_MyLSTM: is not a layer numlstm knows"),
     "gelu": ((nn.Linear(2, 2), nn.GELU()), "GELU: is not a layer numlstm knows"),
-    "padding alone": ((nn.Linear(2, 2), nn.ZeroPad1d(1)), "ZeroPad1d has no Conv1d"),
+    "padding alone": ((nn.Linear(2, 2), nn.ZeroPad1d(1)), "ZeroPad1d: has no Conv1d"),
     "padding of a cell": ((nn.ZeroPad1d(1), nn.GRU(2, 2)), "GRU: comes after a ZeroPad1d"),
     "padding of a function": (
         (nn.Linear(2, 2), nn.ZeroPad1d(1), "sigmoid", nn.Conv1d(2, 2, 3)),
@@ -361,8 +361,8 @@ REFUSALS = {
     ),
     "final first": (("final", nn.GRU(2, 2)), "0: final: has nothing before it"),
     "final of a head": ((nn.GRU(2, 2), nn.Linear(2, 2), "final"), "2: final: is of a recurrent"),
-    "unknown pooling": ((nn.Linear(2, 2), "median"), "'median' is neither"),
-    "no module": ((nn.Linear(2, 2), 3), "int is neither"),
+    "unknown pooling": ((nn.Linear(2, 2), "median"), "'median': is neither"),
+    "no module": ((nn.Linear(2, 2), 3), "int: is neither"),
     "pooling first": (("mean", nn.Linear(2, 2)), "0: mean: has nothing before it"),
     "activation first": ((nn.Tanh(), nn.Linear(2, 2)), "0: Tanh: has nothing before it"),
     "softmax over time": ((nn.Linear(2, 2), nn.Softmax(dim=1)), "Softmax: dim=1"),
@@ -502,9 +502,9 @@ def _hooked() -> nn.Sequential:
     ("module", "message"),
     [
         (_Residual(nn.Linear(2, 2)), "_Residual"),
-        (_hooked(), "Sequential has hooks"),
-        (nn.Linear(2, 2, dtype=torch.complex64), "Linear has weights of torch.complex64"),
-        (nn.Linear(2, 2, device="meta"), "Linear has weights of no data"),
+        (_hooked(), "Sequential: has hooks"),
+        (nn.Linear(2, 2, dtype=torch.complex64), "Linear: has weights of torch.complex64"),
+        (nn.Linear(2, 2, device="meta"), "Linear: has weights of no data"),
     ],
 )
 def test_what_the_check_could_not_see_is_refused(module, message):

@@ -242,19 +242,19 @@ def test_every_problem_of_a_network_is_listed():
     with pytest.raises(WeightsError) as caught:
         numlstm.from_torch(state, network=network)
     assert str(caught.value).split("\n  ")[1:] == [
-        "rnn.weight_ih_l0  expected (20, 4), found (24, 4)",
-        "rnn.weight_hh_l0  expected (20, 5), found (24, 6)",
-        "rnn.bias_ih_l0  expected (20,), found (24,)",
-        "rnn.bias_hh_l0  expected (20,), found (24,)",
-        "cell.weight_ih_l0 or cell.weight_ih  missing, expected (24, 5)",
-        "cell.weight_hh_l0 or cell.weight_hh  missing, expected (24, 6)",
+        "rnn.weight_ih_l0: expected (20, 4), found (24, 4)",
+        "rnn.weight_hh_l0: expected (20, 5), found (24, 6)",
+        "rnn.bias_ih_l0: expected (20,), found (24,)",
+        "rnn.bias_hh_l0: expected (20,), found (24,)",
+        "cell.weight_ih_l0 or cell.weight_ih: missing, expected (24, 5)",
+        "cell.weight_hh_l0 or cell.weight_hh: missing, expected (24, 6)",
         "layers.2: Linear(input_size=6, output_size=2, bias=True, activation=None): "
         "its name is that of its module, expected one",
-        "head.weight  expected (3, 2), found (2, 3)",
-        "head.bias  missing, expected (3,)",
-        "int.weight  expected floating point, found torch.int8",
-        "other.weight  belongs to no layer of the network",
-        "other.bias  belongs to no layer of the network",
+        "head.weight: expected (3, 2), found (2, 3)",
+        "head.bias: missing, expected (3,)",
+        "int.weight: expected floating point, found torch.int8",
+        "other.weight: belongs to no layer of the network",
+        "other.bias: belongs to no layer of the network",
     ]
 
 
@@ -278,11 +278,11 @@ def _state(**modules: nn.Module) -> dict[str, torch.Tensor]:
 STATE_REFUSALS = {
     "no description": (_state(a=nn.Linear(2, 2)), None, "It holds: a.weight, a.bias"),
     "wrong prefix": (
-        _state(a=nn.Linear(2, 2)), "b:Linear", "b:Linear: no tensor 'weight'.*\n.*a.weight belongs",
+        _state(a=nn.Linear(2, 2)), "b:Linear", "b:Linear: no tensor 'weight'.*\n.*a.weight: belongs",
     ),
     "no prefix": (_state(a=nn.Linear(2, 2)), "Linear", "Linear needs the prefix"),
     "left over": (
-        _state(a=nn.Linear(2, 2), b=nn.Linear(2, 2)), "a:Linear", "b.weight belongs to no layer",
+        _state(a=nn.Linear(2, 2), b=nn.Linear(2, 2)), "a:Linear", "b.weight: belongs to no layer",
     ),
     "left over inside": (
         _state(a=nn.Sequential(nn.Linear(2, 2))) | {"a.weight": torch.zeros(2, 2)},
@@ -293,8 +293,8 @@ STATE_REFUSALS = {
     "unknown option": (_state(a=nn.Linear(2, 2)), "a:Linear(eps=1)", "Linear has no option eps"),
     "bad option": (_state(a=nn.LayerNorm(2)), "a:LayerNorm(eps=x)", "eps is 'x', expected"),
     "bad nonlinearity": (_state(a=nn.RNN(2, 2)), "a:RNN(nonlinearity=sin)", "a:RNN"),
-    "not a word": (_state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear' is not"),
-    "number": (_state(a=nn.Linear(2, 2)), [3], "3 is not"),
+    "not a word": (_state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear': is not"),
+    "number": (_state(a=nn.Linear(2, 2)), [3], "3: is not"),
     "other rows": (_state(a=nn.GRU(2, 3)), "a:LSTM", "weight_ih has 9 rows, not 4 per unit"),
     "projection of a gru": (
         _state(a=nn.GRU(2, 3)) | {"a.weight_hr_l0": torch.zeros(2, 3)}, "a:GRU", "a:GRU",
@@ -343,7 +343,7 @@ def test_every_problem_of_a_description_is_listed():
         )
     lines = str(caught.value).split("\n  ")
     starts = ("a:Conv: Conv is not known", "x:Linear: no tensor", "b:GRU: GRU has no option eps")
-    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight belongs to no", "c.bias belongs to no"):
+    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight: belongs to", "c.bias: belongs to"):
         assert any(line.startswith(start) for line in lines), start
 
 
