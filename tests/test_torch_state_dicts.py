@@ -278,7 +278,9 @@ def _state(**modules: nn.Module) -> dict[str, torch.Tensor]:
 STATE_REFUSALS = {
     "no description": (_state(a=nn.Linear(2, 2)), None, "It holds: a.weight, a.bias"),
     "wrong prefix": (
-        _state(a=nn.Linear(2, 2)), "b:Linear", "b:Linear: no tensor 'weight'.*\n.*a.weight: belongs",
+        _state(a=nn.Linear(2, 2)),
+        "b:Linear",
+        "b:Linear: no tensor 'weight'.*\n.*a.weight: belongs",
     ),
     "no prefix": (_state(a=nn.Linear(2, 2)), "Linear", "Linear needs the prefix"),
     "left over": (

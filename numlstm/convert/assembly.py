@@ -96,7 +96,7 @@ class Refusals:
 # Drafts -------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Draft:
     """A layer before it has its name and those of what it reads.
 

@@ -312,7 +312,7 @@ def _merge(call: Call) -> Value:
         options.take(name)
     axis = options.take("concat_axis", default=-1)
     if config_of(call.item).get("layers") and len(call.inputs) < 2:
-        raise Refused("layers of its own; convert the model as a functional one")
+        raise Refused("layers of its own", "convert the model as a functional one")
     options.take("layers")
     options.end()
     joins = {"sum": "Add", "mul": "Multiply", "ave": "Average", "concat": "Concatenate"}

@@ -18,7 +18,7 @@ import onnx.inliner
 from numlstm import reference
 from numlstm.convert.assembly import Refusals
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
-from numlstm.convert.onnx.network import Grown
+from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.trace import Array, Trace, Value
@@ -180,11 +180,11 @@ def _walk(
             raise _failure(trace.progress, f"output {output.name!r}", why)
         trace.carried.append((scope[state.name].ids.ravel(), value.ids.ravel()))
     name, value = _answer(trace, roles, outputs)
-    grown = Grown(trace)
-    last = grown.answer(value.ids)
+    growth = Growth(trace)
+    last = growth.answer(value.ids)
     _check(trace)
     with trace.refusals.of("the network"):
-        network, tensors = grown.network(last)
+        network, tensors = growth.network(last)
     _check(trace)
     rows = {n: v.ids for n, v in outputs.items() if isinstance(v, Value) and v.time is None}
     moves = _moves(trace, roles, list(rows.values()), scope)

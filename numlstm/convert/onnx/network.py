@@ -30,7 +30,7 @@ _NO_LAYER = {
 }
 
 
-class Grown:
+class Growth:
     """The network that grows from the ids of an answer back to the input.
 
     What the answer needs and no layer gives is refused in the trace.
