@@ -164,17 +164,17 @@ class Assembly:
 
     def _needed(self, answer: Read) -> list[Draft]:
         """Return the drafts behind an answer as they grew, but what feeds back before the rest."""
-        roots = [answer]
-        for root in roots:  # they grow by what is found
-            roots += [
-                draft.source
-                for draft in self._behind(root)
-                if draft.source is not None and draft.source not in roots
-            ]
-        found: dict[Draft, None] = {}
-        for root in (*roots[1:], answer):
-            found |= dict.fromkeys(self._behind(root))
-        return list(found)
+        sources: dict[Draft, None] = {}
+        waiting = [answer]
+        while waiting:
+            found = [draft.source for draft in self._behind(waiting.pop(0))]
+            new = [source for source in found if source is not None and source not in sources]
+            sources |= dict.fromkeys(new)
+            waiting += new
+        order: dict[Draft, None] = {}
+        for root in (*sources, answer):
+            order |= dict.fromkeys(self._behind(root))
+        return list(order)
 
     def _behind(self, root: Read) -> list[Draft]:
         found: set[Draft] = set()

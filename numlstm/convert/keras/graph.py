@@ -162,9 +162,7 @@ class _Translator:
         if len({(value.kind, value.steps) for value in values}) > 1 or (
             len(values) > 1 and has_tokens
         ):
-            self.refusals.add(
-                "the inputs", "several inputs, expected all sequences or all vectors of numbers"
-            )
+            self.refusals.add("several inputs", "expected all sequences or all vectors of numbers")
         if len(self.refusals) > before:
             self.refusals.check()
         if len(values) == 1:

@@ -119,7 +119,7 @@ def _choose(model: onnx.ModelProto, opset: int) -> Found:
             found.append(network)
     if not found:
         inputs = ", ".join(f"{i.name} {i.shape}" for i in map(Input.of, model.graph.input))
-        nothing = _failure(0, "the inputs", f"no input is a sequence of one batch: {inputs}")
+        nothing = _failure(0, "no input is a sequence of one batch", inputs)
         max(failures, key=lambda failure: failure.progress, default=nothing).refusals.check()
     if len(found) > 1:
         ways = ", ".join(f"{f.roles.data.name} (time is axis {f.roles.time})" for f in found)
@@ -221,8 +221,7 @@ def _answer(trace: Trace, roles: Roles, outputs: dict[str, Any]) -> tuple[str, V
         answers = [name for name in every if trace.kinds(every[name].ids) == {"layer"}][:1]
     if len(answers) != 1:
         what = ", ".join(repr(name) for name in answers) or "none"
-        why = f"outputs that are no states: {what}; expected one"
-        raise _failure(trace.progress, "the outputs", why)
+        raise _failure(trace.progress, "outputs that are no states", f"{what}, expected one")
     return answers[0], outputs[answers[0]]
 
 
