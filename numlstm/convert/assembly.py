@@ -215,12 +215,11 @@ def _fused(order: list[Draft], answer: Read) -> list[Draft]:
         before = draft.reads[0] if draft.fuses and len(draft.reads) == 1 else None
         if before is None or readers[before] > 1:
             continue
-        layer, function = before.layer, draft.layer
-        if isinstance(layer, Linear | Conv1d) and layer.activation is None:
-            assert isinstance(function, Activation)
-            draft.layer = replace(layer, activation=function.function)
-            draft.reads, draft.tensors, draft.name = before.reads, before.tensors, before.name
-            gone.add(before)
+        match before.layer, draft.layer:
+            case Linear(activation=None) | Conv1d(activation=None) as layer, Activation() as own:
+                draft.layer = replace(layer, activation=own.function)
+                draft.reads, draft.tensors, draft.name = before.reads, before.tensors, before.name
+                gone.add(before)
     return [draft for draft in order if draft not in gone]
 
 
