@@ -529,11 +529,11 @@ def test_everything_is_refused_together_by_name_and_place():
     assert lines[0] == "the Keras model cannot be converted:"
     assert set(lines[1:]) == {
         'layer 1 "twice": Lambda: code in a file is not run; write it as layers',
-        "layer 2 \"conv\": Conv1D padding='same' with strides, which depends on the length",
-        'layer 3 "pool": MaxPooling1D is not a layer numlstm knows',
-        "layer 4 \"lstm\": LSTM activation 'gelu'",
-        'layer 5 "norm": UnitNormalization is not a layer numlstm knows',
-        "layer 6 \"dense\": Dense activation 'mish'",
+        "layer 2 \"conv\": Conv1D: padding='same' with strides, which depends on the length",
+        'layer 3 "pool": MaxPooling1D: is not a layer numlstm knows',
+        "layer 4 \"lstm\": LSTM: activation 'gelu'",
+        'layer 5 "norm": UnitNormalization: is not a layer numlstm knows',
+        "layer 6 \"dense\": Dense: activation 'mish'",
     }
 
 
@@ -582,34 +582,34 @@ def a_shared_stateful_layer() -> Any:
 
 REFUSED: dict[str, tuple[Build, str]] = {
     "states": (states_read, 'reads output 1 of "lstm.*", a state'),
-    "initial_state": (initial_state, "GRU called with initial_state=a tensor"),
-    "mask": (a_mask_from_elsewhere, "LSTM called with mask=a tensor"),
-    "operation": (an_operation, "Sin is not a layer"),
-    "constant": (a_constant, "Add with the constant 2.0"),
-    "kinds": (a_sequence_and_a_vector, "Add joins a sequence and one vector"),
+    "initial_state": (initial_state, "GRU: called with initial_state=a tensor"),
+    "mask": (a_mask_from_elsewhere, "LSTM: called with mask=a tensor"),
+    "operation": (an_operation, "Sin: is not a layer"),
+    "constant": (a_constant, "Add: called with the constant 2.0"),
+    "kinds": (a_sequence_and_a_vector, "Add: joins a sequence and one vector"),
     "inputs": (tokens_and_numbers, "several inputs"),
     "shared": (a_shared_stateful_layer, "stateful=True and called more than once"),
     "no_merge": (
         lambda: keras.Model(
             x := keras.Input((None, 3)), layers.Bidirectional(layers.GRU(2), None)(x)
         ),
-        "Bidirectional merge_mode=None",
+        "Bidirectional: merge_mode=None",
     ),
     "flatten": (
         lambda: keras.Sequential(
             [keras.Input((5, 3)), layers.GRU(2, return_sequences=True), layers.Flatten()]
         ),
-        "Flatten changes the shape of a sequence",
+        "Flatten: changes the shape of a sequence",
     ),
     "reshape": (
         lambda: keras.Sequential([keras.Input((4, 3)), layers.Reshape((2, 6)), layers.GRU(2)]),
-        "Reshape changes the shape of a sequence",
+        "Reshape: changes the shape of a sequence",
     ),
     "axis": (
         lambda: keras.Sequential(
             [keras.Input((4, 3)), layers.BatchNormalization(axis=1), layers.GRU(2)]
         ),
-        "BatchNormalization axis=1",
+        "BatchNormalization: axis=1",
     ),
     "rank": (
         lambda: keras.Sequential([keras.Input((4, 3, 2)), layers.Dense(2)]),
@@ -617,24 +617,24 @@ REFUSED: dict[str, tuple[Build, str]] = {
     ),
     "conv_mask": (
         lambda: chain(layers.Masking(), layers.Conv1D(2, 2), layers.GRU(2)),
-        "Conv1D reads a sequence with a mask",
+        "Conv1D: reads a sequence with a mask",
     ),
     "max_mask": (
         lambda: chain(layers.Masking(), layers.GlobalMaxPooling1D()),
-        "GlobalMaxPooling1D reads a sequence with a mask",
+        "GlobalMaxPooling1D: reads a sequence with a mask",
     ),
     "late_mask": (
         lambda: chain(layers.Dense(2), layers.Masking(), layers.GRU(2)),
-        "Masking is not the first",
+        "Masking: is not the first",
     ),
     "reversed_mask": (
         lambda: chain(layers.Masking(), layers.GRU(2, go_backwards=True, return_sequences=True)),
         "go_backwards",
     ),
-    "softmax_axis": (lambda: chain(layers.Softmax(axis=1)), "Softmax axis=1"),
+    "softmax_axis": (lambda: chain(layers.Softmax(axis=1)), "Softmax: axis=1"),
     "group_norm": (
         lambda: chain(layers.GroupNormalization(1), layers.GRU(2)),
-        "GroupNormalization is not a layer",
+        "GroupNormalization: is not a layer",
     ),
 }
 

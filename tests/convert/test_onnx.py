@@ -602,9 +602,9 @@ def test_labels_and_the_public_function():
 
 
 def test_a_network_that_answers_otherwise_is_refused(monkeypatch):
-    from numlstm.convert.onnx import recurrent
+    from numlstm.convert import gates
 
-    monkeypatch.setitem(recurrent._GATES, "GRU", (0, 1, 2))
+    monkeypatch.setitem(gates.ONNX, 3, "rzn")
     with pytest.raises(WeightsError, match="does not answer as onnxruntime"):
         from_onnx.convert(operator("GRU"))
 

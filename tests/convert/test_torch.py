@@ -396,7 +396,7 @@ REFUSALS: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "own module": (lambda: (own.Net(),), "Net: is not a layer numlstm knows"),
     "subclass of a cell": (lambda: (own.MyLSTM(2, 2),), "MyLSTM: is not a layer numlstm knows"),
     "gelu": (lambda: (nn.Linear(2, 2), nn.GELU()), "GELU: is not a layer numlstm knows"),
-    "padding alone": (lambda: (nn.Linear(2, 2), nn.ZeroPad1d(1)), "ZeroPad1d has no Conv1d"),
+    "padding alone": (lambda: (nn.Linear(2, 2), nn.ZeroPad1d(1)), "ZeroPad1d: has no Conv1d"),
     "padding of a cell": (lambda: (nn.ZeroPad1d(1), nn.GRU(2, 2)), "GRU: comes after a ZeroPad1d"),
     "padding of a function": (
         lambda: (nn.Linear(2, 2), nn.ZeroPad1d(1), "sigmoid", nn.Conv1d(2, 2, 3)),
@@ -416,8 +416,8 @@ REFUSALS: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         lambda: (nn.GRU(2, 2), nn.Linear(2, 2), "final"),
         "2: final: is of a recurrent",
     ),
-    "unknown pooling": (lambda: (nn.Linear(2, 2), "median"), "'median' is neither"),
-    "no module": (lambda: (nn.Linear(2, 2), 3), "int is neither"),
+    "unknown pooling": (lambda: (nn.Linear(2, 2), "median"), "'median': is neither"),
+    "no module": (lambda: (nn.Linear(2, 2), 3), "int: is neither"),
     "pooling first": (lambda: ("mean", nn.Linear(2, 2)), "0: mean: has nothing before it"),
     "activation first": (lambda: (nn.Tanh(), nn.Linear(2, 2)), "0: Tanh: has nothing before it"),
     "softmax over time": (lambda: (nn.Linear(2, 2), nn.Softmax(dim=1)), "Softmax: dim=1"),
@@ -550,9 +550,9 @@ def _hooked() -> "nn.Sequential":
     ("module", "message"),
     [
         (lambda: own.Residual(nn.Linear(2, 2)), "Residual"),
-        (_hooked, "Sequential has hooks"),
-        (lambda: nn.Linear(2, 2, dtype=torch.complex64), "Linear has weights of torch.complex64"),
-        (lambda: nn.Linear(2, 2, device="meta"), "Linear has weights of no data"),
+        (_hooked, "Sequential: has hooks"),
+        (lambda: nn.Linear(2, 2, dtype=torch.complex64), "Linear: has weights of torch.complex64"),
+        (lambda: nn.Linear(2, 2, device="meta"), "Linear: has weights of no data"),
     ],
     ids=["subclass", "hooks", "complex", "meta"],
 )

@@ -205,19 +205,19 @@ def test_every_problem_of_a_network_is_listed():
     with pytest.raises(WeightsError) as caught:
         numlstm.from_torch(state, network=network)
     assert str(caught.value).split("\n  ")[1:] == [
-        "rnn.weight_ih_l0  expected (20, 4), found (24, 4)",
-        "rnn.weight_hh_l0  expected (20, 5), found (24, 6)",
-        "rnn.bias_ih_l0  expected (20,), found (24,)",
-        "rnn.bias_hh_l0  expected (20,), found (24,)",
-        "cell.weight_ih_l0 or cell.weight_ih  missing, expected (24, 5)",
-        "cell.weight_hh_l0 or cell.weight_hh  missing, expected (24, 6)",
+        "rnn.weight_ih_l0: expected (20, 4), found (24, 4)",
+        "rnn.weight_hh_l0: expected (20, 5), found (24, 6)",
+        "rnn.bias_ih_l0: expected (20,), found (24,)",
+        "rnn.bias_hh_l0: expected (20,), found (24,)",
+        "cell.weight_ih_l0 or cell.weight_ih: missing, expected (24, 5)",
+        "cell.weight_hh_l0 or cell.weight_hh: missing, expected (24, 6)",
         "layers.2: Linear(input_size=6, output_size=2, bias=True, activation=None): "
         "its name is that of its module, expected one",
-        "head.weight  expected (3, 2), found (2, 3)",
-        "head.bias  missing, expected (3,)",
-        "int.weight  expected floating point, found torch.int8",
-        "other.weight  belongs to no layer of the network",
-        "other.bias  belongs to no layer of the network",
+        "head.weight: expected (3, 2), found (2, 3)",
+        "head.bias: missing, expected (3,)",
+        "int.weight: expected floating point, found torch.int8",
+        "other.weight: belongs to no layer of the network",
+        "other.bias: belongs to no layer of the network",
     ]
 
 
@@ -243,13 +243,13 @@ STATE_REFUSALS = {
     "wrong prefix": (
         lambda: _state(a=nn.Linear(2, 2)),
         "b:Linear",
-        "b:Linear: no tensor 'weight'.*\n.*a.weight belongs",
+        "b:Linear: no tensor 'weight'.*\n.*a.weight: belongs",
     ),
     "no prefix": (lambda: _state(a=nn.Linear(2, 2)), "Linear", "Linear needs the prefix"),
     "left over": (
         lambda: _state(a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
         "a:Linear",
-        "b.weight belongs to no layer",
+        "b.weight: belongs to no layer",
     ),
     "left over inside": (
         lambda: _state(a=nn.Sequential(nn.Linear(2, 2))) | {"a.weight": torch.zeros(2, 2)},
@@ -264,8 +264,8 @@ STATE_REFUSALS = {
     ),
     "bad option": (lambda: _state(a=nn.LayerNorm(2)), "a:LayerNorm(eps=x)", "eps is 'x', expected"),
     "bad nonlinearity": (lambda: _state(a=nn.RNN(2, 2)), "a:RNN(nonlinearity=sin)", "a:RNN"),
-    "not a word": (lambda: _state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear' is not"),
-    "number": (lambda: _state(a=nn.Linear(2, 2)), [3], "3 is not"),
+    "not a word": (lambda: _state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear': is not"),
+    "number": (lambda: _state(a=nn.Linear(2, 2)), [3], "3: is not"),
     "other rows": (
         lambda: _state(a=nn.GRU(2, 3)),
         "a:LSTM",
@@ -345,7 +345,7 @@ def test_every_problem_of_a_description_is_listed():
         )
     lines = str(caught.value).split("\n  ")
     starts = ("a:Conv: Conv is not known", "x:Linear: no tensor", "b:GRU: GRU has no option eps")
-    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight belongs to no", "c.bias belongs to no"):
+    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight: belongs to", "c.bias: belongs to"):
         assert any(line.startswith(start) for line in lines), start
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import numlstm
 from numlstm import reference
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_torch
 from numlstm.spec import GRU, LSTM, Linear, Network, Weights, WeightsError
 from tests.cases import Tolerance
 from tests.lazy import from_keras
@@ -45,12 +47,14 @@ def read_torch(path: Path, cell: Any) -> Weights:
     """Return the network of a state dict: one layer, three layers upon it, a Linear."""
     arrays = {k: np.array(v, np.float32) for k, v in json.loads(path.read_text()).items()}
     word = cell.__name__.lower()
-    tensors = {"layers.4.weight": arrays["dense.weight"], "layers.4.bias": arrays["dense.bias"]}
-    for n, (prefix, layer) in enumerate([(word, 0), *((f"{word}2", n) for n in range(3))]):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            tensors[f"layers.{n}.{name}"] = arrays[f"{prefix}.{name}_l{layer}"]
+
+    def own(prefix: str) -> dict[str, np.ndarray]:
+        names = (name for name in arrays if name.startswith(f"{prefix}."))
+        return {name.removeprefix(f"{prefix}."): arrays[name] for name in names}
+
+    contents = [from_torch(own(word)), *(from_torch(own(f"{word}2"), n) for n in range(3))]
     network = Network((cell(1, 8), cell(8, 8), cell(8, 8), cell(8, 8), Linear(8, 1)))
-    return Weights(network, tensors)
+    return Weights(network, named_tensors(network, (*contents, own("dense"))))
 
 
 def column(path: Path) -> np.ndarray:
