@@ -49,9 +49,9 @@ def tensors_of(layer, seed=0):
 
 def states_of(layer, tensors, xs):
     """Return the flat states (T + 1, D) of a layer, h before c."""
-    names = ("h", "c") if isinstance(layer, spec.LSTM) else ("h",)
-    sizes = {"h": layer.h_size, "c": layer.hidden_size}
-    first = [tensors.get(f"layers.0.initial_{name}", np.zeros(sizes[name])) for name in names]
+    first = [
+        tensors.get(f"layers.0.initial_{name}", np.zeros(n)) for name, n in layer.states.items()
+    ]
     states = [np.concatenate(first)]
     for x in xs:
         states.append(step_of(layer, tensors, x, states[-1]))
@@ -59,11 +59,9 @@ def states_of(layer, tensors, xs):
 
 
 def step_of(layer, tensors, x, state):
-    network = Network((layer,))
-    given = {"layers.0.h": state[: layer.h_size]}
-    if isinstance(layer, spec.LSTM):
-        given["layers.0.c"] = state[layer.h_size :]
-    _, after = reference.run(network, tensors, x[None], states=given)
+    parts = np.split(state, np.cumsum(list(layer.states.values()))[:-1])
+    given = {f"layers.0.{name}": part for name, part in zip(layer.states, parts, strict=True)}
+    _, after = reference.run(Network((layer,)), tensors, x[None], states=given)
     return np.concatenate([after[name] for name in given])
 
 
@@ -130,6 +128,19 @@ def test_the_mean_is_over_starts_evenly_spread():
         AUTOGRAD.check(found[k], np.mean([np.linalg.norm(p, 2) for p in products]), f"k = {k}")
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1.0], ids=str)
+def test_the_norm_is_the_largest_singular_value(decay):
+    """Of matrices whose singular values are one, fall slowly, fall fast, and are all equal."""
+    generator = np.random.default_rng(0)
+    q, _ = np.linalg.qr(generator.standard_normal((90, 90)))
+    p, _ = np.linalg.qr(generator.standard_normal((90, 90)))
+    for scale in (1e-200, 1.0, 1e200):
+        matrix = scale * (q * decay ** np.arange(90.0)) @ p
+        AUTOGRAD.check(analysis._norm(matrix) / scale, 1.0)
+    assert analysis._norm(np.zeros((3, 3))) == 0.0
+    assert analysis._norm(np.full((3, 3), np.inf)) == np.inf
+
+
 def test_an_identity_remembers_and_a_half_forgets():
     for factor, half_life in ((1.0, None), (0.8, 4), (0.5, 2)):
         tensors = {
@@ -168,7 +179,7 @@ def test_networks_of_many_layers(name):
     model = numlstm.Model(random_weights(network))
     xs = random_input(network, 25)
     memory = analysis.memory(model, xs, max_distance=10)
-    recurrent = [p for p, layer in network.named_layers() if isinstance(layer, analysis.Recurrent)]
+    recurrent = [p for p, layer in network.named_layers() if isinstance(layer, spec.Recurrent)]
     assert list(memory.norms) == recurrent
     for norms in memory.norms.values():
         assert norms.shape == (11,)
