@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.cases import Floats
-from numlstm.kernels.network import DONE, argument
-from numlstm.kernels.plan import MAX_STEPS
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, MAX_STEPS
 from numlstm.model import Model
-from numlstm.program import Layout, Program, aligned
+from numlstm.program.program import Layout, Program
 
 
 def program_of(model: Model) -> Program:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from numlstm import Model, Network
-from numlstm.build import Fold
+from numlstm.program.lower import Fold
 from numlstm.spec import Layer, Weights
 
 

@@ -26,9 +26,11 @@ from numlstm import (
     Softmax,
 )
 from numlstm.kernels.activations import exp, relu, sigmoid, softmax, tanh
-from numlstm.kernels.simd import LANES, load, pointer, store
-from numlstm.kernels.tiles import linear_rows, pack, panel_widths
-from numlstm.program import aligned
+from numlstm.kernels.addresses import aligned
+from numlstm.kernels.packing import pack, panel_widths
+from numlstm.kernels.plan import LANES
+from numlstm.kernels.simd import load, pointer, store
+from numlstm.kernels.tiles import linear_rows
 from numlstm.spec import Layer
 
 Measure = Callable[..., None]

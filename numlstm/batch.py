@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.build import POOL_ROWS
 from numlstm.checks import FLOAT32, Floats
 from numlstm.pool import THREAD_WORK, Pool
+from numlstm.program.lower import POOL_ROWS
 from numlstm.stream import run_whole
 from numlstm.threads import run_together
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.kernels.network import INPUT_NOT_FINITE, OUTPUT_NOT_FINITE
+from numlstm.kernels.plan import INPUT_NOT_FINITE, OUTPUT_NOT_FINITE
 
 Floats = NDArray[np.float32]
 

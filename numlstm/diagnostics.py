@@ -4,11 +4,7 @@ import os
 import threading
 import time
 
-import llvmlite.binding as llvm
-import numba
-
-from numlstm.kernels.network import cache_state, compile_run
-from numlstm.kernels.tiles import TILE_ROWS, TILE_VECTORS, cpu_features
+from numlstm.kernels.addresses import COMPILED
 
 # What the vectors of 16 floats are split into, widest first.
 _REGISTERS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "NEON"), ("avx", "AVX"))
@@ -17,6 +13,8 @@ _REGISTERS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "NEON"), ("avx"
 def warmup() -> float:
     """Compile the kernels for this CPU, or load them from the cache; return the seconds it took."""
     began = time.perf_counter()
+    from numlstm.kernels.compilation import compile_run
+
     compile_run()
     return time.perf_counter() - began
 
@@ -26,12 +24,14 @@ def diagnose() -> dict[str, str]:
     import platform  # these two take 100 ms to import
     from importlib.metadata import version
 
-    features = cpu_features()
-    registers = next((name for feature, name in _REGISTERS if feature in features), "scalar")
+    from numlstm.kernels import cpu
+    from numlstm.kernels.compilation import cache_state, versions
+
+    registers = next((name for feature, name in _REGISTERS if feature in cpu.FEATURES), "scalar")
     # Without it every fma is a call into the C library: the same bits, many times slower.
-    fused = "yes" if features & {"fma", "neon"} else "NO: very slow on this CPU"
+    fused = "yes" if cpu.FEATURES & {"fma", "neon"} else "NO: very slow on this CPU"
     folder, is_cached = cache_state()
-    if numba.config.DISABLE_JIT:
+    if not COMPILED:
         state = "none: NUMBA_DISABLE_JIT is set, the kernels run as Python, very slowly"
     elif not folder:
         state = "none: no folder can be written, so every process compiles; set NUMBA_CACHE_DIR"
@@ -40,13 +40,12 @@ def diagnose() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "numba": numba.__version__,
-        "llvm": ".".join(str(part) for part in llvm.llvm_version_info),
+        **versions(),
         **{name: version(name) for name in ("numpy", "tokenizers", "safetensors")},
-        "CPU": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "CPU": cpu.name(),
         "registers": registers,
         "fused multiply-add": fused,
-        "tile": f"{TILE_VECTORS} vectors x {TILE_ROWS} rows",
+        "tile": f"{cpu.TILE_VECTORS} vectors x {cpu.TILE_ROWS} rows",
         "kernel cache": folder or "-",
         "cache state": state,
         "threads": f"{threading.active_count()} in this process, which the engine adds none to; "

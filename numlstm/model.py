@@ -3,7 +3,7 @@
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self, overload
@@ -13,14 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec, storage
 from numlstm.batch import run_sequences
-from numlstm.build import Fold, build
 from numlstm.checks import Floats, as_floats, check_out, filled, for_kernel, token_ids
-from numlstm.kernels.network import compile_run
 from numlstm.lookahead import LookaheadStream
 from numlstm.pool import Pool
-from numlstm.program import Program
-from numlstm.quantize import as_dtype, dtypes_of, num_bytes, rounded, tolerance
-from numlstm.spec import MatrixLayer, Network, Precision, Weights
+from numlstm.program.lower import Fold, build
+from numlstm.program.program import Program
+from numlstm.quantize import FORMATS, as_dtype, dtypes_of, num_bytes, rounded, tolerance
+from numlstm.spec import MatrixLayer, Network, Weights
 from numlstm.split import split
 from numlstm.stages import Stage
 from numlstm.stream import MaskedStream, Stream, run_whole
@@ -39,10 +38,6 @@ class Verification:
     num_outputs: int
     largest_difference: float
     ok: bool
-
-
-# As much faster than float32 where the weights are read for many rows.
-_FASTER = {Precision("int8"): 2, Precision("int8", "int8"): 4}
 
 
 class Model:
@@ -73,7 +68,6 @@ class Model:
         self._weights = weights
         self._fold = fold
         self.num_threads = operator.index(num_threads)
-        self._run = compile_run()
         self._program: Program | None = None
         self._stages: list[Stage] = []
         if not network.is_causal:
@@ -84,6 +78,13 @@ class Model:
     @property
     def network(self) -> Network:
         return self._weights.network
+
+    @cached_property
+    def _run(self) -> Callable[..., int]:
+        """The kernels, which are compiled when something is about to run."""
+        from numlstm.kernels.compilation import compile_run
+
+        return compile_run()
 
     @property
     def weights(self) -> Weights:
@@ -291,7 +292,7 @@ class Model:
             if isinstance(layer, MatrixLayer) and not isinstance(layer, spec.Embedding):
                 shapes = layer.tensors()
                 own = sum(math.prod(shapes[name]) for name in layer.matrices())
-                products += own // _FASTER.get(layer.precision, 1)
+                products += own // FORMATS[layer.dtype].speed[layer.activations]
         return products
 
     @cached_property

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.checks import FLOAT32, Floats, as_floats, filled, for_kernel, raise_status, token_ids
 from numlstm.kernels import plan as columns
-from numlstm.kernels.network import DONE, OUTPUT_NOT_FINITE, argument
-from numlstm.kernels.simd import LANES
-from numlstm.program import aligned
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE
 from numlstm.stream import Stream
 from numlstm.threads import Turn, run_together
 

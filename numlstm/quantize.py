@@ -1,23 +1,21 @@
-"""Weights rounded to fewer bits: bfloat16, and int8 with a scale per row.
+"""The dtypes of weights: how matrices are rounded to fewer bits, kept in files, and brought back.
 
-Needs no data. Rounding what is rounded changes nothing, bit for bit: a model that was saved and
-loaded, or built of tensors that a file held, is the same model.
+bfloat16 has half of the bits, int8 a quarter, with a scale per row. Needs no data. Rounding what is
+rounded changes nothing, bit for bit: a model that was saved and loaded, or built of tensors that a
+file held, is the same model.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
-from numlstm.spec import DTYPES, TOLERANCE, Network, Weights
+from numlstm.spec import TOLERANCE, Network, Weights
 
 Floats = NDArray[np.float32]
-
-# |y - expected| <= tolerance * (1 + |expected|), expected of a float32 network. Rounding takes 5e-4
-# (bfloat16) and 2e-3 (int8) of the bundled model; weights in a wrong order are off by far more.
-TOLERANCES = {"float32": TOLERANCE, "bfloat16": 0.05, "int8": 0.05}
 
 _SMALLEST = 2.0**-100  # a row of smaller numbers is a row of zeros
 _LARGEST_SCALE = 33026 * 2.0**106  # of 16 significant bits; 127 times it is a float32
@@ -88,21 +86,131 @@ def check_rows(q: NDArray[np.int8], scale: Floats) -> None:
         raise WeightsError("the largest of a row is not 127, or not 0 where its scale is")
 
 
+# Formats ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A matrix as its format holds it.
+
+    numbers   (N, ...), float32, uint16 (the bits of bfloat16) or int8
+    scale     (N,), float32, of a format with one per row
+    """
+
+    format: "Format"
+    numbers: NDArray[Any]
+    scale: Floats | None = None
+
+    def values(self) -> Floats:
+        """Return what it holds in float32, exactly."""
+        return self.format.decode(self.numbers, self.scale)
+
+    def arranged(self, arrange: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
+        """Return the matrix with its rows moved, chosen or padded, and their scales with them."""
+        scale = None if self.scale is None else arrange(self.scale)
+        return replace(self, numbers=arrange(self.numbers), scale=scale)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A dtype of weights.
+
+    name           as layers spell it
+    type           of its numbers in NumPy and in files
+    has_scale      whether there is a float32 for every row
+    tolerance      |y - expected| <= tolerance * (1 + |expected|), expected of a float32 network:
+                   rounding takes 5e-4 (bfloat16) and 2e-3 (int8) of the bundled model; weights in a
+                   wrong order are off by far more
+    speed          how much faster than float32 it is where the weights are read for many rows, by
+                   what they are multiplied with
+    round          float32 -> numbers and scale; raises a `WeightsError` for what it cannot hold
+    decode         numbers and scale -> float32, exactly
+    check          raises a `WeightsError` for numbers and scale that `round` does not give
+    """
+
+    name: str
+    type: type[np.generic]
+    has_scale: bool
+    tolerance: float
+    speed: Mapping[str, int]
+    round: Callable[[Floats], tuple[NDArray[Any], Floats | None]]
+    decode: Callable[[NDArray[Any], Any], Floats]
+    check: Callable[[NDArray[Any], Any], None]
+
+    def encode(self, weight: Floats) -> Matrix:
+        """Return a finite float32 matrix (N, ...) rounded to what the format holds."""
+        return Matrix(self, *self.round(weight))
+
+    def num_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return what a matrix takes."""
+        numbers = int(np.prod(shape)) * np.dtype(self.type).itemsize
+        return numbers + (4 * shape[0] if self.has_scale else 0)
+
+
+def _to_bfloat16(weight: Floats) -> tuple[NDArray[np.uint16], None]:
+    bits = bfloat16_bits(weight)
+    if ((bits & 0x7F80) == 0x7F80).any():  # an infinity
+        raise WeightsError("a number is too large for bfloat16")
+    return bits, None
+
+
+def _take_all(numbers: NDArray[Any], scale: None) -> None:
+    pass
+
+
+FLOAT32 = Format(
+    "float32", np.float32, False, TOLERANCE, {"int16": 1},
+    round=lambda weight: (weight, None),
+    decode=lambda numbers, scale: numbers,
+    check=_take_all,
+)  # fmt: skip
+BFLOAT16 = Format(
+    "bfloat16", np.uint16, False, 0.05, {"int16": 1},
+    round=_to_bfloat16,
+    decode=lambda numbers, scale: bfloat16_values(numbers),
+    check=_take_all,
+)  # fmt: skip
+INT8 = Format(
+    "int8", np.int8, True, 0.05, {"int16": 2, "int8": 4},
+    round=quantize_rows,
+    decode=dequantize_rows,
+    check=check_rows,
+)  # fmt: skip
+FORMATS = {form.name: form for form in (FLOAT32, BFLOAT16, INT8)}
+
+# Tensors by their canonical names, those matrices that are not float32 as their formats hold them.
+Encoded = Mapping[str, Floats | Matrix]
+
+
 # Weights ------------------------------------------------------------------------------------------
 
 
-def _in_bfloat16(weight: Floats) -> Floats:
-    values = bfloat16_values(bfloat16_bits(weight))
-    if not np.isfinite(values).all():
-        raise WeightsError("a number is too large for bfloat16")
-    return values
+def encoded(weights: Weights) -> dict[str, Floats | Matrix]:
+    """Return the tensors, each matrix rounded to what the dtype of its layer can hold.
+
+    Tensors of float32 are the same objects as before.
+
+    Raises
+    ------
+    WeightsError
+        If a number is too large for bfloat16.
+    """
+    tensors: dict[str, Floats | Matrix] = dict(weights.tensors)
+    problems = []
+    for name, dtype in weights.network.matrix_dtypes().items():
+        if dtype != FLOAT32.name:
+            try:
+                tensors[name] = FORMATS[dtype].encode(weights.tensors[name])
+            except WeightsError as error:
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise WeightsError("the weights cannot be rounded:\n  " + "\n  ".join(problems))
+    return tensors
 
 
-def _in_int8(weight: Floats) -> Floats:
-    return dequantize_rows(*quantize_rows(weight))
-
-
-_ROUND: dict[str, Callable[[Floats], Floats]] = {"bfloat16": _in_bfloat16, "int8": _in_int8}
+def decoded(tensors: Encoded) -> dict[str, Floats]:
+    """Return the tensors in float32, exactly."""
+    return {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
 
 
 def rounded(weights: Weights) -> Weights:
@@ -115,16 +223,9 @@ def rounded(weights: Weights) -> Weights:
     WeightsError
         If a number is too large for bfloat16.
     """
-    tensors, problems = dict(weights.tensors), []
-    dtypes = {n: d for n, d in weights.network.matrix_dtypes().items() if d != "float32"}
-    for name, dtype in dtypes.items():
-        try:
-            tensors[name] = _ROUND[dtype](tensors[name])
-        except WeightsError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise WeightsError("the weights cannot be rounded:\n  " + "\n  ".join(problems))
-    return replace(weights, tensors=tensors) if dtypes else weights
+    if dtypes_of(weights.network) == [FLOAT32.name]:
+        return weights
+    return replace(weights, tensors=decoded(encoded(weights)))
 
 
 def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weights:
@@ -133,7 +234,7 @@ def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weight
     Raises
     ------
     ValueError
-        If dtype or activations is none of `DTYPES` and `ACTIVATIONS`.
+        If there is no such dtype, or no such activations.
     WeightsError
         If a number is too large for it.
     """
@@ -141,26 +242,20 @@ def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weight
 
 
 def dtypes_of(network: Network) -> list[str]:
-    """Return the dtypes of the matrices, in the order of `DTYPES`; float32 if there are none."""
-    found = set(network.matrix_dtypes().values()) or {"float32"}
-    return [dtype for dtype in DTYPES if dtype in found]
+    """Return the dtypes of the matrices, in the order of `FORMATS`; float32 if there are none."""
+    found = set(network.matrix_dtypes().values()) or {FLOAT32.name}
+    return [dtype for dtype in FORMATS if dtype in found]
 
 
 def tolerance(network: Network) -> float:
-    """Return how far a network may be from its float32 source: the largest of `TOLERANCES`."""
-    return max(TOLERANCES[dtype] for dtype in dtypes_of(network))
+    """Return how far a network may be from its float32 source: the largest of its formats."""
+    return max(FORMATS[dtype].tolerance for dtype in dtypes_of(network))
 
 
 def num_bytes(network: Network) -> int:
-    """Return the bytes that all tensors take, those of int8 with a float32 scale per row."""
-    dtypes, total = network.matrix_dtypes(), 0
-    for name, shape in network.tensor_shapes().items():
-        numbers = int(np.prod(shape))
-        match dtypes.get(name):
-            case "bfloat16":
-                total += 2 * numbers
-            case "int8":
-                total += numbers + 4 * shape[0]
-            case _:
-                total += 4 * numbers
-    return total
+    """Return the bytes that all tensors take."""
+    dtypes = network.matrix_dtypes()
+    return sum(
+        FORMATS[dtypes.get(name, FLOAT32.name)].num_bytes(shape)
+        for name, shape in network.tensor_shapes().items()
+    )

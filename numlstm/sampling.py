@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.checks import FLOAT32, Floats, raise_status, token_id, token_ids
-from numlstm.kernels import sampling
-from numlstm.kernels.network import STOPPED, argument
-from numlstm.kernels.plan import X_SIZE, Y_AT, Z_AT
-from numlstm.program import padded
+from numlstm.kernels import plan as columns
+from numlstm.kernels.addresses import argument
+from numlstm.kernels.packing import padded
+from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
 
 if TYPE_CHECKING:
     from numlstm.stream import Stream
@@ -97,12 +97,12 @@ class Generator:
         self._place_state()
         size = int(layout.plan[-1, X_SIZE])
         floats = self._numbers.view(FLOAT32)
-        floats[sampling.TEMPERATURE] = how.temperature
-        floats[sampling.TOP_P], floats[sampling.MIN_P] = how.top_p, how.min_p
-        floats[sampling.REPETITION_PENALTY] = how.repetition_penalty
-        self._numbers[sampling.TOP_K] = min(how.top_k or size, size)
+        floats[columns.TEMPERATURE] = how.temperature
+        floats[columns.TOP_P], floats[columns.MIN_P] = how.top_p, how.min_p
+        floats[columns.REPETITION_PENALTY] = how.repetition_penalty
+        self._numbers[columns.TOP_K] = min(how.top_k or size, size)
         self._flags[:] = 0
-        self._flags[_ids("stop", stop, size)] = sampling.STOP
+        self._flags[_ids("stop", stop, size)] = columns.STOP
         self._see(_ids("history", [*history, self._token], vocab_size))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
@@ -117,16 +117,16 @@ class Generator:
         size = int(layout.plan[-1, X_SIZE])
         settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
         numbers = self._state.view(np.int32)
-        self._numbers = numbers[settings : settings + sampling.NUM_SETTINGS]
-        flags = numbers[rows : rows + sampling.NUM_ROWS * padded(size)]
-        self._flags, self._seen = flags.reshape(sampling.NUM_ROWS, -1)[-2:]
+        self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
+        flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(size)]
+        self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
 
     def _see(self, ids: NDArray[np.int32]) -> None:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
         ids = np.unique(ids[ids < self._flags.size])
-        self._flags[ids] |= sampling.SEEN
+        self._flags[ids] |= columns.SEEN
         self._seen[: len(ids)] = ids
-        self._numbers[sampling.NUM_SEEN] = len(ids)
+        self._numbers[columns.NUM_SEEN] = len(ids)
 
     def next(self, count: int) -> NDArray[np.int32]:
         """Return up to ``count`` tokens, fewer if one stops; the stream has read all but the last.
@@ -148,13 +148,13 @@ class Generator:
         ids[:1].view(np.int32)[0] = self._token
         kept = slice(0, stream._num_kept)
         self._state[kept] = stream._state[kept]
-        self._numbers[sampling.NUM_CHOSEN] = 0
+        self._numbers[columns.NUM_CHOSEN] = 0
         status = stream._run(self._plan_at, stream._params_at, self._state_at, ids[:-1], ids[1:])
         if status > STOPPED:
             raise_status("the tokens", ids, 0, status)
         stream._state[kept] = self._state[kept]
         self.stopped = status == STOPPED
-        chosen = ids[1 : 1 + self._numbers[sampling.NUM_CHOSEN]].view(np.int32)
+        chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]].view(np.int32)
         self._token = int(chosen[-1])
         return chosen
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from numlstm import storage
-from numlstm.build import Fold
 from numlstm.model import Model
+from numlstm.program.lower import Fold
 from numlstm.quantize import as_dtype
 from numlstm.spec import Network, Weights, WeightsError
 

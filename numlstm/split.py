@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numlstm import spec
-from numlstm.build import Fold, can_fold
+from numlstm.program.lower import Fold, can_fold
 from numlstm.spec import Layer, Network, Recurrent, Weights, WeightsError
 from numlstm.stages import (
     INPUT,

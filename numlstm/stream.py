@@ -20,8 +20,9 @@ from numlstm.checks import (
     token_id,
     token_ids,
 )
-from numlstm.kernels.network import DONE, WRONG_ARRAY, argument
-from numlstm.program import Layout, aligned
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, WRONG_ARRAY
+from numlstm.program.program import Layout
 from numlstm.sampling import Generator, Sampling
 from numlstm.threads import Turn
 from numlstm.trace import Trace, trace

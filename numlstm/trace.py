@@ -8,13 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from numlstm.checks import Floats
-from numlstm.reference import sigmoid
 
 if TYPE_CHECKING:
     from numlstm.stream import Stream
@@ -104,7 +103,11 @@ def trace(stream: "Stream", xs: ArrayLike) -> Trace:
         raise ValueError("the network has no recurrent layer, so there is nothing to trace")
     xs = model.check_xs(xs)
     masked = model.network.masked(xs)
-    places = program.step.gates | program.state_names
+    gates = program.step.gates
+    left_by_gates = {
+        (name, n): place for name, gate in gates.items() for n, place in enumerate(gate.places)
+    }
+    places: dict[Any, tuple[int, int]] = left_by_gates | program.state_names
     recorded = {
         name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
     }
@@ -113,7 +116,7 @@ def trace(stream: "Stream", xs: ArrayLike) -> Trace:
     floats = xs.view(np.float32)
     try:
         for t in range(len(xs)):
-            left = places
+            left: dict[Any, tuple[int, int]] = places
             if masked is not None and masked[t]:
                 ys[t], left = stream.answer(), program.state_names
             else:
@@ -123,36 +126,14 @@ def trace(stream: "Stream", xs: ArrayLike) -> Trace:
     except BaseException:
         stream._go_back(kept)
         raise
-    layers = dict.fromkeys(name.rpartition(".")[0] for name in program.state_names)
     rows = {}
-    for layer in layers:
-        own = {
-            name.rpartition(".")[2]: values
-            for name, values in recorded.items()
-            if name.rpartition(".")[0] == layer
-        }
-        for name, values in _gates(own).items():
-            rows[f"{layer}.{name}"] = values
+    for layer in dict.fromkeys(name.rpartition(".")[0] for name in program.state_names):
+        for name, gate in gates.items():
+            if name.rpartition(".")[0] == layer:
+                parts = (recorded[name, n].astype(np.float64) for n in range(len(gate.places)))
+                rows[name] = gate.formula(*parts).astype(np.float32)
+        states = (name for name in program.state_names if name.rpartition(".")[0] == layer)
+        rows |= {name: recorded[name] for name in sorted(states)}
     for values in rows.values():
         values.flags.writeable = False
     return Trace(ys, MappingProxyType(rows))
-
-
-def _gates(own: dict[str, Floats]) -> dict[str, Floats]:
-    """Return gates before states, made of the pre-activations ``a_*`` where the cell left those."""
-    states = {name: own[name] for name in ("c", "h") if name in own}
-    if "a_i" in own:
-        gates = {name: _sigmoid(own[f"a_{name}"]) for name in "ifo"}
-        gates["g"] = np.tanh(own["a_g"].astype(np.float64)).astype(np.float32)
-        return {name: gates[name] for name in "ifgo"} | states
-    if "a_r" in own:
-        r = sigmoid(own["a_r"].astype(np.float64))
-        n = np.tanh(own["n_x"] + r * own["n_h"])
-        return {"r": r.astype(np.float32), "z": _sigmoid(own["a_z"]), "n": n.astype(np.float32)} | (
-            states
-        )
-    return {name: values for name, values in own.items() if name not in states} | states
-
-
-def _sigmoid(a: Floats) -> Floats:
-    return sigmoid(a.astype(np.float64)).astype(np.float32)

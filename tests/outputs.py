@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 import numlstm
-from numlstm.kernels import tiles
+from numlstm.kernels import cpu
 from numlstm.spec import GRU, LSTM, RNN, Embedding, Linear, Network
 from tests.cases import CASES, NETWORKS, random_input, random_weights
 
@@ -40,7 +40,7 @@ def networks(which: str) -> dict[str, Network]:
 def outputs(which: str) -> dict[str, np.ndarray]:
     """Return the output of `run`, of steps, and the last state, of every network."""
     compiled = not numba.config.DISABLE_JIT
-    results = {"how": np.array([compiled, tiles.TILE_VECTORS, tiles.TILE_ROWS])}
+    results = {"how": np.array([compiled, cpu.TILE_VECTORS, cpu.TILE_ROWS])}
     for name, network in networks(which).items():
         model = numlstm.Model(random_weights(network))
         xs = random_input(network, SMALL_STEPS)

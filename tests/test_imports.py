@@ -41,31 +41,29 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "quantize": ({"errors", "spec"}, {"numpy"}),
     "storage": ({"quantize", "spec"}, {"numpy", "safetensors"}),
     "reference": ({"spec"}, {"numpy"}),
-    "program": ({"errors", "network", "quantize", "kernels"}, {"numpy"}),
-    "build": ({"spec", "program", "kernels"}, {"numpy", "numba"}),
+    "program": ({"errors", "kernels", "network", "program", "quantize", "spec"}, {"numpy"}),
     "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
     "checks": ({"kernels"}, {"numpy"}),
-    "sampling": ({"checks", "program", "kernels", "stream"}, {"numpy"}),
+    "sampling": ({"checks", "kernels", "stream"}, {"numpy"}),
     "stream": (
         {"checks", "program", "kernels", "model", "sampling", "threads", "trace"},
         {"numpy"},
     ),
-    "trace": ({"checks", "plots", "reference", "stream"}, {"numpy"}),
+    "trace": ({"checks", "plots", "stream"}, {"numpy"}),
     "analysis": ({"model", "plots", "reference", "spec"}, {"numpy"}),
     "plots": ({"trace"}, {"numpy"}),
     "threads": (set(), set()),
     "pool": ({"checks", "kernels", "program", "stream", "threads", "model"}, {"numpy"}),
-    "batch": ({"build", "checks", "pool", "stream", "threads", "model"}, {"numpy"}),
+    "batch": ({"program", "checks", "pool", "stream", "threads", "model"}, {"numpy"}),
     "stages": ({"batch", "pool", "spec", "stream", "threads", "model"}, {"numpy"}),
-    "split": ({"spec", "build", "stages", "model"}, set()),
+    "split": ({"program", "spec", "stages", "model"}, set()),
     "lookahead": ({"checks", "stages", "threads", "model"}, {"numpy"}),
     "model": (
         {
             "batch",
             "checks",
-            "build",
-            "pool",
             "program",
+            "pool",
             "stream",
             "stages",
             "lookahead",
@@ -78,10 +76,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         },
         {"numpy"},
     ),
-    "sources": ({"build", "model", "spec", "storage", "checks", "convert", "quantize"}, set()),
+    "sources": ({"program", "model", "spec", "storage", "checks", "convert", "quantize"}, set()),
     "backend": ({"", "convert"}, {"numpy", "onnx"}),
     "convert": ({"spec", "reference", "convert"}, {"numpy", "torch", "h5py", "onnx"}),
-    "diagnostics": ({"build", "storage", "kernels", "spec"}, STANDARD),
+    "diagnostics": ({"kernels"}, set()),
     # The public names only, and what lies in their own folder.
     "pipelines": (set(), {"rich"}),
     "text": ({"", "text", "pipelines", "sampling"}, {"numpy", "tokenizers"}),
@@ -144,7 +142,7 @@ def test_the_converters_are_imported_where_they_are_used():
 IMPORT = """
 import json, sys, threading
 from pathlib import Path
-import numba, numpy
+import numpy
 import logging
 def tasks():
     folder = Path("/proc/self/task")
@@ -166,12 +164,36 @@ def test_importing_starts_no_thread_and_loads_no_framework(python: Python):
     found = json.loads(output_of(python("-W", "error", "-c", IMPORT)))
     roots = {name.partition(".")[0] for name in found["modules"]}
     frameworks = {"torch", "onnx", "onnxruntime", "tensorflow", "keras", "tokenizers", "typer"}
-    frameworks |= {"matplotlib", "mailbox"}
+    frameworks |= {"matplotlib", "mailbox", "numba", "llvmlite"}
     assert roots & frameworks == set()
     assert found["threads"] == 1
     assert found["new_tasks"] == 0
     assert found["new_handlers"] == found["own_handlers"] == 0
     assert found["level"] == 0
+
+
+UNTIL_IT_RUNS = """
+import sys
+import numlstm
+model = numlstm.load(sys.argv[1])
+model.info()
+before = {"numba", "llvmlite"} & set(sys.modules)
+model.stream().step([1.0, 2.0, 3.0])
+print(before, {"numba", "llvmlite"} & set(sys.modules) == {"numba", "llvmlite"})
+"""
+
+
+def test_nothing_is_compiled_until_something_runs(python: Python, tmp_path, float_model):
+    float_model.save(tmp_path / "m.safetensors")
+    found = output_of(python("-c", UNTIL_IT_RUNS, str(tmp_path / "m.safetensors")))
+    assert found.split() == ["set()", "True"]
+
+
+def test_the_kernels_alone_import_what_compiles():
+    for path in SOURCES:
+        if part_of(path) != "kernels":
+            roots = {name.partition(".")[0] for name in imports_of(path)}
+            assert not roots & {"numba", "llvmlite"}, path
 
 
 def test_the_public_names_exist_once():

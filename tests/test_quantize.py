@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 import numlstm
 from numlstm import WeightsError, reference, spec
 from numlstm.quantize import (
-    TOLERANCES,
+    FORMATS,
     as_dtype,
     bfloat16_bits,
     bfloat16_values,
@@ -344,7 +344,7 @@ def test_gross_errors_are_found(dtype):
     wrong = replace(weights, tensors={**weights.tensors, "layers.0.weight_ih": turned})
     result = numlstm.Model(wrong).verify()
     assert not result.ok
-    assert result.largest_difference > TOLERANCES[dtype]
+    assert result.largest_difference > FORMATS[dtype].tolerance
 
 
 def test_info_tells_the_dtypes_and_the_size():

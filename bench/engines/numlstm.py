@@ -14,7 +14,7 @@ from bench.clock import Call
 from bench.compiled_run import CompiledRun, program_of
 from bench.engines import Engine
 from bench.sampling import TEMPERATURE, TOP_K
-from numlstm.kernels.network import SIGNATURE
+from numlstm.kernels.compilation import SIGNATURE
 from numlstm.model import Model
 from numlstm.spec import Layer, Network, Weights
 

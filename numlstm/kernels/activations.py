@@ -6,8 +6,8 @@ A NaN stays a NaN. Errors are tested over every exponent of float32
 
 import numpy as np
 
+from numlstm.kernels.plan import LANES, Function
 from numlstm.kernels.simd import (
-    LANES,
     at_least,
     at_most,
     exponent,
@@ -104,33 +104,6 @@ _LARGEST_DENORMAL = np.nextafter(np.finfo(np.float32).tiny, _F(0.0))
 _TWO = _F(2.0)
 _INF = _F(np.inf)
 _NAN = _F(np.nan)
-
-# The numbers of the functions in a plan, and their names in a spec.
-(
-    LINEAR, TANH, SIGMOID, RELU, AFFINE, LEAKY_RELU, THRESHOLDED_RELU, SCALED_TANH, HARD_SIGMOID,
-    ELU, SELU, SOFTSIGN, SOFTPLUS, SILU, CLIP, EXP, LOG, SQRT, SQUARE,
-) = range(19)  # fmt: skip
-FUNCTIONS = {
-    "linear": LINEAR,
-    "tanh": TANH,
-    "sigmoid": SIGMOID,
-    "relu": RELU,
-    "affine": AFFINE,
-    "leaky_relu": LEAKY_RELU,
-    "thresholded_relu": THRESHOLDED_RELU,
-    "scaled_tanh": SCALED_TANH,
-    "hard_sigmoid": HARD_SIGMOID,
-    "elu": ELU,
-    "selu": SELU,
-    "softsign": SOFTSIGN,
-    "softplus": SOFTPLUS,
-    "silu": SILU,
-    "clip": CLIP,
-    "exp": EXP,
-    "log": LOG,
-    "sqrt": SQRT,
-    "square": SQUARE,
-}
 
 
 @jit
@@ -298,62 +271,62 @@ def square(x):
 def activate(function, alpha, beta, a, at, size):
     """Apply an elementwise function in place.
 
-    function      its number in a plan
+    function      a `Function`
     alpha, beta   its parameters, float32, where it has any
     a             [at, at + size), float32; rounded up to 16 lanes
     """
-    if function == TANH:
+    if function == Function.TANH:
         for j in range(at, at + size, LANES):
             store(a, j, tanh(load(a, j)))
-    elif function == SIGMOID:
+    elif function == Function.SIGMOID:
         for j in range(at, at + size, LANES):
             store(a, j, sigmoid(load(a, j)))
-    elif function == RELU:
+    elif function == Function.RELU:
         for j in range(at, at + size, LANES):
             store(a, j, relu(load(a, j)))
-    elif function == AFFINE:
+    elif function == Function.AFFINE:
         for j in range(at, at + size, LANES):
             store(a, j, affine(load(a, j), alpha, beta))
-    elif function == LEAKY_RELU:
+    elif function == Function.LEAKY_RELU:
         for j in range(at, at + size, LANES):
             store(a, j, leaky_relu(load(a, j), alpha))
-    elif function == THRESHOLDED_RELU:
+    elif function == Function.THRESHOLDED_RELU:
         for j in range(at, at + size, LANES):
             store(a, j, thresholded_relu(load(a, j), alpha))
-    elif function == SCALED_TANH:
+    elif function == Function.SCALED_TANH:
         for j in range(at, at + size, LANES):
             store(a, j, scaled_tanh(load(a, j), alpha, beta))
-    elif function == HARD_SIGMOID:
+    elif function == Function.HARD_SIGMOID:
         for j in range(at, at + size, LANES):
             store(a, j, hard_sigmoid(load(a, j), alpha, beta))
-    elif function == ELU:
+    elif function == Function.ELU:
         for j in range(at, at + size, LANES):
             store(a, j, elu(load(a, j), alpha))
-    elif function == SELU:
+    elif function == Function.SELU:
         for j in range(at, at + size, LANES):
             store(a, j, selu(load(a, j), alpha, beta))
-    elif function == SOFTSIGN:
+    elif function == Function.SOFTSIGN:
         for j in range(at, at + size, LANES):
             store(a, j, softsign(load(a, j)))
-    elif function == SOFTPLUS:
+    elif function == Function.SOFTPLUS:
         for j in range(at, at + size, LANES):
             store(a, j, softplus(load(a, j)))
-    elif function == SILU:
+    elif function == Function.SILU:
         for j in range(at, at + size, LANES):
             store(a, j, silu(load(a, j)))
-    elif function == CLIP:
+    elif function == Function.CLIP:
         for j in range(at, at + size, LANES):
             store(a, j, clip(load(a, j), alpha, beta))
-    elif function == EXP:
+    elif function == Function.EXP:
         for j in range(at, at + size, LANES):
             store(a, j, exp(load(a, j)))
-    elif function == LOG:
+    elif function == Function.LOG:
         for j in range(at, at + size, LANES):
             store(a, j, log(load(a, j)))
-    elif function == SQRT:
+    elif function == Function.SQRT:
         for j in range(at, at + size, LANES):
             store(a, j, square_root(load(a, j)))
-    elif function == SQUARE:
+    elif function == Function.SQUARE:
         for j in range(at, at + size, LANES):
             store(a, j, square(load(a, j)))
 

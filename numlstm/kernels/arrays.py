@@ -3,12 +3,10 @@
 Numba turns an array argument into seven words, an allocation and a reference count, and does not
 look at its dtype or shape unless its dispatcher is asked to: 100 ns for each array of a step. Here
 an argument stays a pointer to its Python object, and the kernel looks at the fields it needs
-(``PyArrayObject_fields`` of NumPy's C API) before it touches anything else: 2 ns.
+(`addresses.py`) before it touches anything else: 2 ns.
 
 The caller holds a reference to the object for as long as the call takes.
 """
-
-import ctypes
 
 import numpy as np
 from llvmlite import ir
@@ -16,53 +14,8 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import NativeValue, models, register_model, unbox
 
+from numlstm.kernels.addresses import DATA, DTYPE, FLAGS, NDIM, SHAPE, TYPE
 from numlstm.kernels.simd import lowered
-
-# Bytes from the start of the object.
-_TYPE = ctypes.sizeof(ctypes.c_void_p)
-_FIELDS = object.__basicsize__
-_DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = (_FIELDS + at for at in (0, 8, 16, 40, 48))
-
-# Bits of the flags.
-_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
-READABLE = _CONTIGUOUS | _ALIGNED
-WRITEABLE = READABLE | _WRITEABLE
-
-# Addresses, which compiled code that is cached must be told.
-ARRAY_TYPE_AT = id(np.ndarray)
-FLOAT32_AT = id(np.dtype(np.float32))
-
-
-def _check_fields() -> None:
-    """Raise an ImportError if arrays are not laid out as this file says."""
-    array = np.zeros(3, np.float32)
-    array.flags.writeable = False
-
-    def read(kind, at):
-        return kind.from_address(id(array) + at).value
-
-    found = (
-        read(ctypes.c_void_p, _TYPE),
-        read(ctypes.c_void_p, _DATA),
-        read(ctypes.c_int, _NDIM),
-        ctypes.c_ssize_t.from_address(read(ctypes.c_void_p, _SHAPE)).value,
-        read(ctypes.c_void_p, _DTYPE),
-        read(ctypes.c_int, _FLAGS) & WRITEABLE,
-    )
-    if found != (ARRAY_TYPE_AT, array.ctypes.data, 1, 3, FLOAT32_AT, READABLE):
-        raise ImportError(
-            f"arrays of NumPy {np.__version__} are laid out as numlstm does not know; "
-            "install another version of NumPy, or a newer numlstm"
-        )
-
-
-_check_fields()
-
-
-def address(array: np.ndarray) -> int:
-    """Return where the numbers of an array are; five times as fast as ``array.ctypes.data``."""
-    at: int = ctypes.c_void_p.from_address(id(array) + _DATA).value or 0
-    return at
 
 
 class _ObjectType(types.Type):
@@ -88,7 +41,7 @@ def array_size(a, array_type_at, float32_at, flags):
     """Return the length of a flat float32 array with these flags, or -1 if it is none.
 
     a                           any Python object
-    array_type_at, float32_at   ARRAY_TYPE_AT and FLOAT32_AT
+    array_type_at, float32_at   `addresses.ARRAY_TYPE_AT` and `FLOAT32_AT`
     """
     known = type(a) is np.ndarray and a.dtype == np.float32 and a.ndim == 1
     return a.size if known and a.flags.num & flags == flags else -1
@@ -112,17 +65,17 @@ def _(context, builder, sig, a, array_type_at, float32_at, flags):
     is_array = builder.append_basic_block("is_array")
     is_flat = builder.append_basic_block("is_flat")
     done = builder.append_basic_block("done")
-    builder.cbranch(builder.icmp_unsigned("==", read(word, _TYPE), array_type_at), is_array, done)
+    builder.cbranch(builder.icmp_unsigned("==", read(word, TYPE), array_type_at), is_array, done)
 
     builder.position_at_end(is_array)
-    same_dtype = builder.icmp_unsigned("==", read(word, _DTYPE), float32_at)
-    one_axis = builder.icmp_unsigned("==", read(integer, _NDIM), integer(1))
-    has_flags = builder.icmp_unsigned("==", builder.and_(read(integer, _FLAGS), flags), flags)
+    same_dtype = builder.icmp_unsigned("==", read(word, DTYPE), float32_at)
+    one_axis = builder.icmp_unsigned("==", read(integer, NDIM), integer(1))
+    has_flags = builder.icmp_unsigned("==", builder.and_(read(integer, FLAGS), flags), flags)
     fits = builder.and_(same_dtype, builder.and_(one_axis, has_flags))
     builder.cbranch(fits, is_flat, done)
 
     builder.position_at_end(is_flat)
-    shape = builder.inttoptr(read(word, _SHAPE), word.as_pointer())
+    shape = builder.inttoptr(read(word, SHAPE), word.as_pointer())
     size = builder.load(shape)
     builder.branch(done)
 
@@ -142,5 +95,5 @@ def array_data(a):
 @lowered(array_data, lambda a: signature(types.CPointer(types.float32), object_pointer))
 def _(context, builder, sig, a):
     pointer = context.get_value_type(sig.return_type)
-    field = builder.gep(a, [ir.IntType(64)(_DATA)])
+    field = builder.gep(a, [ir.IntType(64)(DATA)])
     return builder.load(builder.bitcast(field, pointer.as_pointer()))

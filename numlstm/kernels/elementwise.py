@@ -11,11 +11,13 @@ from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
     CHECK_AT,
-    COUNT,
+    DECAYS,
+    DILATION,
     FUNCTION,
     H_AT,
     KEPT_STRIDE,
-    SPREAD,
+    LANES,
+    TAPS,
     W_AT,
     X_AT,
     X_SIZE,
@@ -26,7 +28,6 @@ from numlstm.kernels.plan import (
     Z_STRIDE,
 )
 from numlstm.kernels.simd import (
-    LANES,
     at_least,
     first_lanes,
     fma,
@@ -84,7 +85,7 @@ def copy_rows(op, state, first, stop):
 
 @jit
 def keep_rows(op, state, first, stop):
-    """ys[row] <- xs[row], the lanes behind them 0; `without_denormals` where FUNCTION is 1"""
+    """ys[row] <- xs[row], the lanes behind them 0; `without_denormals` where it DECAYS"""
     zero = splat(_ZERO)
     for row in range(first, stop):
         x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
@@ -92,7 +93,7 @@ def keep_rows(op, state, first, stop):
         check = load(state, check_at)
         for j in range(0, op[X_SIZE], LANES):
             x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
-            if op[FUNCTION] == 1:
+            if op[DECAYS]:
                 x = without_denormals(x)
             check = finite(check, x)
             store(state, y_at + j, x)
@@ -101,7 +102,7 @@ def keep_rows(op, state, first, stop):
 
 @jit
 def activate_rows(op, params, state, first, stop):
-    """ys[row] <- f(xs[row]), one of `activations.FUNCTIONS`."""
+    """ys[row] <- f(xs[row]), one of `plan.Function`."""
     alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
     for row in range(first, stop):
         y_at = _copy_row(op, state, row)
@@ -169,9 +170,9 @@ def scale_add(op, params, state, first, stop):
 
 @jit
 def window(op, state, first, stop):
-    """ys[row] <- the COUNT rows of xs, SPREAD apart, of which xs[row] is the last, end to end.
+    """ys[row] <- the TAPS rows of xs, DILATION apart, of which xs[row] is the last, end to end.
 
-    state   at H_AT the rows before the first one, (COUNT - 1) * SPREAD, the oldest first
+    state   at H_AT the rows before the first one, (TAPS - 1) * DILATION, the oldest first
     """
     if op[KEPT_STRIDE] == 0:
         _window(op, state, first, stop, op[H_AT])
@@ -183,12 +184,12 @@ def window(op, state, first, stop):
 @jit
 def _window(op, state, first, stop, kept):
     """The window of steps of one stream, whose rows before them are at ``kept``."""
-    size, reach = op[X_SIZE], (op[COUNT] - 1) * op[SPREAD]
+    size, reach = op[X_SIZE], (op[TAPS] - 1) * op[DILATION]
     stride = (size + LANES - 1) // LANES * LANES
     zero = splat(_ZERO)
     for row in range(first, stop):
-        for tap in range(op[COUNT]):
-            source = row - reach + tap * op[SPREAD]
+        for tap in range(op[TAPS]):
+            source = row - reach + tap * op[DILATION]
             if source < first:
                 x_at = kept + (source - first + reach) * stride
             else:

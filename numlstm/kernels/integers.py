@@ -11,6 +11,8 @@ plane is a row of words of 4 inputs; the two planes of a row lie one behind the 
 tile takes them as two rows. An input of 8 bits, q in [-127, 127], is one plane, ``q + 128``, and
 its sum that of the high plane above.
 
+The weights, their scales and the -128 sum(w) are laid out in `packing.py`.
+
 Jacob et al. 2018 (quantised inference); symmetric weights per row as in ONNX Runtime and PyTorch.
 """
 
@@ -20,9 +22,12 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import signature
 
+from numlstm.kernels.cpu import FEATURES, PLANE_VECTORS, TILE_PLANES
+from numlstm.kernels.packing import PANEL
 from numlstm.kernels.plan import (
-    COUNT,
-    FUNCTION,
+    IS_UNIT,
+    LANES,
+    PLANES,
     X_AT,
     X_SIZE,
     X_STRIDE,
@@ -33,7 +38,6 @@ from numlstm.kernels.plan import (
     Z_STRIDE,
 )
 from numlstm.kernels.simd import (
-    LANES,
     at_least,
     at_most,
     emit_fma,
@@ -52,15 +56,11 @@ from numlstm.kernels.simd import (
     sum_lanes,
 )
 from numlstm.kernels.tiles import (
-    PANEL,
-    cpu_features,
     lower_accumulate,
     make_load_tile,
     store_tile,
     tile_type,
 )
-
-MAX_INPUTS = 2**16  # 128 * 127 * MAX_INPUTS is below 2**31
 
 _F = np.float32
 _ZERO = _F(0.0)
@@ -69,10 +69,6 @@ _SMALLEST = _F(2.0**-100)  # a row of smaller numbers is a row of zeros
 _ROUNDER = _F(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number, in the low bits
 _INDEX, _INT = ir.IntType(64), ir.IntType(32)
 _INTS, _BYTES = i32x16.value, ir.VectorType(ir.IntType(8), LANES)
-
-# A tile of 4 planes takes 16 of the 32 registers of AVX-512; without it 2 planes of 2 vectors.
-_FEATURES = cpu_features()
-_TILE_VECTORS, _TILE_PLANES = (PANEL, 4) if "avx512f" in _FEATURES else (2, 2)
 
 
 # Activations --------------------------------------------------------------------------------------
@@ -101,14 +97,14 @@ def _(context, builder, sig, p, at, t, offset, shift):
 def quantize(op, state, first, stop):
     """ys[row] <- the planes of round(xs[row] / scale), zs[row] <- scale
 
-    The largest of the row is 32767, or 127 where there is one plane; where FUNCTION is 1 it counts
+    The largest of the row is 32767, or 127 where there is one plane; where IS_UNIT is 1 it counts
     as 1 if it is less, so that numbers in [-1, 1] have the scale 1 / 32767. A NaN or an infinity
     makes the scale a NaN, and with it all that is computed of it.
 
-    ys   COUNT planes of Y_SIZE words
+    ys   PLANES planes of Y_SIZE words
     """
     size = op[X_SIZE]
-    largest = _LARGEST[0] if op[COUNT] == 1 else _LARGEST[1]
+    largest = _LARGEST[0] if op[PLANES] == 1 else _LARGEST[1]
     zero, high = splat(_ZERO), splat(largest)
     bytes_of = reinterpret(state, np.uint8)
     for row in range(first, stop):
@@ -119,7 +115,7 @@ def quantize(op, state, first, stop):
             x = first_lanes(load(state, x_at + j), size - j, zero)
             top = at_least(top, at_least(x, zero - x))
             products = fma(x, zero, products)
-        if op[FUNCTION] == 1:
+        if op[IS_UNIT] == 1:
             top = at_least(top, splat(_F(1.0)))
         bound = max_lanes(top)
         factor = _ZERO
@@ -128,7 +124,7 @@ def quantize(op, state, first, stop):
         for j in range(0, size, LANES):
             x = first_lanes(load(state, x_at + j), size - j, zero) * splat(factor)
             t = at_most(at_least(x, zero - high), high) + splat(_ROUNDER)
-            if op[COUNT] == 1:
+            if op[PLANES] == 1:
                 _store_plane(bytes_of, y_at + j, t, 128, 0)
             else:
                 _store_plane(bytes_of, y_at + j, t, 32768, 8)
@@ -155,11 +151,11 @@ def dot4(sums, inputs, weights):
 
 
 def _emit_dot4(builder, sums, inputs, weights):
-    if "avx512vnni" in _FEATURES:
+    if "avx512vnni" in FEATURES:
         return _emit_vnni(builder, sums, inputs, weights, LANES)
-    if "avxvnni" in _FEATURES:
+    if "avxvnni" in FEATURES:
         return _in_halves(builder, _emit_vnni, sums, inputs, weights)
-    if "avx2" in _FEATURES:
+    if "avx2" in FEATURES:
         return _in_halves(builder, _emit_multiply_add, sums, inputs, weights)
     for n in range(4):
         down, up, last = (ir.Constant(_INTS, [k] * LANES) for k in (8 * n, 24 - 8 * n, 24))
@@ -309,8 +305,8 @@ def _dot(tile, weights, w_at, w_stride, xs, x_at, x_stride, num_words):
 def _make_panel(num_vectors, num_planes):
     """Return a function that applies one panel of ``num_vectors`` to any number of rows."""
     panel_size = LANES * num_vectors
-    part = min(num_vectors, _TILE_VECTORS)
-    most = _TILE_PLANES // num_planes
+    part = min(num_vectors, PLANE_VECTORS)
+    most = TILE_PLANES // num_planes
     start_one, start_most = (_make_start(part, rows, num_planes) for rows in (1, most))
     load_one, load_most = make_load_tile(part, 1), make_load_tile(part, most)
 

@@ -1,7 +1,8 @@
 """The table that tells the walker what to run: one int64 row per operation.
 
-A column holds a kind, a size, or an offset into `params` or `state`. `program.py` fills the table,
-`layers.py` and `network.py` read it. Sizes count floats; those of buffers are multiples of 16.
+A column holds a kind, a size, or an offset into `params` or `state`. `program/builder.py` fills the
+table, `walker.py` and the operations read it. Sizes count floats; those of buffers are multiples of
+16. Whatever else compiled code and its callers must agree on stands here as well.
 
 Whatever a stream keeps goes there through `elementwise.finite`: a number that is not finite, in it
 or in the answer, ends the call, and nothing has changed. In between, an infinity may reach a
@@ -10,6 +11,13 @@ function that bounds it, as a very large number would.
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
 """
+
+from enum import IntEnum
+
+LANES = 16  # floats of a vector
+
+# What `run` returns. Unless it is one of the first two, the state is as it was before the call.
+DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
 (
@@ -21,13 +29,26 @@ The rows of a block are steps of one stream, one after another, which keeps its 
     OUTPUT, SAMPLE,
 ) = range(28)  # fmt: skip
 
-# Types of weights.
-FLOAT32, BFLOAT16, INT8 = range(3)
+# Weights, by their names in a spec.
+Dtype = IntEnum("Dtype", ["FLOAT32", "BFLOAT16", "INT8"], start=0)
+
+MAX_INPUTS = 2**16  # of int8 weights: 128 * 127 * MAX_INPUTS is below 2**31
+
+# Elementwise functions, by their names in a spec.
+Function = IntEnum(
+    "Function",
+    [
+        "LINEAR", "TANH", "SIGMOID", "RELU", "AFFINE", "LEAKY_RELU", "THRESHOLDED_RELU",
+        "SCALED_TANH", "HARD_SIGMOID", "ELU", "SELU", "SOFTSIGN", "SOFTPLUS", "SILU", "CLIP",
+        "EXP", "LOG", "SQRT", "SQUARE",
+    ],
+    start=0,
+)  # fmt: skip
 
 # Columns.
 KIND = 0
 X_SIZE = 1  # floats read per row
-Y_SIZE = 2  # floats written per row
+Y_SIZE = 2  # floats written per row; of QUANTIZE the words of a plane
 X_AT = 3  # state: the first row of input
 X_STRIDE = 4  # from one row of input to the next
 Y_AT = 5  # state: the first row of output
@@ -36,30 +57,47 @@ Z_AT = 7  # state: the first row of a second input
 Z_STRIDE = 8
 W_AT = 9  # params: packed weights, or the rows of an embedding
 B_AT = 10  # params: bias
-H_AT = 11  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
-C_AT = 12  # state: the second such vector (c; a pool's rounding errors)
-COUNT_AT = 13  # state: an int64 counter
-FUNCTION = 14  # one of activations.FUNCTIONS; a yes or no of other kinds
-ALPHA_AT = 15  # params: up to two parameters (of the function; what a layer adds or scales by)
-COUNT = 16  # operations that ROWS repeats; taps of a WINDOW; planes of quantised inputs
-SPREAD = 17  # rows from one tap of a WINDOW to the next
-MEMORY_STRIDE = 18  # floats of a row of the memory
-KEY_AT = 19  # where in such a row an attention's keys are, behind them a place for its score
-DTYPE = 20  # of the weights
-S_AT = 21  # params: the scales of int8 weights
-S_STRIDE = 22  # from the scale of a row of quantised inputs to the next
-SX_AT = 23  # state: the scale of the first such row
-KEPT_STRIDE = 24  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
+ALPHA_AT = 11  # params: up to two parameters (of the function; what a layer adds or scales by)
+H_AT = 12  # state: what is kept from step to step (h; a pool's sum or maximum; a window's rows)
+C_AT = 13  # state: the second such vector (c; a pool's rounding errors)
+COUNT_AT = 14  # state: an int64 counter
+KEPT_STRIDE = 15  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
 CHECK_AT = (
-    25  # state: 16 floats per row, 0 while all that the row's stream keeps is finite, else NaN
+    16  # state: 16 floats per row, 0 while all that the row's stream keeps is finite, else NaN
 )
+# Of single kinds:
+REPEATS = 17  # ROWS: how many operations behind it
+DTYPE = 18  # LINEAR, LINEAR_ADD: a `Dtype`
+S_AT = 19  # LINEAR, LINEAR_ADD, params: the scales of int8 weights
+SX_AT = 20  # LINEAR, LINEAR_ADD, state: the scale of the first row of quantised inputs
+SX_STRIDE = 21  # from the scale of a row to the next
+PLANES = 22  # QUANTIZE and what reads it: planes of a row
+IS_UNIT = 23  # QUANTIZE: whether the inputs are in [-1, 1]
+DECAYS = 24  # KEEP: whether what is kept decays from step to step
+FUNCTION = 25  # ACTIVATION: a `Function`
+TAPS = 26  # WINDOW: rows side by side
+DILATION = 27  # WINDOW: rows from one tap to the next
+MEMORY_STRIDE = 28  # ATTENTION, COPY_TOKENS: floats of a row of the memory
+KEY_AT = 29  # where in such a row the keys are
+SCORE_AT = 30  # where in such a row there is a place for a score
+IS_ADDITIVE = 31  # ATTENTION: whether the score is
+ARE_PROBABILITIES = 32  # SAMPLE: whether the scores are
 # Only in the first row:
-BLOCK_ROWS = 26  # rows that fit in the buffers
-STATE_SIZE = 27  # floats that a stream keeps from step to step
-NUM_ROWS = 28  # rows of the plan
-ARRAY_TYPE_AT = 29  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 30
-MAX_STEPS = 31  # of one call
-KEPT_AT = 32  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
-SLOTS_AT = 33  # state: the slots of the rows of a block, int64
-NUM_COLUMNS = 34
+BLOCK_ROWS = 33  # rows that fit in the buffers
+STATE_SIZE = 34  # floats that a stream keeps from step to step
+NUM_ROWS = 35  # rows of the plan
+ARRAY_TYPE_AT = 36  # addresses by which `arrays.py` knows an array
+FLOAT32_AT = 37
+MAX_STEPS = 38  # of one call
+KEPT_AT = 39  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 40  # state: the slots of the rows of a block, int64
+NUM_COLUMNS = 41
+
+# What SAMPLE has at Y_AT: the settings, then how many tokens were seen, and how many were chosen.
+TEMPERATURE, TOP_P, MIN_P, REPETITION_PENALTY = range(4)  # float32
+TOP_K, NUM_SEEN, NUM_CHOSEN = range(4, 7)  # int32
+NUM_SETTINGS = LANES
+# Behind it, at Z_AT, rows as long as the scores, rounded up: scores, weights (float32), ids of the
+# candidates, flags of the tokens, and those that were seen (int32).
+NUM_SAMPLE_ROWS = 5
+SEEN, STOP = 1, 2  # bits of a flag

@@ -12,9 +12,24 @@ Candidates are tokens that may be chosen: their scores and ids lie together.
 import numpy as np
 
 from numlstm.kernels.activations import exp, log
-from numlstm.kernels.plan import FUNCTION, X_AT, X_SIZE, Y_AT, Z_AT
-from numlstm.kernels.simd import (
+from numlstm.kernels.plan import (
+    ARE_PROBABILITIES,
     LANES,
+    MIN_P,
+    NUM_CHOSEN,
+    NUM_SEEN,
+    REPETITION_PENALTY,
+    SEEN,
+    STOP,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    X_AT,
+    X_SIZE,
+    Y_AT,
+    Z_AT,
+)
+from numlstm.kernels.simd import (
     at_least,
     first_lanes,
     fma,
@@ -28,15 +43,6 @@ from numlstm.kernels.simd import (
     where_greater,
 )
 
-# What is at Y_AT: the settings, then how many tokens were seen, and how many were chosen.
-TEMPERATURE, TOP_P, MIN_P, REPETITION_PENALTY = range(4)  # float32
-TOP_K, NUM_SEEN, NUM_CHOSEN = range(4, 7)  # int32
-NUM_SETTINGS = LANES
-# Behind it, at Z_AT, rows as long as the scores, rounded up: scores, weights (float32), ids of the
-# candidates, flags of the tokens, and those that were seen (int32).
-NUM_ROWS = 5
-SEEN, STOP = 1, 2  # bits of a flag
-
 _F = np.float32
 _ZERO, _ONE, _TWO = _F(0.0), _F(1.0), _F(2.0)
 _MINUS_INF, _LOWEST = _F(-np.inf), _F(-1e30)
@@ -46,8 +52,8 @@ _MINUS_INF, _LOWEST = _F(-np.inf), _F(-1e30)
 def sample(op, state, ys, t):
     """Choose a token, write its id to ys[t]; return whether the scores are finite, and if it stops.
 
-    op      X_AT: the scores (V,), or where FUNCTION is 1 probabilities
-    state   settings and flags, see above
+    op      X_AT: the scores (V,), or where ARE_PROBABILITIES is 1 probabilities
+    state   settings and flags: `plan.NUM_SETTINGS`, `plan.NUM_SAMPLE_ROWS`
     ys      (T,), int32 ids in the bits of float32; where the choice is made by chance, ys[t] holds
             a float32 in [0, 1) that decides it
     """
@@ -56,7 +62,7 @@ def sample(op, state, ys, t):
     weights, ids, flags = scores + stride, scores + 2 * stride, scores + 3 * stride
     seen = flags + stride
     numbers = reinterpret(state, np.int32)
-    if not _read_scores(state, op[X_AT], op[FUNCTION], scores, size):
+    if not _read_scores(state, op[X_AT], op[ARE_PROBABILITIES], scores, size):
         return False, False
     penalty = state[settings + REPETITION_PENALTY]
     if penalty != _ONE:

@@ -19,9 +19,9 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model, type_callable
 
-LANES = 16
+from numlstm.kernels.plan import LANES
 
-# No allocation, no exceptions, no reassociation. Only the entry point is cached (`network.py`):
+# No allocation, no exceptions, no reassociation. Only the entry point is cached (`compilation.py`):
 # what it calls is linked into it.
 jit = njit(
     nogil=True,

@@ -1,29 +1,24 @@
 """Dot products of packed weights with one or more rows of input, held in registers.
 
-A weight matrix (N, K), N a multiple of 16, is cut into panels of 4 vectors (64 outputs; the last
-ones of 2 and 1) and stored as ``[panel][word][vector][16]``: memory is read strictly in sequence
-and no sum crosses lanes. A word of 32 bits holds the weights of an output for
+How a matrix lies in memory, and what a word of it holds, is said in `packing.py`: it is read
+strictly in sequence, and no sum crosses lanes. The type of the pointer to the weights, to float32,
+uint32 or int32 (`integers.py`), tells what its words are, and everything here is compiled for each.
 
-    1 input    float32
-    2 inputs   bfloat16, the earlier one in the low half
-    4 inputs   int8, the earliest one in the low byte: `integers.py`
-
-The type of the pointer to the weights, to float32, uint32 or int32, tells which, and everything
-here is compiled for each. Every output of the first two is ``init + w[0] x[0] + w[1] x[1] + ...``
-in float32, one fused multiply-add each, in this order, whatever the panel and the number of rows.
+Every output of the first two is ``init + w[0] x[0] + w[1] x[1] + ...`` in float32, one fused
+multiply-add each, in this order, whatever the panel and the number of rows.
 
 `bench/test_kernels.py` measures them.
 """
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import signature
 
+from numlstm.kernels.cpu import PREFETCH, TILE_ROWS, TILE_VECTORS
+from numlstm.kernels.packing import PANEL
+from numlstm.kernels.plan import LANES
 from numlstm.kernels.simd import (
-    LANES,
     emit_fma,
     emit_load,
     emit_prefetch,
@@ -38,58 +33,7 @@ from numlstm.kernels.simd import (
     store,
 )
 
-PANEL = 4  # vectors
-
-# One row does too little with a weight to hide the way from the L2 cache and beyond: asking for it
-# 4 KB ahead makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024
-# in bfloat16 1.2 times faster than 1 KB ahead. Narrower panels and several rows gain nothing.
-PREFETCH = 1024  # words
 _INDEX = ir.IntType(64)
-
-
-def cpu_features() -> frozenset[str]:
-    """Return the CPU features that Numba compiles for: the host's, or those it was told."""
-    if numba.config.CPU_FEATURES is not None:
-        told = numba.config.CPU_FEATURES.split(",")
-        return frozenset(name[1:] for name in told if name.startswith("+"))
-    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
-
-
-# The tile of accumulators for several rows: 4 vectors x 4 rows take 16 of the 32 registers of
-# AVX-512; NEON's 32 are a quarter as wide, AVX2 has 16 half as wide. A tile that spills runs at a
-# sixth of the speed.
-if "avx512f" in cpu_features():
-    TILE_VECTORS, TILE_ROWS = 4, 4
-else:
-    TILE_VECTORS, TILE_ROWS = 2, 2
-
-
-# Packing ------------------------------------------------------------------------------------------
-
-
-def panel_widths(num_vectors: int) -> list[int]:
-    """Return the widths of the panels, in vectors, that `linear_rows` reads."""
-    rest = num_vectors % PANEL
-    return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
-
-
-def pack(words: np.ndarray, widths: list[int]) -> np.ndarray:
-    """Return words (N, number of words) in panels of the given widths, flat."""
-    panels = []
-    at = 0
-    while widths:
-        # Equal panels are moved together.
-        width = widths[0]
-        count = next((n for n, other in enumerate(widths) if other != width), len(widths))
-        size = width * LANES
-        rows = words[at : at + count * size]
-        panels.append(rows.reshape(count, size, -1).transpose(0, 2, 1).ravel())
-        at += count * size
-        widths = widths[count:]
-    return np.concatenate(panels)
-
-
-# Reading ------------------------------------------------------------------------------------------
 
 
 def tile_type(vector, num_vectors, num_rows):
@@ -138,7 +82,7 @@ def lower_accumulate(function, num_inputs, num_rows_alone, emit_products):
         tile[row][v] + the words at w_at + 16 * v times the inputs at x_at + row * x_stride
 
     num_inputs       how many inputs of a row it takes
-    num_rows_alone   up to so many rows do too little to hide the way of the weights: `PREFETCH`
+    num_rows_alone   up to so many rows do too little to hide the way of the weights: `cpu.PREFETCH`
     emit_products    ``emit(builder, sums, words, inputs)`` of one vector; inputs are splat
     """
 

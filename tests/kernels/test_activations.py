@@ -4,9 +4,11 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm import functions, reference
+from numlstm import reference
 from numlstm.kernels import activations, simd
-from numlstm.kernels.simd import LANES, load, pointer, store
+from numlstm.kernels.plan import LANES, Function
+from numlstm.kernels.simd import load, pointer, store
+from numlstm.network import functions
 
 SIGNS = (1.0, -1.0)
 ZERO = np.float32(0.0)
@@ -170,7 +172,7 @@ def test_a_nan_touches_only_its_own_lane():
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu"])
 def test_activate_rounds_up_to_16_and_touches_nothing_else(name):
-    function_id = activations.FUNCTIONS[name]
+    function_id = Function[name.upper()]
 
     @numba.njit(error_model="numpy")
     def activate(a, at, size):
@@ -235,16 +237,16 @@ def test_every_function_is_that_of_the_reference(name):
     with np.errstate(under="ignore", over="ignore"):
         expected = reference.apply(text, xs.astype(np.float64))
     found = xs.copy()
-    _activate(activations.FUNCTIONS[name], *[*parameters, ZERO, ZERO][:2], found)
+    _activate(Function[name.upper()], *[*parameters, ZERO, ZERO][:2], found)
     assert (np.abs(found - expected) <= bound * (1 + np.abs(expected))).all()
     nans = np.full(LANES, np.nan, np.float32)
-    _activate(activations.FUNCTIONS[name], *[*parameters, ZERO, ZERO][:2], nans)
+    _activate(Function[name.upper()], *[*parameters, ZERO, ZERO][:2], nans)
     assert np.isnan(nans).all()
 
 
 def test_every_function_has_a_number():
-    assert list(activations.FUNCTIONS) == list(functions.FUNCTIONS)
-    assert sorted(activations.FUNCTIONS.values()) == list(range(len(functions.FUNCTIONS)))
+    assert [function.name.lower() for function in Function] == list(functions.FUNCTIONS)
+    assert sorted(Function) == list(range(len(functions.FUNCTIONS)))
 
 
 # Softmax ------------------------------------------------------------------------------------------

@@ -6,15 +6,8 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm.kernels.arrays import (
-    ARRAY_TYPE_AT,
-    FLOAT32_AT,
-    READABLE,
-    WRITEABLE,
-    array_data,
-    array_size,
-    object_pointer,
-)
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, READABLE, WRITEABLE
+from numlstm.kernels.arrays import array_data, array_size, object_pointer
 from numlstm.kernels.simd import pointer
 
 

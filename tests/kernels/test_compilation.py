@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import numlstm.kernels
-from numlstm.kernels import network
+from numlstm.kernels import compilation
 from tests.cases import TOLERANCES, assert_same_bits, random_input
 from tests.conftest import ROOT, Python, model_of, output_of
 from tests.outputs import outputs
@@ -121,20 +121,20 @@ def test_an_edited_kernel_is_compiled_anew(python: Python, tmp_path):
 def test_any_edit_of_any_kernel_changes_the_hash(monkeypatch, tmp_path):
     folder = tmp_path / "kernels"
     shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(network, "__file__", str(folder / "network.py"))
-    original = network._hash_sources()
+    monkeypatch.setattr(compilation, "__file__", str(folder / "compilation.py"))
+    original = compilation._hash_sources()
     hashes = {original}
     sources = sorted(path for path in folder.glob("*.py") if path.stat().st_size)
-    assert {path.name for path in sources} >= {"simd.py", "cells.py", "layers.py", "network.py"}
+    assert {path.name for path in sources} >= {"simd.py", "cells.py", "plan.py", "walker.py"}
     for path in sources:
         text = path.read_bytes()
         path.write_bytes(text + b" ")
-        hashes.add(network._hash_sources())
+        hashes.add(compilation._hash_sources())
         path.write_bytes(text)
-        assert network._hash_sources() == original
+        assert compilation._hash_sources() == original
     assert len(hashes) == 1 + len(sources)
     (folder / "new.py").write_text("# a new file\n")
-    assert network._hash_sources() != original
+    assert compilation._hash_sources() != original
 
 
 def test_a_warm_cache_says_nothing(python: Python, tmp_path, float_model):

@@ -1,12 +1,13 @@
-"""Packed matrices: nothing is lost, and every number of rows gives the bits of one row."""
+"""Products of packed matrices: every number of rows gives the bits of one row."""
 
 import numba
 import numpy as np
 import pytest
 
 from numlstm.kernels import tiles
-from numlstm.kernels.simd import LANES, pointer
-from numlstm.kernels.tiles import pack, panel_widths
+from numlstm.kernels.packing import pack, panel_widths
+from numlstm.kernels.plan import LANES
+from numlstm.kernels.simd import pointer
 from tests.cases import SIZES, assert_same_bits
 
 Y_SIZES = (16, 32, 48, 64, 80, 96, 112, 128, 144)
@@ -46,41 +47,6 @@ def material(y_size, k_size, num_rows, seed=0):
     )
 
 
-@pytest.mark.parametrize("num_vectors", range(1, 20))
-def test_panels_cover_the_vectors_widest_first(num_vectors):
-    widths = panel_widths(num_vectors)
-    assert sum(widths) == num_vectors
-    assert set(widths) <= {4, 2, 1}
-    assert widths == sorted(widths, reverse=True)
-    assert widths.count(2) <= 1
-    assert widths.count(1) <= 1
-
-
-@pytest.mark.parametrize("k_size", SIZES)
-@pytest.mark.parametrize("widths", [[1], [2], [4], [3, 3, 3], [4, 4, 2, 1], [4, 4, 4], [2, 1]])
-def test_pack_moves_every_weight_to_its_place(widths, k_size):
-    y_size = LANES * sum(widths)
-    weight = np.arange(y_size * k_size, dtype=np.float32).reshape(y_size, k_size)
-    packed = pack(weight, list(widths))
-    assert packed.shape == (weight.size,)
-    read_back, at, row = np.full_like(weight, -1), 0, 0
-    for width in widths:
-        for k in range(k_size):
-            for vector in range(width):
-                rows = slice(row + LANES * vector, row + LANES * (vector + 1))
-                read_back[rows, k] = packed[at : at + LANES]
-                at += LANES
-        row += LANES * width
-    np.testing.assert_array_equal(read_back, weight)
-
-
-def test_pack_leaves_its_arguments_alone():
-    weight, widths = np.ones((48, 3), np.float32), [2, 1]
-    pack(weight, widths)
-    assert widths == [2, 1]
-    np.testing.assert_array_equal(weight, np.ones((48, 3)))
-
-
 @pytest.mark.parametrize("k_size", SIZES)
 @pytest.mark.parametrize("y_size", Y_SIZES)
 def test_linear_rows_is_the_product_and_every_row_has_the_bits_of_one_alone(y_size, k_size):
@@ -113,16 +79,6 @@ def test_sums_are_taken_in_ascending_order_one_fused_step_each():
     found = linear_rows(weight, init, xs)[0]
     assert (found == expected).mean() >= 0.9
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_the_tile_fits_the_registers_of_the_cpu():
-    rows = tiles.TILE_VECTORS * tiles.TILE_ROWS
-    assert rows == (16 if "avx512f" in tiles.cpu_features() else 4)
-
-
-def test_cpu_features_are_those_numba_was_told(monkeypatch):
-    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx,-avx512f,+fma")
-    assert tiles.cpu_features() == {"avx", "fma"}
 
 
 @pytest.mark.parametrize("y_size", [16, 64, 128, 240, 320])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm import build
 from numlstm.model import Model
+from numlstm.program import lower
 from numlstm.spec import DTYPES, GRU, LSTM, RNN, Embedding, Linear, Network, OneHot, Weights
 from tests.cases import assert_same_bits, random_weights
 
@@ -69,10 +69,10 @@ def test_a_folded_model_reads_a_table_in_place_of_the_weights():
 def test_auto_folds_what_fits_in_the_budget():
     small = Network((Embedding(1000, 8), LSTM(8, 64)))
     large = Network((Embedding(70_000, 8), LSTM(8, 64)))
-    assert build.can_fold(small, "auto")
-    assert build.can_fold(large, True)
-    assert not build.can_fold(large, "auto")
-    assert not build.can_fold(small, False)
+    assert lower.can_fold(small, "auto")
+    assert lower.can_fold(large, True)
+    assert not lower.can_fold(large, "auto")
+    assert not lower.can_fold(small, False)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_other_networks_are_not_folded(layers):
     if len(layers) == 3:
         layers = (layers[0], LSTM(8, 16, name="l"), layers[2])
     weights = weights_of(*layers)
-    assert not build.can_fold(weights.network, True)
+    assert not lower.can_fold(weights.network, True)
     Model(weights, fold=True)
 
 

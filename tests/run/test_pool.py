@@ -8,8 +8,8 @@ import pytest
 
 import numlstm
 from numlstm import pool as pool_module
-from numlstm.build import POOL_ROWS
 from numlstm.model import Model
+from numlstm.program.lower import POOL_ROWS
 from numlstm.spec import GRU, LSTM, Embedding, Linear, Network, Weights
 from tests.cases import NETWORKS, assert_same_bits, random_input, random_weights
 from tests.outputs import ROUNDED

@@ -20,7 +20,7 @@ from numba.core.runtime import rtsys
 
 import numlstm
 from numlstm import spec
-from numlstm.build import BLOCK_ROWS
+from numlstm.program.lower import BLOCK_ROWS
 from numlstm.spec import Network, Weights
 from tests.cases import (
     CASES,

@@ -14,19 +14,18 @@ from numlstm.kernels.integers import rows_of_8_bits, rows_of_16_bits
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
-    BFLOAT16,
     C_AT,
     CHECK_AT,
-    COUNT,
     DTYPE,
-    FLOAT32,
     H_AT,
     KEPT_STRIDE,
     KIND,
+    LANES,
     LINEAR_ADD,
+    PLANES,
     S_AT,
-    S_STRIDE,
     SX_AT,
+    SX_STRIDE,
     W_AT,
     X_AT,
     X_SIZE,
@@ -36,9 +35,9 @@ from numlstm.kernels.plan import (
     Y_STRIDE,
     Z_AT,
     Z_STRIDE,
+    Dtype,
 )
 from numlstm.kernels.simd import (
-    LANES,
     first_lanes,
     fma,
     jit,
@@ -99,14 +98,14 @@ def read_embedding(op, params, xs, t, state, num_rows):
 def read_one_hot(op, xs, t, state, num_rows):
     """Set the lane of each token's id to 1, those of Y_SIZE floats else to 0.
 
-    xs   (T,), int32 token ids in the bits of float32; ids from X_STRIDE on have no lane
+    xs   (T,), int32 token ids in the bits of float32; ids from Y_SIZE on have no lane
     """
     ids = reinterpret(xs, np.int32)
     for row in range(num_rows):
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         for j in range(0, op[Y_SIZE], LANES):
             store(state, y_at + j, splat(_ZERO))
-        if ids[t + row] < op[X_STRIDE]:
+        if ids[t + row] < op[Y_SIZE]:
             state[y_at + ids[t + row]] = _ONE
 
 
@@ -146,27 +145,27 @@ def linear(op, params, state, first, stop):
         init, init_at = state, op[Z_AT] + first * op[Z_STRIDE]
     x_at, x_stride = op[X_AT] + first * op[X_STRIDE], op[X_STRIDE]
     y_at, y_stride = op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE]
-    if op[DTYPE] == FLOAT32:
+    if op[DTYPE] == Dtype.FLOAT32:
         linear_rows(
             params, op[W_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
             state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
-    elif op[DTYPE] == BFLOAT16:
+    elif op[DTYPE] == Dtype.BFLOAT16:
         linear_rows(
             reinterpret(params, np.uint32), op[W_AT], op[X_SIZE], op[Y_SIZE],
             init, init_at, op[Z_STRIDE],
             state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
-    elif op[COUNT] == 2:
+    elif op[PLANES] == 2:
         rows_of_16_bits(
             params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride // 2, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
+            state, x_at, x_stride // 2, op[SX_AT] + first * op[SX_STRIDE], op[SX_STRIDE],
             y_at, y_stride, stop - first,
         )  # fmt: skip
     else:
         rows_of_8_bits(
             params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, op[SX_AT] + first * op[S_STRIDE], op[S_STRIDE],
+            state, x_at, x_stride, op[SX_AT] + first * op[SX_STRIDE], op[SX_STRIDE],
             y_at, y_stride, stop - first,
         )  # fmt: skip
 

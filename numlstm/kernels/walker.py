@@ -1,27 +1,11 @@
-"""The walker: one compiled function that runs any plan, and its compilation."""
+"""The walker: one function that runs any plan."""
 
-import hashlib
-import logging
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import numba
 import numpy as np
-from numba import njit, types
-from numba.core import event
-from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
-from numlstm.kernels.arrays import (
-    READABLE,
-    WRITEABLE,
-    address,
-    array_data,
-    array_size,
-    object_pointer,
-)
+from numlstm.kernels.addresses import READABLE, WRITEABLE
+from numlstm.kernels.arrays import array_data, array_size
+from numlstm.kernels.attention import attention
 from numlstm.kernels.elementwise import (
     activate_rows,
     add,
@@ -36,7 +20,7 @@ from numlstm.kernels.elementwise import (
     window,
 )
 from numlstm.kernels.integers import quantize
-from numlstm.kernels.layers import (
+from numlstm.kernels.operations import (
     gru_cells,
     layer_norm,
     linear,
@@ -50,26 +34,31 @@ from numlstm.kernels.plan import (
     ARRAY_TYPE_AT,
     BLOCK_ROWS,
     CHECK_AT,
-    COUNT,
+    DONE,
     EMBEDDING,
     FLOAT32_AT,
+    INPUT_NOT_FINITE,
     KEPT_AT,
     KIND,
+    LANES,
     MAX_STEPS,
     NUM_COLUMNS,
     NUM_ROWS,
     ONE_HOT,
+    OUTPUT_NOT_FINITE,
+    REPEATS,
     ROWS,
     SAMPLE,
     SLOTS_AT,
     STATE_SIZE,
+    STOPPED,
+    WRONG_ARRAY,
     X_SIZE,
     Y_SIZE,
 )
-from numlstm.kernels.pools import attention, attention_pool, max_pool, sum_pool
+from numlstm.kernels.pooling import attention_pool, max_pool, sum_pool
 from numlstm.kernels.sampling import sample
 from numlstm.kernels.simd import (
-    LANES,
     inlined,
     load,
     offset,
@@ -81,17 +70,6 @@ from numlstm.kernels.simd import (
 )
 
 _ZERO = np.float32(0.0)
-
-# What `run` returns. Unless it is one of the first two, the state is as it was before the call.
-DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
-
-# plan, params and state, which a stream owns, as addresses; xs and ys as they are.
-SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
-
-
-def argument(array: NDArray[Any]) -> Any:
-    """Return what `run` takes for plan, params or state; keep the array alive as long as it."""
-    return array if numba.config.DISABLE_JIT else address(array)
 
 
 @inlined
@@ -142,14 +120,14 @@ def _run_operation(op, params, state, first, stop):
 def _run_operations(plan, last, params, state, num_rows):
     """Run operations 1 to `last` on the rows of a block.
 
-    ROWS takes the COUNT operations behind it row by row: what they keep from one row is what they
+    ROWS takes the REPEATS operations behind it row by row: what they keep from one row is what they
     read of the next.
     """
     at = 1
     while at < last:
         count, passes, height = 1, 1, num_rows
         if plan[at * NUM_COLUMNS + KIND] == ROWS:
-            count, passes, height = plan[at * NUM_COLUMNS + COUNT], num_rows, 1
+            count, passes, height = plan[at * NUM_COLUMNS + REPEATS], num_rows, 1
             at += 1
         for row in range(passes):
             for n in range(at, at + count):
@@ -158,7 +136,7 @@ def _run_operations(plan, last, params, state, num_rows):
         at += count
 
 
-def _make_run(sources):
+def make_run(sources):
     def run(plan, params, state, xs, ys):
         """Run T steps of a network, T = xs.size // X_SIZE; return DONE or why not.
 
@@ -172,11 +150,11 @@ def _make_run(sources):
         Where the plan ends in SAMPLE, ys are ids too: ``xs, ys = ids[:-1], ids[1:]`` makes each one
         the input of the next step. It returns STOPPED after one that stops.
 
-        Compiled, it takes the addresses of plan, params and state (`argument`). Any objects may
-        come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token ids are the
-        caller's to check.
+        Compiled, it takes the addresses of plan, params and state (`addresses.argument`). Any
+        objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token
+        ids are the caller's to check.
         """
-        sources  # noqa: B018  part of the cache's key: see `_hash_sources`
+        sources  # noqa: B018  part of the cache's key: see `compilation`
         first = pointer(plan, np.int64)
         params, state = pointer(params, np.float32), pointer(state, np.float32)
         last = first[NUM_ROWS] - 1
@@ -236,78 +214,3 @@ def _make_run(sources):
         return status
 
     return run
-
-
-def _hash_sources() -> int:
-    """Return a number that changes with any edit of the kernels."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:6])
-
-
-def _jit_run():
-    """Return the walker for Numba to compile, cached where a folder can be written.
-
-    Numba's cache looks at this file only. The hash is a closure variable, which is part of the
-    cache's key, so an edit of any kernel recompiles and stale code never runs.
-    """
-    function = _make_run(_hash_sources())
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    try:
-        return njit(**options, cache=True)(function)
-    except RuntimeError:  # no folder can be written: every process compiles for itself
-        return njit(**options)(function)
-
-
-run = _jit_run()
-
-
-# Compilation --------------------------------------------------------------------------------------
-
-_log = logging.getLogger("numlstm")
-
-
-class _Announcer(event.Listener):
-    """Logs that a compilation has begun; a load from the cache compiles nothing."""
-
-    started = False
-
-    def on_start(self, event):
-        if event.data["dispatcher"] is run:
-            self.started = True
-            _log.info("compiling the kernels for this CPU, once (about 10 seconds)")
-
-    def on_end(self, event):
-        pass
-
-
-def compile_run() -> Callable[..., int]:
-    """Return `run` for this CPU, from the cache or compiled anew, as a plain callable.
-
-    It skips Numba's dispatcher, which costs as much as a small step: the arguments must be three
-    addresses and two objects.
-    """
-    if numba.config.DISABLE_JIT:
-        return run
-    if not run.overloads:
-        announcer = _Announcer()
-        began = time.perf_counter()
-        with event.install_listener("numba:compile", announcer):
-            run.compile(SIGNATURE)
-        if announcer.started:
-            _log.info("compiled the kernels in %.1f s", time.perf_counter() - began)
-    return next(iter(run.overloads.values())).entry_point
-
-
-def cache_state() -> tuple[str, bool]:
-    """Return the folder of the compiled kernels, and whether those for this CPU are in it.
-
-    The folder is "" where there is none: nothing is compiled, or nothing can be written.
-    """
-    cache = getattr(run, "_cache", None)
-    if not getattr(cache, "cache_path", None):
-        return "", False
-    key = cache._index_key(SIGNATURE, run.targetctx.codegen())
-    index = cache._cache_file._load_index()
-    return cache.cache_path, key in index

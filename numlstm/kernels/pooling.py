@@ -1,34 +1,27 @@
-"""Operations that gather many rows into one: pools over the steps so far, attention."""
+"""Pools: operations that gather all rows since a stream began into one."""
 
 import numpy as np
 
-from numlstm.kernels.activations import exp, tanh
+from numlstm.kernels.activations import exp
 from numlstm.kernels.elementwise import finite
 from numlstm.kernels.plan import (
     ALPHA_AT,
     C_AT,
     CHECK_AT,
-    COPY_TOKENS,
     COUNT_AT,
-    FUNCTION,
     H_AT,
     KEPT_STRIDE,
-    KEY_AT,
     KIND,
+    LANES,
     MEAN,
-    MEMORY_STRIDE,
-    SPREAD,
     W_AT,
     X_AT,
     X_SIZE,
     X_STRIDE,
     Y_AT,
-    Y_SIZE,
     Y_STRIDE,
-    Z_AT,
 )
 from numlstm.kernels.simd import (
-    LANES,
     at_least,
     first_lanes,
     fma,
@@ -42,7 +35,6 @@ from numlstm.kernels.simd import (
 
 _F = np.float32
 _ZERO, _ONE = _F(0.0), _F(1.0)
-_MINUS_INF = _F(-np.inf)
 
 
 @jit
@@ -96,7 +88,7 @@ def max_pool(op, state, first, stop):
 
 
 @jit
-def _dot(a, a_at, b, b_at, size):
+def dot_lanes(a, a_at, b, b_at, size):
     """Return the dot product of two runs of floats, summed by lanes."""
     zero = splat(_ZERO)
     total = zero
@@ -125,7 +117,7 @@ def attention_pool(op, params, state, first, stop):
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         kept = row * op[KEPT_STRIDE]
         m_at, s_at, v_at = op[C_AT] + kept, op[C_AT] + kept + LANES, op[H_AT] + kept
-        score = splat(_dot(params, op[W_AT], state, x_at, op[X_SIZE]))
+        score = splat(dot_lanes(params, op[W_AT], state, x_at, op[X_SIZE]))
         before = load(state, m_at)
         top = at_least(score, before)
         e, r = exp(score - top), exp(before - top)
@@ -141,68 +133,3 @@ def attention_pool(op, params, state, first, stop):
             store(state, v_at + j, v)
             store(state, y_at + j, v / (s + eps))
         store(state, check_at, check)
-
-
-@jit
-def attention(op, params, state, first, stop):
-    """ys[row] <- the mean of the memory, or the tokens of it, weighted by a = softmax(scores).
-
-        ATTENTION     sum over m of a_m memory_m, of a query xs[row]
-        COPY_TOKENS   g v + (1 - g) sum over m of a_m onehot(id_m), of v (Y_SIZE,), g, query
-
-        score = scale * (query . key_m)          or, where FUNCTION is 1,
-        score = scale * (w . tanh(query + key_m))
-
-    params   w at W_AT, scale at ALPHA_AT
-    state    the memory at Z_AT, rows of MEMORY_STRIDE floats: what is averaged (Y_SIZE,) first,
-             key_m at KEY_AT, a place for the score at SPREAD, id_m before it; at COUNT_AT the
-             number of rows, int64
-    Luong et al. 2015 (dot, general); Bahdanau et al. 2015 (additive); See, Liu, Manning 2017.
-
-    One function for both: with two, every step of any small network takes 20 ns longer.
-    """
-    num_rows = reinterpret(state, np.int64)[op[COUNT_AT] // 2]
-    stride, memory = op[MEMORY_STRIDE], op[Z_AT]
-    scale = params[op[ALPHA_AT]]
-    zero = splat(_ZERO)
-    query_at = op[Y_SIZE] + 1 if op[KIND] == COPY_TOKENS else 0
-    size = op[X_SIZE] - query_at
-    for row in range(first, stop):
-        x_at = op[X_AT] + row * op[X_STRIDE]
-        y_at = op[Y_AT] + row * op[Y_STRIDE]
-        top = splat(_MINUS_INF)
-        for m in range(num_rows):
-            key_at = memory + m * stride + op[KEY_AT]
-            if op[FUNCTION] == 1:
-                total = zero
-                for j in range(0, size, LANES):
-                    together = tanh(load(state, x_at + j) + load(state, key_at + j))
-                    weighted = load(params, op[W_AT] + j) * together
-                    total = total + first_lanes(weighted, size - j, zero)
-                score = sum_lanes(total)
-            else:
-                score = _dot(state, x_at + query_at, state, key_at, size)
-            top = at_least(splat(scale * score), top)
-            store(state, memory + m * stride + op[SPREAD], splat(scale * score))
-        total = zero
-        for m in range(num_rows):
-            at = memory + m * stride + op[SPREAD]
-            e = exp(load(state, at) - top)
-            store(state, at, e)
-            total = total + e
-        if op[KIND] == COPY_TOKENS:
-            gate = splat(state[x_at + op[Y_SIZE]])
-            for j in range(0, op[Y_SIZE], LANES):
-                store(state, y_at + j, gate * load(state, x_at + j))
-            share = (splat(_ONE) - gate) / total
-            for m in range(num_rows):
-                at = memory + m * stride + op[SPREAD]
-                store(state, at, share * load(state, at))
-                state[y_at + int(state[at - LANES])] += state[at]
-        else:
-            for j in range(0, op[Y_SIZE], LANES):
-                y = zero
-                for m in range(num_rows):
-                    row_at = memory + m * stride
-                    y = fma(load(state, row_at + op[SPREAD]), load(state, row_at + j), y)
-                store(state, y_at + j, y / total)

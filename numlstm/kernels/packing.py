@@ -1,0 +1,89 @@
+"""How weights lie in `params`: plain NumPy, for those who write them and the kernels that read.
+
+A matrix (N, K), N a multiple of 16, is cut into panels of 4 vectors (64 outputs; the last ones of 2
+and 1) and stored as ``[panel][word][vector][16]``. A word of 32 bits holds the weights of an output
+for
+
+    1 input    float32
+    2 inputs   bfloat16, the earlier one in the low half
+    4 inputs   int8, the earliest one in the low byte
+
+`tiles.py` reads the first two, `integers.py` the third, whose scales and sums lie apart.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.kernels.plan import LANES
+
+Floats = NDArray[np.float32]
+
+PANEL = 4  # vectors
+
+
+def padded(size: int) -> int:
+    """Return a size rounded up to a multiple of 16."""
+    return -(-size // LANES) * LANES
+
+
+def pad_rows(weight: NDArray[Any]) -> NDArray[Any]:
+    """Return (N, K) or (N,) with N padded to a multiple of 16 by zeros."""
+    missing = padded(len(weight)) - len(weight)
+    return np.pad(weight, [(0, missing)] + [(0, 0)] * (weight.ndim - 1)) if missing else weight
+
+
+# Panels -------------------------------------------------------------------------------------------
+
+
+def as_words(values: NDArray[Any]) -> Floats:
+    """Return numbers (N, K) of 8, 16 or 32 bits as words of 32 (N, number of words)."""
+    per_word = 4 // values.itemsize
+    whole = np.zeros((len(values), -(-values.shape[1] // per_word) * per_word), values.dtype)
+    whole[:, : values.shape[1]] = values
+    return whole.view(np.float32)
+
+
+def panel_widths(num_vectors: int) -> list[int]:
+    """Return the widths of the panels, in vectors, that the kernels read."""
+    rest = num_vectors % PANEL
+    return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
+
+
+def pack(words: Floats, widths: list[int]) -> Floats:
+    """Return words (N, number of words) in panels of the given widths, flat."""
+    panels = []
+    at = 0
+    while widths:
+        # Equal panels are moved together.
+        width = widths[0]
+        count = next((n for n, other in enumerate(widths) if other != width), len(widths))
+        size = width * LANES
+        rows = words[at : at + count * size]
+        panels.append(rows.reshape(count, size, -1).transpose(0, 2, 1).ravel())
+        at += count * size
+        widths = widths[count:]
+    return np.concatenate(panels)
+
+
+def packed(values: NDArray[Any]) -> Floats:
+    """Return weights (N, K) of 8, 16 or 32 bits as the kernels read them, flat."""
+    return pack(as_words(values), panel_widths(len(values) // LANES))
+
+
+# int8 ---------------------------------------------------------------------------------------------
+
+
+def scales_and_sums(q: NDArray[np.int8], scale: Floats) -> Floats:
+    """Return what lies beside int8 weights: their scales (N,), then -128 times their sums, int32.
+
+    The inputs come as unsigned bytes, 128 too large: the sums take that off again.
+    """
+    sums = -128 * q.sum(axis=1, dtype=np.int32)
+    return np.concatenate([scale, sums.view(np.float32)])
+
+
+def plane_size(num_inputs: int) -> int:
+    """Return the words of a plane: one byte of every input, rounded up to whole vectors."""
+    return padded(-(-num_inputs // 4))

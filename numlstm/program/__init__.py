@@ -1,0 +1,1 @@
+"""network -> flat arrays that the kernels run."""

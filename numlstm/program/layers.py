@@ -1,0 +1,159 @@
+"""The layers that do not recur as operations: a function each, and its row in `LAYERS`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from numlstm import spec
+from numlstm.kernels import plan as columns
+from numlstm.kernels.packing import pad_rows, padded
+from numlstm.kernels.plan import LANES
+from numlstm.program.builder import MEMORY, Builder, Operation, Own, Place
+from numlstm.quantize import Matrix
+
+
+def _linear(builder: Builder, layer: spec.Linear, own: Own, x: Place) -> Place:
+    return _matrix(builder, layer, own.matrix("weight"), own, x)
+
+
+def _matrix(
+    builder: Builder, layer: spec.Linear | spec.Conv1d, weight: Matrix, own: Own, x: Place
+) -> Place:
+    bias = own["bias"] if layer.bias else np.zeros(layer.output_size, np.float32)
+    y = builder.linear(x, weight.arranged(pad_rows), pad_rows(bias), layer.activations)
+    y = y.part(0, layer.output_size)
+    return y if layer.activation is None else builder.activation(y, layer.activation, y)
+
+
+def _conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
+    """Add a window of the steps that the kernel reads, and a matrix of it."""
+    taps, each = layer.kernel_size, layer.input_size // layer.groups
+    given = own.matrix("weight")
+    numbers = np.zeros((layer.output_size, taps, layer.input_size), given.numbers.dtype)
+    of_group = layer.output_size // layer.groups
+    for group in range(layer.groups):
+        outs = slice(group * of_group, (group + 1) * of_group)
+        ins = slice(group * each, (group + 1) * each)
+        numbers[outs, :, ins] = given.numbers[outs].transpose(0, 2, 1)
+    weight = replace(given, numbers=numbers.reshape(layer.output_size, -1))
+    if taps == 1:
+        return _matrix(builder, layer, weight, own, x)
+    kept = builder.keep(layer.reach * padded(layer.input_size))
+    window = builder.buffer(taps * layer.input_size, LANES - 1)
+    builder.append(
+        Operation(columns.WINDOW, x, window, h_at=kept.at, taps=taps, dilation=layer.dilation)
+    )
+    return _matrix(builder, layer, weight, own, window)
+
+
+def _activation(builder: Builder, layer: spec.Activation, own: Own, x: Place) -> Place:
+    return builder.activation(x, layer.function)
+
+
+def _softmax(builder: Builder, layer: spec.Layer, own: Own, x: Place) -> Place:
+    kind = columns.SOFTMAX if isinstance(layer, spec.Softmax) else columns.LOG_SOFTMAX
+    return builder.append(Operation(kind, x, builder.buffer(x.size)))
+
+
+def _layer_norm(builder: Builder, layer: spec.LayerNorm, own: Own, x: Place) -> Place:
+    size = layer.input_size
+    return builder.append(
+        Operation(
+            columns.LAYER_NORM, x, builder.buffer(size),
+            w_at=builder.param(own.get("weight", np.ones(size, np.float32))),
+            b_at=builder.param(own.get("bias", np.zeros(size, np.float32))),
+            alpha_at=builder.parameters(layer.eps),
+        )
+    )  # fmt: skip
+
+
+def _batch_norm(builder: Builder, layer: spec.BatchNorm, own: Own, x: Place) -> Place:
+    """Add the statistics of training, weight and bias as one factor and one shift."""
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    variance = own["running_var"].astype(np.float64)
+    factor = own.get("weight", one) / np.sqrt(variance + layer.eps)
+    shift = own.get("bias", zero) - own["running_mean"].astype(np.float64) * factor
+    w_at = builder.param(factor.astype(np.float32))
+    b_at = builder.param(shift.astype(np.float32))
+    return builder.append(Operation(columns.SCALE, x, builder.buffer(x.size), w_at=w_at, b_at=b_at))
+
+
+def _pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> Place:
+    size = layer.input_size
+    if layer.mode == "last":  # so far
+        return x
+    y = builder.buffer(size)
+    if layer.mode == "max":
+        return builder.append(Operation(columns.MAX, x, y, h_at=builder.keep(size, -np.inf).at))
+    kind = columns.MEAN if layer.mode == "mean" else columns.SUM
+    total, excess, count = builder.keep(size), builder.keep(size), builder.keep(1)
+    return builder.append(Operation(kind, x, y, h_at=total.at, c_at=excess.at, count_at=count.at))
+
+
+def _attention_pooling(builder: Builder, layer: spec.AttentionPooling, own: Own, x: Place) -> Place:
+    mean = builder.keep(layer.input_size)
+    largest = builder.keep(LANES, -np.inf)  # the largest score,
+    builder.keep(LANES)  # and the sum behind it
+    return builder.append(
+        Operation(
+            columns.ATTENTION_POOL, x, builder.buffer(layer.input_size),
+            h_at=mean.at, c_at=largest.at,
+            w_at=builder.param(own["weight"]), alpha_at=builder.parameters(layer.eps),
+        )
+    )  # fmt: skip
+
+
+def _attention(builder: Builder, layer: spec.Attention, own: Own, x: Place) -> Place:
+    alpha_at, w_at = builder.parameters(layer.scale), 0
+    key = None
+    if layer.score != "dot":
+        weight = own.matrix("weight_query").arranged(pad_rows)
+        bias = own.get("bias", np.zeros(layer.size or layer.memory_size, np.float32))
+        x = builder.linear(x, weight, pad_rows(bias)).part(0, len(bias))
+    if layer.score == "additive":
+        key = own["weight_memory"]
+        w_at = builder.param(own["weight_score"])
+    key_at = builder.add_keys(layer.memory_size, key)
+    y = builder.buffer(layer.memory_size)
+    return builder.append(
+        Operation(
+            columns.ATTENTION, x, y, MEMORY,
+            w_at=w_at, alpha_at=alpha_at, key_at=key_at, is_additive=layer.score == "additive",
+        )
+    )  # fmt: skip
+
+
+def _copy(builder: Builder, layer: spec.Copy, own: Own, x: Place) -> Place:
+    at = builder.parameters(1.0)  # the scale of the scores
+    key_at = builder.add_keys(layer.memory_size, None)
+    builder.add_ids()
+    y = builder.buffer(layer.vocab_size)
+    return builder.append(Operation(columns.COPY_TOKENS, x, y, MEMORY, alpha_at=at, key_at=key_at))
+
+
+def _pass_on(builder: Builder, layer: spec.Layer, own: Own, x: Place) -> Place:
+    return x
+
+
+def _slice(builder: Builder, layer: spec.Slice, own: Own, x: Place) -> Place:
+    return x.part(layer.start, layer.output_size)
+
+
+LAYERS: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
+    spec.Masking: _pass_on,
+    spec.Linear: _linear,
+    spec.Conv1d: _conv1d,
+    spec.LayerNorm: _layer_norm,
+    spec.BatchNorm: _batch_norm,
+    spec.Activation: _activation,
+    spec.Softmax: _softmax,
+    spec.LogSoftmax: _softmax,
+    spec.Pooling: _pooling,
+    spec.AttentionPooling: _attention_pooling,
+    spec.Concat: _pass_on,
+    spec.Slice: _slice,
+    spec.Attention: _attention,
+    spec.Copy: _copy,
+}

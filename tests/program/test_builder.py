@@ -1,0 +1,71 @@
+"""Operations and their places become rows of a plan."""
+
+import numpy as np
+import pytest
+
+from numlstm.kernels import plan
+from numlstm.network.layer import LAYERS
+from numlstm.network.recurrent import Recurrent
+from numlstm.program import layers
+from numlstm.program.builder import Builder, Operation
+from numlstm.program.cells import CELLS
+from numlstm.spec import Add, Embedding, Feedback, Multiply, OneHot
+
+NAMES = list(vars(plan))
+COLUMNS = NAMES[NAMES.index("KIND") : NAMES.index("NUM_COLUMNS")]
+# The walk itself adds these.
+IN_THE_WALK = {Embedding, OneHot, Feedback, Add, Multiply}
+
+
+def test_every_causal_layer_has_its_operations():
+    cells = {kind for kind in LAYERS.values() if issubclass(kind, Recurrent)}
+    assert set(CELLS) == cells
+    others = {kind for kind in LAYERS.values() if kind not in cells | IN_THE_WALK}
+    later = {kind.__name__ for kind in others - set(layers.LAYERS)}
+    assert later == {"Repeat", "Reverse", "CRF"}
+
+
+def columns_of(operation, builder):
+    """Return the columns of an operation that are not 0, but for those that every row has."""
+    builder.operations = [Operation(plan.INPUT, None, builder.buffer(3)), operation]
+    row = builder.layout(4, max_steps=9).plan[1]
+    columns = zip(COLUMNS, row.tolist(), strict=True)
+    return {name: n for name, n in columns if n and name not in ("KIND", "CHECK_AT", "KEPT_STRIDE")}
+
+
+def test_columns_are_numbered_once():
+    numbers = [getattr(plan, name) for name in COLUMNS]
+    assert numbers == list(range(plan.NUM_COLUMNS))
+
+
+def test_places_are_an_offset_and_a_stride():
+    builder = Builder()
+    kept = builder.keep(20)
+    x, y = builder.buffer(17), builder.buffer(5)
+    found = columns_of(Operation(plan.KEEP, x.part(16, 1), kept, y, decays=True), builder)
+    state, block = 32, 4  # of the 20 numbers and their copy; rows
+    x_at = 2 * state
+    assert found == {
+        "X_SIZE": 1, "X_AT": x_at + 16, "X_STRIDE": 32,
+        "Y_SIZE": 20,  # at 0, each row where the row before was
+        "Z_AT": x_at + block * 32, "Z_STRIDE": 16,
+        "DECAYS": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("of_streams", [False, True])
+def test_operations_run_row_by_row_for_one_stream_alone(of_streams):
+    builder = Builder()
+    x = builder.append(Operation(plan.INPUT, None, builder.buffer(3)))
+    with builder.rows():
+        builder.add(x, x)
+        with builder.rows():
+            builder.multiply(x, x)
+    builder.append(Operation(plan.OUTPUT, x, x))
+    rows = builder.layout(2, max_steps=9, of_streams=of_streams).plan
+    kinds = [plan.INPUT, plan.ROWS, plan.ADD, plan.MULTIPLY, plan.OUTPUT]
+    if of_streams:
+        kinds.remove(plan.ROWS)
+    else:
+        assert rows[1, plan.REPEATS] == 2
+    np.testing.assert_array_equal(rows[:, plan.KIND], kinds)
