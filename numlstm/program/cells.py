@@ -7,7 +7,7 @@ is a short program of elementwise operations.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
 
-# ``read(weight, bias)`` adds ``bias + weight @ x``, x being what the layer reads.
-Read = Callable[[Matrix, Floats], Place]
+
+class Read(Protocol):
+    """Adds ``bias + weight @ x``, x being what the layer reads, and x behind it if asked."""
+
+    def __call__(self, weight: Matrix, bias: Floats, with_x: bool = False) -> Place: ...
+
 
 # Returns where h is after the step.
 Cell = Callable[[Builder, Any, Own, Read], Place]
