@@ -447,8 +447,18 @@ def lstm(layer: spec.LSTM, own: Own, x: Doubles, h: Doubles, c: Doubles) -> Stat
     return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
 
 
+def min_gru(layer: spec.MinGRU, own: Own, x: Doubles, h: Doubles) -> States:
+    """Feng et al. 2024, section 3.1."""
+    z, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 2)
+    z = apply("sigmoid", z)
+    n = apply(layer.activation, n)
+    h = (1 - z) * h + z * n
+    return {"z": z, "n": n, "h": h}
+
+
 CELLS: dict[type[spec.Layer], Callable[..., States]] = {
     spec.RNN: rnn,
     spec.GRU: gru,
     spec.LSTM: lstm,
+    spec.MinGRU: min_gru,
 }

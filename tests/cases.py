@@ -21,6 +21,13 @@ CELLS: dict[str, Any] = {
     "rnn_relu": lambda i, h, bias: spec.RNN(i, h, bias, "relu"),
     "gru": spec.GRU,
     "lstm": spec.LSTM,
+    "min_gru": spec.MinGRU,
+}
+
+# Cells that torch.nn has not, with each of their options.
+CELL_OPTIONS: dict[str, Any] = {
+    "min_gru": spec.MinGRU(3, 7),
+    "min_gru_options": spec.MinGRU(3, 7, False, activation="tanh", initial_state=True),
 }
 
 
@@ -55,6 +62,7 @@ NETWORKS: dict[str, Network] = {
         for cell, make in CELLS.items()
         for size in (7, 17)
     },
+    **{name: Network((layer, spec.Linear(7, 3))) for name, layer in CELL_OPTIONS.items()},
     "tokens": Network(
         (
             spec.Embedding(11, 5),
@@ -175,6 +183,10 @@ NETWORKS: dict[str, Network] = {
 
 # Networks that read later steps, or all of them.
 NOT_CAUSAL: dict[str, Network] = {
+    **{
+        f"both_{name}": Network((replace(layer, direction="bidirectional"), spec.Linear(14, 3)))
+        for name, layer in CELL_OPTIONS.items()
+    },
     "lstm": Network((spec.LSTM(5, 7, direction="bidirectional"),)),
     "stacked": Network(
         (

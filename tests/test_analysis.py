@@ -9,7 +9,7 @@ import pytest
 import numlstm
 from numlstm import analysis, reference, spec
 from numlstm.spec import Network, Weights
-from tests.cases import NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
+from tests.cases import CELL_OPTIONS, NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
 
 NUMERIC = Tolerance(1e-7, 1e-6, "central differences of float64 with a step of 1e-5")
 AUTOGRAD = Tolerance(1e-9, 1e-9, "two float64 computations of the same derivative")
@@ -39,6 +39,7 @@ CELLS = {
         activation="softsign",
         output_activation="silu",
     ),
+    **CELL_OPTIONS,
 }
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "MinGRU", "Recurrent"]
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -215,3 +215,20 @@ class LSTM(MatrixCell):
         if self.proj_clip is not None and not self.proj_size:
             problems.append("proj_clip is for a proj_size")
         return problems
+
+
+@dataclass(frozen=True, repr=False)
+class MinGRU(Recurrent):
+    """The GRU of Feng et al. 2024, whose gates do not read h; gates z, n.
+
+    activation   of the candidate n
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
-from numlstm.network.recurrent import GRU, LSTM, RNN, Recurrent
+from numlstm.network.recurrent import GRU, LSTM, RNN, MinGRU, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
@@ -70,6 +70,24 @@ def begins_in_unit(layer: Recurrent, own: Own) -> bool:
 
 def one_minus(builder: Builder, x: Place, y: Place | None = None) -> Place:
     return builder.activation(x, "affine(-1.0, 1.0)", y)
+
+
+def gates_of_x(layer: Recurrent, own: Own, read: Read) -> list[Place]:
+    """Return where each gate is, of a cell whose gates read nothing but x."""
+    size, number = layer.hidden_size, layer.num_gates
+    bias = own.get("bias_ih", np.zeros(number * size, np.float32))
+    a = read(matrix(layer, own, "weight_ih"), by_gate(bias, number))
+    return [a.part(gate * padded(size), size) for gate in range(number)]
+
+
+def weigh(builder: Builder, keeps: Place, h: Place, takes: Place, n: Place) -> Place:
+    """Add ``h <- keeps * h + takes * n``; return where it is after the step."""
+    y = builder.buffer(h.size)
+    taken = builder.multiply(takes, n)
+    with builder.rows():
+        builder.add(builder.multiply(keeps, h), taken, y)
+        builder.keep_new(y, h)
+    return y
 
 
 # What a trace makes of that which a cell leaves: in float64.
@@ -204,4 +222,19 @@ def _lstm(builder: Builder, layer: LSTM, own: Own, read: Read) -> Place:
     return y
 
 
-CELLS: dict[type[Recurrent], Cell] = {RNN: _rnn, GRU: _gru, LSTM: _lstm}
+def _min_gru(builder: Builder, layer: MinGRU, own: Own, read: Read) -> Place:
+    z, n = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    builder.activation(z, "sigmoid", z)
+    builder.activation(n, layer.activation, n)
+    builder.leave("z", as_it_is, z)
+    builder.leave("n", as_it_is, n)
+    return weigh(builder, one_minus(builder, z), h, z, n)
+
+
+CELLS: dict[type[Recurrent], Cell] = {
+    RNN: _rnn,
+    GRU: _gru,
+    LSTM: _lstm,
+    MinGRU: _min_gru,
+}

@@ -14,7 +14,7 @@ RECURRENT = [
     for name, network in NETWORKS.items()
     if any(isinstance(layer, spec.Recurrent) for layer in network.layers)
 ]
-GATES = {spec.LSTM: "ifgoch", spec.GRU: "rznh", spec.RNN: "h"}
+GATES = {spec.LSTM: "ifgoch", spec.GRU: "rznh", spec.RNN: "h", spec.MinGRU: "znh"}
 ROUNDING = Tolerance(2e-6, 2e-6, "float32 gates, put together again in float64")
 
 
