@@ -456,9 +456,20 @@ def min_gru(layer: spec.MinGRU, own: Own, x: Doubles, h: Doubles) -> States:
     return {"z": z, "n": n, "h": h}
 
 
+def min_lstm(layer: spec.MinLSTM, own: Own, x: Doubles, h: Doubles) -> States:
+    """Feng et al. 2024, section 3.2."""
+    f, i, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 3)
+    f, i = apply("sigmoid", f), apply("sigmoid", i)
+    f, i = f / (f + i), i / (f + i)
+    n = apply(layer.activation, n)
+    h = f * h + i * n
+    return {"f": f, "i": i, "n": n, "h": h}
+
+
 CELLS: dict[type[spec.Layer], Callable[..., States]] = {
     spec.RNN: rnn,
     spec.GRU: gru,
     spec.LSTM: lstm,
     spec.MinGRU: min_gru,
+    spec.MinLSTM: min_lstm,
 }

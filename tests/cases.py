@@ -22,12 +22,15 @@ CELLS: dict[str, Any] = {
     "gru": spec.GRU,
     "lstm": spec.LSTM,
     "min_gru": spec.MinGRU,
+    "min_lstm": spec.MinLSTM,
 }
 
 # Cells that torch.nn has not, with each of their options.
 CELL_OPTIONS: dict[str, Any] = {
     "min_gru": spec.MinGRU(3, 7),
     "min_gru_options": spec.MinGRU(3, 7, False, activation="tanh", initial_state=True),
+    "min_lstm": spec.MinLSTM(3, 7),
+    "min_lstm_options": spec.MinLSTM(3, 7, False, activation="tanh", initial_state=True),
 }
 
 

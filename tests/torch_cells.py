@@ -51,7 +51,24 @@ class MinGRU(Cell):
         return torch.stack(rows), {"h": h}
 
 
-MODULES: dict[type, type[Cell]] = {spec.MinGRU: MinGRU}
+class MinLSTM(Cell):
+    """The same, appendix A: forget and input gate normalised to a sum of 1."""
+
+    def forward(self, xs: Tensor) -> Answers:
+        f, i, n = self.gates(xs)
+        f, i, n = torch.sigmoid(f), torch.sigmoid(i), FUNCTIONS[self.layer.activation](n)
+        share = f / (f + i)
+        h, rows = self.first("h"), []
+        for t in range(len(xs)):
+            h = torch.lerp(n[t], h, share[t])
+            rows.append(h)
+        return torch.stack(rows), {"h": h}
+
+
+MODULES: dict[type, type[Cell]] = {
+    spec.MinGRU: MinGRU,
+    spec.MinLSTM: MinLSTM,
+}
 
 
 def cell_of(layer: spec.Layer, tensors: dict[str, Any]) -> Cell:

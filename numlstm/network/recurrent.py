@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
 
-__all__ = ["GRU", "LSTM", "RNN", "MinGRU", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "MinGRU", "MinLSTM", "Recurrent"]
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -232,3 +232,20 @@ class MinGRU(Recurrent):
     @property
     def num_gates(self) -> int:
         return 2
+
+
+@dataclass(frozen=True, repr=False)
+class MinLSTM(Recurrent):
+    """The LSTM of Feng et al. 2024, whose gates do not read h and whose state is h; gates f, i, n.
+
+    activation   of the candidate n
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 3

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
-from numlstm.network.recurrent import GRU, LSTM, RNN, MinGRU, Recurrent
+from numlstm.network.recurrent import GRU, LSTM, RNN, MinGRU, MinLSTM, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
@@ -232,9 +232,27 @@ def _min_gru(builder: Builder, layer: MinGRU, own: Own, read: Read) -> Place:
     return weigh(builder, one_minus(builder, z), h, z, n)
 
 
+def _min_lstm(builder: Builder, layer: MinLSTM, own: Own, read: Read) -> Place:
+    """Add a MinLSTM; ``f / (f + i) = sigmoid(log f - log i)``, which needs no division."""
+    minus = "affine(-1.0, 0.0)"
+    f, i, n = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    for gate in (f, i):
+        builder.activation(gate, minus, gate)
+        builder.activation(gate, "softplus", gate)  # -log(sigmoid(a)) = softplus(-a)
+    difference = builder.add(i, builder.activation(f, minus))
+    builder.activation(difference, "sigmoid", f)
+    builder.activation(builder.activation(difference, minus), "sigmoid", i)
+    builder.activation(n, layer.activation, n)
+    for name, gate in (("f", f), ("i", i), ("n", n)):
+        builder.leave(name, as_it_is, gate)
+    return weigh(builder, f, h, i, n)
+
+
 CELLS: dict[type[Recurrent], Cell] = {
     RNN: _rnn,
     GRU: _gru,
     LSTM: _lstm,
     MinGRU: _min_gru,
+    MinLSTM: _min_lstm,
 }

@@ -14,7 +14,13 @@ RECURRENT = [
     for name, network in NETWORKS.items()
     if any(isinstance(layer, spec.Recurrent) for layer in network.layers)
 ]
-GATES = {spec.LSTM: "ifgoch", spec.GRU: "rznh", spec.RNN: "h", spec.MinGRU: "znh"}
+GATES = {
+    spec.LSTM: "ifgoch",
+    spec.GRU: "rznh",
+    spec.RNN: "h",
+    spec.MinGRU: "znh",
+    spec.MinLSTM: "finh",
+}
 ROUNDING = Tolerance(2e-6, 2e-6, "float32 gates, put together again in float64")
 
 
