@@ -466,10 +466,17 @@ def min_lstm(layer: spec.MinLSTM, own: Own, x: Doubles, h: Doubles) -> States:
     return {"f": f, "i": i, "n": n, "h": h}
 
 
+def ind_rnn(layer: spec.IndRNN, own: Own, x: Doubles, h: Doubles) -> States:
+    """Li et al. 2018, equation 2."""
+    a = own["weight_ih"] @ x + own.get("bias_ih", 0.0) + own["weight_hh"] * h
+    return {"h": apply(layer.nonlinearity, a)}
+
+
 CELLS: dict[type[spec.Layer], Callable[..., States]] = {
     spec.RNN: rnn,
     spec.GRU: gru,
     spec.LSTM: lstm,
     spec.MinGRU: min_gru,
     spec.MinLSTM: min_lstm,
+    spec.IndRNN: ind_rnn,
 }

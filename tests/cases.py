@@ -23,6 +23,7 @@ CELLS: dict[str, Any] = {
     "lstm": spec.LSTM,
     "min_gru": spec.MinGRU,
     "min_lstm": spec.MinLSTM,
+    "ind_rnn": spec.IndRNN,
 }
 
 # Cells that torch.nn has not, with each of their options.
@@ -31,6 +32,8 @@ CELL_OPTIONS: dict[str, Any] = {
     "min_gru_options": spec.MinGRU(3, 7, False, activation="tanh", initial_state=True),
     "min_lstm": spec.MinLSTM(3, 7),
     "min_lstm_options": spec.MinLSTM(3, 7, False, activation="tanh", initial_state=True),
+    "ind_rnn": spec.IndRNN(3, 7),
+    "ind_rnn_options": spec.IndRNN(3, 7, False, "tanh", initial_state=True),
 }
 
 

@@ -35,7 +35,7 @@ class Cell(nn.Module):
         return self.weight_ih.new_zeros(self.layer.hidden_size)
 
 
-FUNCTIONS = {"linear": lambda x: x, "tanh": torch.tanh}
+FUNCTIONS = {"linear": lambda x: x, "tanh": torch.tanh, "relu": torch.relu}
 
 
 class MinGRU(Cell):
@@ -65,9 +65,22 @@ class MinLSTM(Cell):
         return torch.stack(rows), {"h": h}
 
 
+class IndRNN(Cell):
+    """Li et al. 2018, "Independently Recurrent Neural Network"."""
+
+    def forward(self, xs: Tensor) -> Answers:
+        (a,) = self.gates(xs)
+        h, rows = self.first("h"), []
+        for t in range(len(xs)):
+            h = FUNCTIONS[self.layer.nonlinearity](torch.addcmul(a[t], self.weight_hh, h))
+            rows.append(h)
+        return torch.stack(rows), {"h": h}
+
+
 MODULES: dict[type, type[Cell]] = {
     spec.MinGRU: MinGRU,
     spec.MinLSTM: MinLSTM,
+    spec.IndRNN: IndRNN,
 }
 
 

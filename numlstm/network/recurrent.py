@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
 
-__all__ = ["GRU", "LSTM", "RNN", "MinGRU", "MinLSTM", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "IndRNN", "MinGRU", "MinLSTM", "Recurrent"]
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -249,3 +249,18 @@ class MinLSTM(Recurrent):
     @property
     def num_gates(self) -> int:
         return 3
+
+
+@dataclass(frozen=True, repr=False)
+class IndRNN(Recurrent):
+    """Li et al. 2018: each unit reads its own h alone, ``h' = f(W_ih x + b_ih + weight_hh * h)``.
+
+    nonlinearity   f, any function
+    """
+
+    nonlinearity: str = field(default="relu", kw_only=False)
+
+    functions: ClassVar = ("nonlinearity",)
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        return super().tensors_of_cell() | {"weight_hh": (self.hidden_size,)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
-from numlstm.network.recurrent import GRU, LSTM, RNN, MinGRU, MinLSTM, Recurrent
+from numlstm.network.recurrent import GRU, LSTM, RNN, IndRNN, MinGRU, MinLSTM, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
@@ -249,10 +249,22 @@ def _min_lstm(builder: Builder, layer: MinLSTM, own: Own, read: Read) -> Place:
     return weigh(builder, f, h, i, n)
 
 
+def _ind_rnn(builder: Builder, layer: IndRNN, own: Own, read: Read) -> Place:
+    (a,) = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    y = builder.buffer(layer.hidden_size)
+    with builder.rows():
+        builder.scale_add(h, own["weight_hh"], a, y)
+        builder.activation(y, layer.nonlinearity, y)
+        builder.keep_new(y, h)
+    return y
+
+
 CELLS: dict[type[Recurrent], Cell] = {
     RNN: _rnn,
     GRU: _gru,
     LSTM: _lstm,
     MinGRU: _min_gru,
     MinLSTM: _min_lstm,
+    IndRNN: _ind_rnn,
 }

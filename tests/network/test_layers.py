@@ -21,6 +21,7 @@ from numlstm.spec import (
     Copy,
     Embedding,
     Feedback,
+    IndRNN,
     LayerNorm,
     Linear,
     LogSoftmax,
@@ -120,6 +121,9 @@ TENSORS = {
         {"weight_ih": (10, 3), "initial_h": (5,)},
     ),
     "min_lstm": (MinLSTM(3, 5), 3, 5, {"weight_ih": (15, 3), "bias_ih": (15,)}),
+    "ind_rnn": (
+        IndRNN(3, 5, True, "tanh"), 3, 5, {"weight_ih": (5, 3), "weight_hh": (5,), "bias_ih": (5,)},
+    ),
     "pooling": (Pooling(3, "sum"), 3, 3, {}),
     "attention_pooling": (AttentionPooling(3, eps=1e-7), 3, 3, {"weight": (3,)}),
     "activation": (Activation(3, "clip(0.0, 6.0)"), 3, 3, {}),

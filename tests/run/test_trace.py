@@ -20,6 +20,7 @@ GATES = {
     spec.RNN: "h",
     spec.MinGRU: "znh",
     spec.MinLSTM: "finh",
+    spec.IndRNN: "h",
 }
 ROUNDING = Tolerance(2e-6, 2e-6, "float32 gates, put together again in float64")
 
