@@ -472,6 +472,19 @@ def ind_rnn(layer: spec.IndRNN, own: Own, x: Doubles, h: Doubles) -> States:
     return {"h": apply(layer.nonlinearity, a)}
 
 
+def sru(layer: spec.SRU, own: Own, x: Doubles, c: Doubles) -> States:
+    """Lei et al. 2018, equations 1 to 4."""
+    n, f, r, *projected = parts(own["weight_ih"] @ x, layer.num_gates)
+    b_f, b_r = parts(own.get("bias_ih", np.zeros(2 * layer.hidden_size)), 2)
+    v_f, v_r = own.get("peephole_f", 0.0), own.get("peephole_r", 0.0)
+    f = apply("sigmoid", f + v_f * c + b_f)
+    r = apply("sigmoid", r + v_r * c + b_r)
+    c = f * c + (1 - f) * n
+    highway = projected[0] if projected else layer.highway_scale * x
+    h = r * apply(layer.activation, c) + (1 - r) * highway
+    return {"f": f, "r": r, "h": h, "c": c}
+
+
 CELLS: dict[type[spec.Layer], Callable[..., States]] = {
     spec.RNN: rnn,
     spec.GRU: gru,
@@ -479,4 +492,5 @@ CELLS: dict[type[spec.Layer], Callable[..., States]] = {
     spec.MinGRU: min_gru,
     spec.MinLSTM: min_lstm,
     spec.IndRNN: ind_rnn,
+    spec.SRU: sru,
 }

@@ -24,6 +24,7 @@ CELLS: dict[str, Any] = {
     "min_gru": spec.MinGRU,
     "min_lstm": spec.MinLSTM,
     "ind_rnn": spec.IndRNN,
+    "sru": spec.SRU,
 }
 
 # Cells that torch.nn has not, with each of their options.
@@ -34,6 +35,9 @@ CELL_OPTIONS: dict[str, Any] = {
     "min_lstm_options": spec.MinLSTM(3, 7, False, activation="tanh", initial_state=True),
     "ind_rnn": spec.IndRNN(3, 7),
     "ind_rnn_options": spec.IndRNN(3, 7, False, "tanh", initial_state=True),
+    "sru": spec.SRU(3, 7),
+    "sru_highway": spec.SRU(7, 7, highway_scale=1.5, activation="tanh"),
+    "sru_options": spec.SRU(3, 7, False, peepholes=False, activation="tanh", initial_state=True),
 }
 
 

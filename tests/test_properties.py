@@ -24,6 +24,8 @@ def recurrent(draw, cells=tuple(CELLS)):
     """Draw weights of one layer."""
     cell = draw(st.sampled_from(cells))
     input_size, size = draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    if cell == "sru" and input_size == size:  # its answer holds the input itself
+        size += 1
     network = Network((CELLS[cell](input_size, size, draw(st.booleans())),))
     return cell, random_weights(network, draw(st.integers(0, 2**31)))
 
@@ -150,7 +152,10 @@ def test_layer_norm_gives_mean_zero_and_variance_one(size, seed):
     np.testing.assert_array_less(np.abs(ys.var(1) - 1), 4 * uncertain)
 
 
-@pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.id)
+NOT_SRU = [case for case in CASES if case.cell != "sru"]  # whose answer holds the input itself
+
+
+@pytest.mark.parametrize("case", NOT_SRU[::7], ids=lambda case: case.id)
 def test_zero_weights_give_zero(case):
     shapes = case.network.tensor_shapes()
     tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

@@ -77,10 +77,36 @@ class IndRNN(Cell):
         return torch.stack(rows), {"h": h}
 
 
+class SRU(Cell):
+    """Lei et al. 2018, "Simple Recurrent Units for Highly Parallelizable Recurrence".
+
+    The matrix is that of the authors' package, (I, H * gates): the gates of a unit side by side.
+    """
+
+    def forward(self, xs: Tensor) -> Answers:
+        size = self.layer.hidden_size
+        weight = self.weight_ih.unflatten(0, (-1, size)).permute(2, 1, 0).flatten(1)
+        us = (xs @ weight).view(len(xs), size, -1).unbind(-1)
+        highway = us[3] if len(us) == 4 else self.layer.highway_scale * xs
+        zeros = xs.new_zeros(2 * size)
+        b_f, b_r = (self.bias_ih if self.layer.bias else zeros).chunk(2)
+        v_f, v_r = zeros.chunk(2)
+        if self.layer.peepholes:
+            v_f, v_r = self.peephole_f, self.peephole_r
+        c, rows = self.first("c"), []
+        for t in range(len(xs)):
+            f = torch.sigmoid(us[1][t] + v_f * c + b_f)
+            r = torch.sigmoid(us[2][t] + v_r * c + b_r)
+            c = torch.lerp(us[0][t], c, f)
+            rows.append(torch.lerp(highway[t], FUNCTIONS[self.layer.activation](c), r))
+        return torch.stack(rows), {"c": c}
+
+
 MODULES: dict[type, type[Cell]] = {
     spec.MinGRU: MinGRU,
     spec.MinLSTM: MinLSTM,
     spec.IndRNN: IndRNN,
+    spec.SRU: SRU,
 }
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
 
-__all__ = ["GRU", "LSTM", "RNN", "IndRNN", "MinGRU", "MinLSTM", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "SRU", "IndRNN", "MinGRU", "MinLSTM", "Recurrent"]
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -264,3 +264,48 @@ class IndRNN(Recurrent):
 
     def tensors_of_cell(self) -> dict[str, Shape]:
         return super().tensors_of_cell() | {"weight_hh": (self.hidden_size,)}
+
+
+@dataclass(frozen=True, repr=False)
+class SRU(Recurrent):
+    """Lei et al. 2018; gates n, f, r, and a fourth that takes the place of x where sizes differ.
+
+        f, r = s(f + v_f c), s(r + v_r c)
+        c' = f c + (1 - f) n
+        h' = r g(c') + (1 - r) highway_scale x
+
+    The state is c alone. Only f and r have a bias.
+
+    activation      g, of c
+    peepholes       v_f, v_r, (H,) each
+    highway_scale   of x, where it is as large as h
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+    peepholes: bool = True
+    highway_scale: float = 1.0
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 3 if self.input_size == self.hidden_size else 4
+
+    @property
+    def states(self) -> dict[str, int]:
+        return {"c": self.hidden_size}
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        shapes = super().tensors_of_cell()
+        if self.bias:
+            shapes["bias_ih"] = (2 * self.hidden_size,)
+        if self.peepholes:
+            shapes |= {f"peephole_{gate}": (self.hidden_size,) for gate in "fr"}
+        return shapes
+
+    def problems(self) -> list[str]:
+        problems = super().problems()
+        if self.highway_scale != 1.0 and self.input_size != self.hidden_size:
+            problems.append("highway_scale is for an input_size that is the hidden_size")
+        return problems

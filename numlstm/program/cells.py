@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
-from numlstm.network.recurrent import GRU, LSTM, RNN, IndRNN, MinGRU, MinLSTM, Recurrent
+from numlstm.network.recurrent import GRU, LSTM, RNN, SRU, IndRNN, MinGRU, MinLSTM, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
@@ -260,6 +260,32 @@ def _ind_rnn(builder: Builder, layer: IndRNN, own: Own, read: Read) -> Place:
     return y
 
 
+def _sru(builder: Builder, layer: SRU, own: Own, read: Read) -> Place:
+    size, stride, number = layer.hidden_size, padded(layer.hidden_size), layer.num_gates
+    bias = np.zeros((number, size), np.float32)
+    bias[1:3] = own.get("bias_ih", np.zeros(2 * size, np.float32)).reshape(2, size)
+    weight = matrix(layer, own, "weight_ih")
+    a = read(weight, by_gate(bias.reshape(-1), number), with_x=number == 3)
+    # Behind the three gates is the fourth, or x itself.
+    n, f, r, highway = (a.part(gate * stride, size) for gate in range(4))
+    (c,) = states(builder, layer, own)
+    y = builder.buffer(size)
+    if layer.highway_scale != 1.0:
+        builder.activation(highway, f"affine({layer.highway_scale!r}, 0.0)", highway)
+    with builder.rows():
+        for name, gate in (("f", f), ("r", r)):
+            if layer.peepholes:
+                builder.scale_add(c, own[f"peephole_{name}"], gate, gate)
+            builder.activation(gate, "sigmoid", gate)
+            builder.leave(name, as_it_is, gate)
+        builder.add(builder.multiply(f, c), builder.multiply(one_minus(builder, f), n), c)
+        builder.keep_new(c, c)
+        of_c = builder.multiply(r, builder.activation(c, layer.activation))
+        builder.add(of_c, builder.multiply(one_minus(builder, r), highway), y)
+        builder.leave("h", as_it_is, y)
+    return y
+
+
 CELLS: dict[type[Recurrent], Cell] = {
     RNN: _rnn,
     GRU: _gru,
@@ -267,4 +293,5 @@ CELLS: dict[type[Recurrent], Cell] = {
     MinGRU: _min_gru,
     MinLSTM: _min_lstm,
     IndRNN: _ind_rnn,
+    SRU: _sru,
 }

@@ -11,6 +11,7 @@ from numlstm.spec import (
     LSTM,
     MAX_SIZE,
     RNN,
+    SRU,
     Activation,
     Add,
     Attention,
@@ -124,6 +125,14 @@ TENSORS = {
     "ind_rnn": (
         IndRNN(3, 5, True, "tanh"), 3, 5, {"weight_ih": (5, 3), "weight_hh": (5,), "bias_ih": (5,)},
     ),
+    "sru": (
+        SRU(3, 5), 3, 5,
+        {"weight_ih": (20, 3), "bias_ih": (10,), "peephole_f": (5,), "peephole_r": (5,)},
+    ),
+    "sru_highway": (
+        SRU(5, 5, False, peepholes=False, highway_scale=2.0, initial_state=True), 5, 5,
+        {"weight_ih": (15, 5), "initial_c": (5,)},
+    ),
     "pooling": (Pooling(3, "sum"), 3, 3, {}),
     "attention_pooling": (AttentionPooling(3, eps=1e-7), 3, 3, {"weight": (3,)}),
     "activation": (Activation(3, "clip(0.0, 6.0)"), 3, 3, {}),
@@ -167,6 +176,10 @@ BAD_LAYERS = {
     "text": (lambda: RNN("3", 5), "input_size is '3'"),
     "none": (lambda: Embedding(None, 5), "vocab_size is None"),
     "bias": (lambda: LSTM(3, 5, 1), "bias is 1, expected true or false"),
+    "highway_scale": (
+        lambda: SRU(3, 5, highway_scale=2.0),
+        "highway_scale is for an input_size that is the hidden_size",
+    ),
     "nonlinearity": (
         lambda: RNN(3, 5, True, "sin"),
         "nonlinearity: function 'sin' is not known; known: linear, tanh",

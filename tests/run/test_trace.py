@@ -21,6 +21,7 @@ GATES = {
     spec.MinGRU: "znh",
     spec.MinLSTM: "finh",
     spec.IndRNN: "h",
+    spec.SRU: "frhc",
 }
 ROUNDING = Tolerance(2e-6, 2e-6, "float32 gates, put together again in float64")
 
