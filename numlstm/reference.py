@@ -4,6 +4,7 @@ Frameworks are held against it, kernels are held against it. It is slow and know
 """
 
 from collections.abc import Callable, Mapping
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -76,13 +77,19 @@ def apply(function: str | None, x: Doubles) -> Doubles:
     """Apply a function as layers spell it: ``"leaky_relu(0.3)"``."""
     if function is None:
         return x
-    name, parameters = spec.parse_function(function)
+    y: Doubles = evaluate(x, *spec.parse_function(function))
+    return y
+
+
+@singledispatch
+def evaluate(x: Any, name: str, parameters: tuple[float, ...]) -> Any:
+    """Return one of `FUNCTIONS` of x. What is no array registers how it goes through one."""
     return FUNCTIONS[name](x, *parameters)
 
 
 def clip(x: Doubles, bound: float | None) -> Doubles:
     """Bound x to [-bound, bound]."""
-    return x if bound is None else np.clip(x, -bound, bound)
+    return x if bound is None else apply(spec.function_text("clip", -bound, bound), x)
 
 
 # The network --------------------------------------------------------------------------------------
@@ -135,7 +142,6 @@ class _Walk:
             raise ValueError("memory must be given to a network that attends to one, and only then")
         self.memory = np.zeros((0, 0)) if memory is None else np.asarray(memory, np.float64)
         self.memory_ids = np.asarray(() if memory_ids is None else memory_ids, np.int64)
-        self.prefixes = [prefix for prefix, _ in network.named_layers()]
         self.own: list[Own] = []
         self.states: list[States] = []
         for prefix, layer in network.named_layers():
@@ -149,12 +155,13 @@ class _Walk:
             self.states.append(given)
 
     def kept(self) -> dict[str, Doubles]:
-        """Return h and c of the layers whose state is that of a stream."""
+        """Return the states of the recurrent layers, which are those of a stream."""
+        named = self.network.named_layers()
         return {
             f"{prefix}.{name}": value
-            for prefix, state in zip(self.prefixes, self.states, strict=True)
+            for (prefix, layer), state in zip(named, self.states, strict=True)
             for name, value in state.items()
-            if name in ("h", "c")
+            if isinstance(layer, spec.Recurrent)
         }
 
     def run(self, xs: Any) -> Doubles:
@@ -375,41 +382,58 @@ def recurrent(layer: spec.Recurrent, own: Own, xs: Doubles, state: States) -> Do
 
 def one_direction(layer: spec.Recurrent, own: Own, xs: Doubles, state: States) -> Doubles:
     """Run the cell over the rows; return (T, h_size), the last state in `state`."""
-    w_ih, w_hh = own["weight_ih"], own["weight_hh"]
-    b_ih, b_hh = own.get("bias_ih", np.zeros(len(w_ih))), own.get("bias_hh", np.zeros(len(w_hh)))
-    h = state.get("h", own.get("initial_h", np.zeros(layer.h_size)))
-    c = state.get("c", own.get("initial_c", np.zeros(layer.hidden_size)))
+    kept = first_states(layer, own) | state
     hs = np.zeros((len(xs), layer.h_size))
     for t, x in enumerate(xs):
-        match layer:
-            case spec.LSTM():
-                h, c = lstm_cell(layer, own, w_ih @ x + b_ih + w_hh @ h + b_hh, c)
-            case spec.GRU():
-                h = gru_cell(layer, own, w_ih @ x + b_ih, h)
-            case spec.RNN():
-                a = clip(w_ih @ x + b_ih + w_hh @ h + b_hh, layer.clip)
-                h = apply(layer.nonlinearity, a)
-        hs[t] = h
-    state |= {"h": h, "c": c} if isinstance(layer, spec.LSTM) else {"h": h}
+        made = CELLS[type(layer)](layer, own, x, **kept)
+        kept = {name: made[name] for name in layer.states}
+        hs[t] = made["h"]
+    state |= kept
     return hs
 
 
-def gru_cell(layer: spec.GRU, own: Own, from_x: Doubles, h: Doubles) -> Doubles:
-    """Return h' of a GRU; from_x = W_ih x + b_ih."""
-    w_r, w_z, w_n = np.split(own["weight_hh"], 3)
-    b_r, b_z, b_n = np.split(own.get("bias_hh", np.zeros(3 * layer.hidden_size)), 3)
-    r, z, n = np.split(from_x, 3)
+def first_states(layer: spec.Recurrent, own: Own) -> States:
+    """Return the states before the first step."""
+    return {name: own.get(f"initial_{name}", np.zeros(n)) for name, n in layer.states.items()}
+
+
+def parts(x: Doubles, number: int) -> list[Doubles]:
+    """Return the equal parts of x, those of the gates."""
+    size = len(x) // number
+    return [x[n * size : (n + 1) * size] for n in range(number)]
+
+
+# Cells --------------------------------------------------------------------------------------------
+# Of x (I,) and the states before, all that a step makes, by its letters: gates, then states; h is
+# the answer. Nothing but sums, products, quotients, `parts`, `apply` and `clip` is used, so that
+# `analysis.py` can differentiate them.
+
+
+def rnn(layer: spec.RNN, own: Own, x: Doubles, h: Doubles) -> States:
+    """Elman 1990, with any function."""
+    a = own["weight_ih"] @ x + own.get("bias_ih", 0.0)
+    a = a + own["weight_hh"] @ h + own.get("bias_hh", 0.0)
+    return {"h": apply(layer.nonlinearity, clip(a, layer.clip))}
+
+
+def gru(layer: spec.GRU, own: Own, x: Doubles, h: Doubles) -> States:
+    """Cho et al. 2014, or with the reset gate after the product."""
+    r, z, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 3)
+    w_r, w_z, w_n = parts(own["weight_hh"], 3)
+    b_r, b_z, b_n = parts(own.get("bias_hh", np.zeros(3 * layer.hidden_size)), 3)
     r = apply(layer.recurrent_activation, clip(r + w_r @ h + b_r, layer.clip))
     z = apply(layer.recurrent_activation, clip(z + w_z @ h + b_z, layer.clip))
     from_h = r * (w_n @ h + b_n) if layer.reset_after else w_n @ (r * h) + b_n
     n = apply(layer.activation, clip(n + from_h, layer.clip))
-    return (1 - z) * n + z * h
+    h = (1 - z) * n + z * h
+    return {"r": r, "z": z, "n": n, "h": h}
 
 
-def lstm_cell(layer: spec.LSTM, own: Own, a: Doubles, c: Doubles) -> tuple[Doubles, Doubles]:
-    """Return (h', c') of an LSTM from its pre-activations; the equations are those of `LSTM`."""
+def lstm(layer: spec.LSTM, own: Own, x: Doubles, h: Doubles, c: Doubles) -> States:
+    """Hochreiter, Schmidhuber 1997; Gers et al. 2000; the equations are those of `LSTM`."""
+    a = own["weight_ih"] @ x + own.get("bias_ih", 0.0)
+    i, f, g, o = parts(a + own["weight_hh"] @ h + own.get("bias_hh", 0.0), 4)
     p_i, p_f, p_o = (own.get(f"peephole_{gate}", 0.0) for gate in "ifo")
-    i, f, g, o = np.split(a, 4)
     i = apply(layer.recurrent_activation, clip(i + p_i * c, layer.clip))
     f = apply(layer.recurrent_activation, clip(f + layer.forget_bias + p_f * c, layer.clip))
     g = apply(layer.activation, clip(g, layer.clip))
@@ -420,4 +444,53 @@ def lstm_cell(layer: spec.LSTM, own: Own, a: Doubles, c: Doubles) -> tuple[Doubl
     h = o * apply(layer.output_activation, c)
     if layer.proj_size:
         h = clip(own["weight_hr"] @ h, layer.proj_clip)
-    return h, c
+    return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
+
+
+def min_gru(layer: spec.MinGRU, own: Own, x: Doubles, h: Doubles) -> States:
+    """Feng et al. 2024, section 3.1."""
+    z, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 2)
+    z = apply("sigmoid", z)
+    n = apply(layer.activation, n)
+    h = (1 - z) * h + z * n
+    return {"z": z, "n": n, "h": h}
+
+
+def min_lstm(layer: spec.MinLSTM, own: Own, x: Doubles, h: Doubles) -> States:
+    """Feng et al. 2024, section 3.2."""
+    f, i, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 3)
+    f, i = apply("sigmoid", f), apply("sigmoid", i)
+    f, i = f / (f + i), i / (f + i)
+    n = apply(layer.activation, n)
+    h = f * h + i * n
+    return {"f": f, "i": i, "n": n, "h": h}
+
+
+def ind_rnn(layer: spec.IndRNN, own: Own, x: Doubles, h: Doubles) -> States:
+    """Li et al. 2018, equation 2."""
+    a = own["weight_ih"] @ x + own.get("bias_ih", 0.0) + own["weight_hh"] * h
+    return {"h": apply(layer.nonlinearity, a)}
+
+
+def sru(layer: spec.SRU, own: Own, x: Doubles, c: Doubles) -> States:
+    """Lei et al. 2018, equations 1 to 4."""
+    n, f, r, *projected = parts(own["weight_ih"] @ x, layer.num_gates)
+    b_f, b_r = parts(own.get("bias_ih", np.zeros(2 * layer.hidden_size)), 2)
+    v_f, v_r = own.get("peephole_f", 0.0), own.get("peephole_r", 0.0)
+    f = apply("sigmoid", f + v_f * c + b_f)
+    r = apply("sigmoid", r + v_r * c + b_r)
+    c = f * c + (1 - f) * n
+    highway = projected[0] if projected else layer.highway_scale * x
+    h = r * apply(layer.activation, c) + (1 - r) * highway
+    return {"f": f, "r": r, "h": h, "c": c}
+
+
+CELLS: dict[type[spec.Layer], Callable[..., States]] = {
+    spec.RNN: rnn,
+    spec.GRU: gru,
+    spec.LSTM: lstm,
+    spec.MinGRU: min_gru,
+    spec.MinLSTM: min_lstm,
+    spec.IndRNN: ind_rnn,
+    spec.SRU: sru,
+}

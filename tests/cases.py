@@ -21,6 +21,23 @@ CELLS: dict[str, Any] = {
     "rnn_relu": lambda i, h, bias: spec.RNN(i, h, bias, "relu"),
     "gru": spec.GRU,
     "lstm": spec.LSTM,
+    "min_gru": spec.MinGRU,
+    "min_lstm": spec.MinLSTM,
+    "ind_rnn": spec.IndRNN,
+    "sru": spec.SRU,
+}
+
+# Cells that torch.nn has not, with each of their options.
+CELL_OPTIONS: dict[str, Any] = {
+    "min_gru": spec.MinGRU(3, 7),
+    "min_gru_options": spec.MinGRU(3, 7, False, activation="tanh", initial_state=True),
+    "min_lstm": spec.MinLSTM(3, 7),
+    "min_lstm_options": spec.MinLSTM(3, 7, False, activation="tanh", initial_state=True),
+    "ind_rnn": spec.IndRNN(3, 7),
+    "ind_rnn_options": spec.IndRNN(3, 7, False, "tanh", initial_state=True),
+    "sru": spec.SRU(3, 7),
+    "sru_highway": spec.SRU(7, 7, highway_scale=1.5, activation="tanh"),
+    "sru_options": spec.SRU(3, 7, False, peepholes=False, activation="tanh", initial_state=True),
 }
 
 
@@ -55,6 +72,7 @@ NETWORKS: dict[str, Network] = {
         for cell, make in CELLS.items()
         for size in (7, 17)
     },
+    **{name: Network((layer, spec.Linear(7, 3))) for name, layer in CELL_OPTIONS.items()},
     "tokens": Network(
         (
             spec.Embedding(11, 5),
@@ -175,6 +193,10 @@ NETWORKS: dict[str, Network] = {
 
 # Networks that read later steps, or all of them.
 NOT_CAUSAL: dict[str, Network] = {
+    **{
+        f"both_{name}": Network((replace(layer, direction="bidirectional"), spec.Linear(14, 3)))
+        for name, layer in CELL_OPTIONS.items()
+    },
     "lstm": Network((spec.LSTM(5, 7, direction="bidirectional"),)),
     "stacked": Network(
         (

@@ -47,3 +47,5 @@ backend = Lazy("numlstm.backend")
 from_torch = Lazy("numlstm.convert.torch")
 from_keras = Lazy("numlstm.convert.keras")
 from_onnx = Lazy("numlstm.convert.onnx")
+# Classes that derive from theirs.
+torch_cells = Lazy("tests.torch_cells")

@@ -1,5 +1,6 @@
 """Networks of every kind of layer and option, for Hypothesis."""
 
+from dataclasses import fields
 from typing import Any
 
 from hypothesis import strategies as st
@@ -24,6 +25,15 @@ def _some(draw: Any, **options: st.SearchStrategy[Any]) -> dict[str, Any]:
     return {name: draw(values) for name, values in options.items() if draw(st.booleans())}
 
 
+def _values(kind: str, option: Any) -> st.SearchStrategy[Any]:
+    """Return the values of an option that a cell has of its own."""
+    if option.name in spec.LAYERS[kind].functions:
+        return functions()
+    if option.type is bool:
+        return st.booleans()
+    return st.floats(-9, 9) if option.type is float else POSITIVE
+
+
 def _recurrent(draw: Any, kind: str, size: int) -> spec.Layer:
     hidden_size = draw(SIZE)
     options = _some(
@@ -32,31 +42,21 @@ def _recurrent(draw: Any, kind: str, size: int) -> spec.Layer:
         direction=st.sampled_from(["forward", "reverse"]),
         outputs=st.sampled_from(["sequence", "last"]),
         initial_state=st.booleans(),
-        clip=POSITIVE,
     )
     if draw(st.booleans()):
         options["direction"] = "bidirectional"
         options |= _some(
             draw, merge=st.sampled_from(["concat", "sum", "mul", "ave"]), shared=st.booleans()
         )
-    if kind == "RNN":
-        options |= _some(draw, nonlinearity=functions())
-    else:
-        options |= _some(draw, activation=functions(), recurrent_activation=functions())
-    if kind == "GRU":
-        options |= _some(draw, reset_after=st.booleans())
-    if kind == "LSTM":
-        options |= _some(
-            draw,
-            output_activation=functions(),
-            peepholes=st.booleans(),
-            coupled=st.booleans(),
-            cell_clip=POSITIVE,
-            forget_bias=st.floats(-9, 9),
-        )
-        if hidden_size > 1 and draw(st.booleans()):
-            options |= {"proj_size": draw(st.integers(1, hidden_size - 1))}
-            options |= _some(draw, proj_clip=POSITIVE)
+    own = {option.name: option for option in fields(spec.LAYERS[kind])}
+    for option in fields(spec.Recurrent):
+        del own[option.name]
+    options |= _some(
+        draw, **{name: _values(kind, option) for name, option in own.items() if "proj" not in name}
+    )
+    if "proj_size" in own and hidden_size > 1 and draw(st.booleans()):
+        options |= {"proj_size": draw(st.integers(1, hidden_size - 1))}
+        options |= _some(draw, proj_clip=POSITIVE)
     return spec.LAYERS[kind](size, hidden_size, **options)
 
 
@@ -73,9 +73,9 @@ def _convolution(draw: Any, size: int) -> spec.Layer:
 def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
     """Draw a layer of a kind that reads `size` numbers of the layer before it."""
     flag = draw(st.booleans())
+    if issubclass(spec.LAYERS[kind], spec.Recurrent):
+        return _recurrent(draw, kind, size)
     match kind:
-        case "RNN" | "GRU" | "LSTM":
-            return _recurrent(draw, kind, size)
         case "Conv1d":
             return _convolution(draw, size)
         case "Linear":

@@ -9,7 +9,7 @@ import pytest
 import numlstm
 from numlstm import analysis, reference, spec
 from numlstm.spec import Network, Weights
-from tests.cases import NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
+from tests.cases import CELL_OPTIONS, NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
 from tests.lazy import torch
 
 NUMERIC = Tolerance(1e-7, 1e-6, "central differences of float64 with a step of 1e-5")
@@ -40,6 +40,7 @@ CELLS = {
         activation="softsign",
         output_activation="silu",
     ),
+    **CELL_OPTIONS,
 }
 
 
@@ -50,9 +51,9 @@ def tensors_of(layer, seed=0):
 
 def states_of(layer, tensors, xs):
     """Return the flat states (T + 1, D) of a layer, h before c."""
-    names = ("h", "c") if isinstance(layer, spec.LSTM) else ("h",)
-    sizes = {"h": layer.h_size, "c": layer.hidden_size}
-    first = [tensors.get(f"layers.0.initial_{name}", np.zeros(sizes[name])) for name in names]
+    first = [
+        tensors.get(f"layers.0.initial_{name}", np.zeros(n)) for name, n in layer.states.items()
+    ]
     states = [np.concatenate(first)]
     for x in xs:
         states.append(step_of(layer, tensors, x, states[-1]))
@@ -60,11 +61,9 @@ def states_of(layer, tensors, xs):
 
 
 def step_of(layer, tensors, x, state):
-    network = Network((layer,))
-    given = {"layers.0.h": state[: layer.h_size]}
-    if isinstance(layer, spec.LSTM):
-        given["layers.0.c"] = state[layer.h_size :]
-    _, after = reference.run(network, tensors, x[None], states=given)
+    parts = np.split(state, np.cumsum(list(layer.states.values()))[:-1])
+    given = {f"layers.0.{name}": part for name, part in zip(layer.states, parts, strict=True)}
+    _, after = reference.run(Network((layer,)), tensors, x[None], states=given)
     return np.concatenate([after[name] for name in given])
 
 
@@ -128,6 +127,19 @@ def test_the_mean_is_over_starts_evenly_spread():
             np.linalg.multi_dot([np.eye(7), *steps[s : s + k][::-1], np.eye(7)]) for s in (0, 8, 16)
         ]
         AUTOGRAD.check(found[k], np.mean([np.linalg.norm(p, 2) for p in products]), f"k = {k}")
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 1.0], ids=str)
+def test_the_norm_is_the_largest_singular_value(decay):
+    """Of matrices whose singular values are one, fall slowly, fall fast, and are all equal."""
+    generator = np.random.default_rng(0)
+    q, _ = np.linalg.qr(generator.standard_normal((90, 90)))
+    p, _ = np.linalg.qr(generator.standard_normal((90, 90)))
+    for scale in (1e-200, 1.0, 1e200):
+        matrix = scale * (q * decay ** np.arange(90.0)) @ p
+        AUTOGRAD.check(analysis._norm(matrix) / scale, 1.0)
+    assert analysis._norm(np.zeros((3, 3))) == 0.0
+    assert analysis._norm(np.full((3, 3), np.inf)) == np.inf
 
 
 def test_an_identity_remembers_and_a_half_forgets():

@@ -18,27 +18,30 @@ from tests.cases import (
     with_tensor,
 )
 
-NUM_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
-
 
 @st.composite
 def recurrent(draw, cells=tuple(CELLS)):
     """Draw weights of one layer."""
     cell = draw(st.sampled_from(cells))
     input_size, size = draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    if cell == "sru" and input_size == size:  # its answer holds the input itself
+        size += 1
     network = Network((CELLS[cell](input_size, size, draw(st.booleans())),))
     return cell, random_weights(network, draw(st.integers(0, 2**31)))
 
 
 @given(recurrent(), st.randoms(use_true_random=False))
 def test_permuting_the_units_permutes_the_output(drawn, random):
-    cell, weights = drawn
+    _, weights = drawn
     size = weights.network.output_size
     order = list(range(size))
     random.shuffle(order)
-    rows = np.concatenate([gate * size + np.array(order) for gate in range(NUM_GATES[cell])])
-    tensors = {name: tensor[rows] for name, tensor in weights.tensors.items()}
-    tensors["layers.0.weight_hh"] = tensors["layers.0.weight_hh"][:, order]
+    tensors = {}
+    for name, tensor in weights.tensors.items():
+        gates = tensor.reshape(-1, size, *tensor.shape[1:])
+        tensors[name] = gates[:, order].reshape(tensor.shape)
+        if name.endswith("weight_hh") and tensor.ndim == 2:
+            tensors[name] = tensors[name][:, order].copy()
     xs = random_input(weights.network, 40)
     expected = numlstm.Model(weights).run(xs)[:, order]
     found = numlstm.Model(Weights(weights.network, tensors)).run(xs)
@@ -149,7 +152,10 @@ def test_layer_norm_gives_mean_zero_and_variance_one(size, seed):
     np.testing.assert_array_less(np.abs(ys.var(1) - 1), 4 * uncertain)
 
 
-@pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.id)
+NOT_SRU = [case for case in CASES if case.cell != "sru"]  # whose answer holds the input itself
+
+
+@pytest.mark.parametrize("case", NOT_SRU[::7], ids=lambda case: case.id)
 def test_zero_weights_give_zero(case):
     shapes = case.network.tensor_shapes()
     tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

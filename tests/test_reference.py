@@ -8,14 +8,14 @@ import pytest
 
 from numlstm import reference, spec
 from numlstm.spec import Network
-from tests.cases import CASES, TOLERANCES, random_weights
-from tests.convert.test_torch import own, torch_of
-from tests.lazy import functional, nn, torch
+from tests.cases import CELL_OPTIONS, TOLERANCES, random_weights
+from tests.convert.test_torch import TORCH_CASES, own, torch_of
+from tests.lazy import functional, nn, torch, torch_cells
 
 FLOAT64 = TOLERANCES["float64"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", TORCH_CASES, ids=lambda case: case.id)
 def test_cells_are_those_of_torch(case):
     module = torch_of(case).double()
     xs = torch.randn(40, case.size, dtype=torch.float64)
@@ -33,6 +33,20 @@ def test_cells_are_those_of_torch(case):
         if c is not None:
             FLOAT64.check(states.pop(f"layers.{n}.c"), c[n].numpy(), "last c")
     assert states == {}
+
+
+@pytest.mark.parametrize("name", CELL_OPTIONS)
+def test_other_cells_are_those_of_their_authors(name):
+    layer = CELL_OPTIONS[name]
+    weights = random_weights(Network((layer,)), scale=3.0)
+    xs = torch.randn(40, layer.input_size, dtype=torch.float64)
+    with torch.no_grad():
+        expected, last = torch_cells.cell_of(layer, own_tensors(weights))(xs)
+    ys, states = reference.run(weights.network, weights.tensors, xs.numpy())
+    FLOAT64.check(ys, expected.numpy(), "h of every step")
+    assert set(states) == {f"layers.0.{letter}" for letter in last}
+    for letter, value in last.items():
+        FLOAT64.check(states[f"layers.0.{letter}"], value.numpy(), f"last {letter}")
 
 
 # Layers of torch ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "SRU", "IndRNN", "MinGRU", "MinLSTM", "Recurrent"]
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -26,8 +26,7 @@ class Recurrent(MatrixLayer, is_abstract=True):
     merge           of the two directions: "concat" (forward first), "sum", "mul", "ave"
     shared          both directions have the same tensors
     outputs         "last" gives what each direction answers at its own last step: one row
-    initial_state   the first h (and c) are tensors, not zeros
-    clip            pre-activations are clipped to [-clip, clip] (ONNX)
+    initial_state   the first states are tensors, not zeros
     """
 
     input_size: int
@@ -39,9 +38,7 @@ class Recurrent(MatrixLayer, is_abstract=True):
     shared: bool = False
     outputs: str = "sequence"
     initial_state: bool = False
-    clip: float | None = None
 
-    num_gates: ClassVar[int] = 1
     choices: ClassVar = {
         "direction": DIRECTIONS,
         "merge": MERGES,
@@ -59,13 +56,18 @@ class Recurrent(MatrixLayer, is_abstract=True):
         return self.outputs == "last"
 
     @property
+    def num_gates(self) -> int:
+        """Rows of weight_ih for each unit."""
+        return 1
+
+    @property
     def h_size(self) -> int:
-        """Numbers in h: hidden_size, or less where it is projected."""
+        """Numbers in h, the answer: hidden_size, or less where it is projected."""
         return self.hidden_size
 
     @property
     def states(self) -> dict[str, int]:
-        """What the cell keeps from step to step, h first: names and sizes."""
+        """What the cell keeps from step to step, names and sizes: h, or h and c, or c."""
         return {"h": self.h_size}
 
     def one_direction(self) -> Self:
@@ -88,16 +90,14 @@ class Recurrent(MatrixLayer, is_abstract=True):
 
     def tensors_of_direction(self) -> dict[str, Shape]:
         """Return the tensors of one direction; those of the second end in ``_reverse``."""
+        first = {f"initial_{name}": (size,) for name, size in self.states.items()}
+        return self.tensors_of_cell() | (first if self.initial_state else {})
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        """Return the tensors of a step: those that go with x, of a cell that has no others."""
         gates = self.num_gates * self.hidden_size
-        shapes: dict[str, Shape] = {
-            "weight_ih": (gates, self.input_size),
-            "weight_hh": (gates, self.h_size),
-        }
-        if self.bias:
-            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
-        if self.initial_state:
-            shapes |= {f"initial_{name}": (size,) for name, size in self.states.items()}
-        return shapes
+        shapes: dict[str, Shape] = {"weight_ih": (gates, self.input_size)}
+        return shapes | ({"bias_ih": (gates,)} if self.bias else {})
 
     def problems(self) -> list[str]:
         two = self.direction == "bidirectional"
@@ -109,7 +109,26 @@ class Recurrent(MatrixLayer, is_abstract=True):
 
 
 @dataclass(frozen=True, repr=False)
-class RNN(Recurrent):
+class MatrixCell(Recurrent, is_abstract=True):
+    """A cell that multiplies its h with a matrix: those of torch.nn.
+
+    clip   pre-activations are clipped to [-clip, clip] (ONNX)
+    """
+
+    _: KW_ONLY
+    clip: float | None = None
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        gates = self.num_gates * self.hidden_size
+        shapes: dict[str, Shape] = {
+            "weight_ih": (gates, self.input_size),
+            "weight_hh": (gates, self.h_size),
+        }
+        return shapes | ({"bias_ih": (gates,), "bias_hh": (gates,)} if self.bias else {})
+
+
+@dataclass(frozen=True, repr=False)
+class RNN(MatrixCell):
     """One layer of torch.nn.RNN: ``h' = f(W_ih x + b_ih + W_hh h + b_hh)``; f any function."""
 
     nonlinearity: str = field(default="tanh", kw_only=False)
@@ -118,7 +137,7 @@ class RNN(Recurrent):
 
 
 @dataclass(frozen=True, repr=False)
-class GRU(Recurrent):
+class GRU(MatrixCell):
     """One layer of torch.nn.GRU; gates r, z, n.
 
     reset_after False applies the reset gate to h, before the product: Cho et al. 2014, TensorFlow
@@ -130,12 +149,15 @@ class GRU(Recurrent):
     activation: str = "tanh"  # of n
     recurrent_activation: str = "sigmoid"  # of r and z
 
-    num_gates: ClassVar[int] = 3
     functions: ClassVar = ("activation", "recurrent_activation")
+
+    @property
+    def num_gates(self) -> int:
+        return 3
 
 
 @dataclass(frozen=True, repr=False)
-class LSTM(Recurrent):
+class LSTM(MatrixCell):
     """One layer of torch.nn.LSTM; gates i, f, g, o.
 
         i, f, g = s(i + p_i c), s(f + forget_bias + p_f c), a(g)
@@ -164,8 +186,11 @@ class LSTM(Recurrent):
     cell_clip: float | None = None
     forget_bias: float = field(default=0.0, metadata={"least": -LARGEST})
 
-    num_gates: ClassVar[int] = 4
     functions: ClassVar = ("activation", "recurrent_activation", "output_activation")
+
+    @property
+    def num_gates(self) -> int:
+        return 4
 
     @property
     def h_size(self) -> int:
@@ -175,8 +200,8 @@ class LSTM(Recurrent):
     def states(self) -> dict[str, int]:
         return {"h": self.h_size, "c": self.hidden_size}
 
-    def tensors_of_direction(self) -> dict[str, Shape]:
-        shapes = super().tensors_of_direction()
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        shapes = super().tensors_of_cell()
         if self.peepholes:
             shapes |= {f"peephole_{gate}": (self.hidden_size,) for gate in "ifo"}
         if self.proj_size:
@@ -189,4 +214,98 @@ class LSTM(Recurrent):
             problems.append(f"proj_size {self.proj_size} is not below {self.hidden_size}")
         if self.proj_clip is not None and not self.proj_size:
             problems.append("proj_clip is for a proj_size")
+        return problems
+
+
+@dataclass(frozen=True, repr=False)
+class MinGRU(Recurrent):
+    """The GRU of Feng et al. 2024, whose gates do not read h; gates z, n.
+
+    activation   of the candidate n
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, repr=False)
+class MinLSTM(Recurrent):
+    """The LSTM of Feng et al. 2024, whose gates do not read h and whose state is h; gates f, i, n.
+
+    activation   of the candidate n
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 3
+
+
+@dataclass(frozen=True, repr=False)
+class IndRNN(Recurrent):
+    """Li et al. 2018: each unit reads its own h alone, ``h' = f(W_ih x + b_ih + weight_hh * h)``.
+
+    nonlinearity   f, any function
+    """
+
+    nonlinearity: str = field(default="relu", kw_only=False)
+
+    functions: ClassVar = ("nonlinearity",)
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        return super().tensors_of_cell() | {"weight_hh": (self.hidden_size,)}
+
+
+@dataclass(frozen=True, repr=False)
+class SRU(Recurrent):
+    """Lei et al. 2018; gates n, f, r, and a fourth that takes the place of x where sizes differ.
+
+        f, r = s(f + v_f c), s(r + v_r c)
+        c' = f c + (1 - f) n
+        h' = r g(c') + (1 - r) highway_scale x
+
+    The state is c alone. Only f and r have a bias.
+
+    activation      g, of c
+    peepholes       v_f, v_r, (H,) each
+    highway_scale   of x, where it is as large as h
+    """
+
+    _: KW_ONLY
+    activation: str = "linear"
+    peepholes: bool = True
+    highway_scale: float = 1.0
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def num_gates(self) -> int:
+        return 3 if self.input_size == self.hidden_size else 4
+
+    @property
+    def states(self) -> dict[str, int]:
+        return {"c": self.hidden_size}
+
+    def tensors_of_cell(self) -> dict[str, Shape]:
+        shapes = super().tensors_of_cell()
+        if self.bias:
+            shapes["bias_ih"] = (2 * self.hidden_size,)
+        if self.peepholes:
+            shapes |= {f"peephole_{gate}": (self.hidden_size,) for gate in "fr"}
+        return shapes
+
+    def problems(self) -> list[str]:
+        problems = super().problems()
+        if self.highway_scale != 1.0 and self.input_size != self.hidden_size:
+            problems.append("highway_scale is for an input_size that is the hidden_size")
         return problems

@@ -7,20 +7,24 @@ is a short program of elementwise operations.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
-from numlstm.network.recurrent import GRU, LSTM, RNN, Recurrent
+from numlstm.network.recurrent import GRU, LSTM, RNN, SRU, IndRNN, MinGRU, MinLSTM, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
 from numlstm.quantize import Matrix
 
-# ``read(weight, bias)`` adds ``bias + weight @ x``, x being what the layer reads.
-Read = Callable[[Matrix, Floats], Place]
+
+class Read(Protocol):
+    """Adds ``bias + weight @ x``, x being what the layer reads, and x behind it if asked."""
+
+    def __call__(self, weight: Matrix, bias: Floats, with_x: bool = False) -> Place: ...
+
 
 # Returns where h is after the step.
 Cell = Callable[[Builder, Any, Own, Read], Place]
@@ -66,6 +70,24 @@ def begins_in_unit(layer: Recurrent, own: Own) -> bool:
 
 def one_minus(builder: Builder, x: Place, y: Place | None = None) -> Place:
     return builder.activation(x, "affine(-1.0, 1.0)", y)
+
+
+def gates_of_x(layer: Recurrent, own: Own, read: Read) -> list[Place]:
+    """Return where each gate is, of a cell whose gates read nothing but x."""
+    size, number = layer.hidden_size, layer.num_gates
+    bias = own.get("bias_ih", np.zeros(number * size, np.float32))
+    a = read(matrix(layer, own, "weight_ih"), by_gate(bias, number))
+    return [a.part(gate * padded(size), size) for gate in range(number)]
+
+
+def weigh(builder: Builder, keeps: Place, h: Place, takes: Place, n: Place) -> Place:
+    """Add ``h <- keeps * h + takes * n``; return where it is after the step."""
+    y = builder.buffer(h.size)
+    taken = builder.multiply(takes, n)
+    with builder.rows():
+        builder.add(builder.multiply(keeps, h), taken, y)
+        builder.keep_new(y, h)
+    return y
 
 
 # What a trace makes of that which a cell leaves: in float64.
@@ -200,4 +222,76 @@ def _lstm(builder: Builder, layer: LSTM, own: Own, read: Read) -> Place:
     return y
 
 
-CELLS: dict[type[Recurrent], Cell] = {RNN: _rnn, GRU: _gru, LSTM: _lstm}
+def _min_gru(builder: Builder, layer: MinGRU, own: Own, read: Read) -> Place:
+    z, n = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    builder.activation(z, "sigmoid", z)
+    builder.activation(n, layer.activation, n)
+    builder.leave("z", as_it_is, z)
+    builder.leave("n", as_it_is, n)
+    return weigh(builder, one_minus(builder, z), h, z, n)
+
+
+def _min_lstm(builder: Builder, layer: MinLSTM, own: Own, read: Read) -> Place:
+    """Add a MinLSTM; ``f / (f + i) = sigmoid(log f - log i)``, which needs no division."""
+    minus = "affine(-1.0, 0.0)"
+    f, i, n = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    for gate in (f, i):
+        builder.activation(gate, minus, gate)
+        builder.activation(gate, "softplus", gate)  # -log(sigmoid(a)) = softplus(-a)
+    difference = builder.add(i, builder.activation(f, minus))
+    builder.activation(difference, "sigmoid", f)
+    builder.activation(builder.activation(difference, minus), "sigmoid", i)
+    builder.activation(n, layer.activation, n)
+    for name, gate in (("f", f), ("i", i), ("n", n)):
+        builder.leave(name, as_it_is, gate)
+    return weigh(builder, f, h, i, n)
+
+
+def _ind_rnn(builder: Builder, layer: IndRNN, own: Own, read: Read) -> Place:
+    (a,) = gates_of_x(layer, own, read)
+    (h,) = states(builder, layer, own)
+    y = builder.buffer(layer.hidden_size)
+    with builder.rows():
+        builder.scale_add(h, own["weight_hh"], a, y)
+        builder.activation(y, layer.nonlinearity, y)
+        builder.keep_new(y, h)
+    return y
+
+
+def _sru(builder: Builder, layer: SRU, own: Own, read: Read) -> Place:
+    size, stride, number = layer.hidden_size, padded(layer.hidden_size), layer.num_gates
+    bias = np.zeros((number, size), np.float32)
+    bias[1:3] = own.get("bias_ih", np.zeros(2 * size, np.float32)).reshape(2, size)
+    weight = matrix(layer, own, "weight_ih")
+    a = read(weight, by_gate(bias.reshape(-1), number), with_x=number == 3)
+    # Behind the three gates is the fourth, or x itself.
+    n, f, r, highway = (a.part(gate * stride, size) for gate in range(4))
+    (c,) = states(builder, layer, own)
+    y = builder.buffer(size)
+    if layer.highway_scale != 1.0:
+        builder.activation(highway, f"affine({layer.highway_scale!r}, 0.0)", highway)
+    with builder.rows():
+        for name, gate in (("f", f), ("r", r)):
+            if layer.peepholes:
+                builder.scale_add(c, own[f"peephole_{name}"], gate, gate)
+            builder.activation(gate, "sigmoid", gate)
+            builder.leave(name, as_it_is, gate)
+        builder.add(builder.multiply(f, c), builder.multiply(one_minus(builder, f), n), c)
+        builder.keep_new(c, c)
+        of_c = builder.multiply(r, builder.activation(c, layer.activation))
+        builder.add(of_c, builder.multiply(one_minus(builder, r), highway), y)
+        builder.leave("h", as_it_is, y)
+    return y
+
+
+CELLS: dict[type[Recurrent], Cell] = {
+    RNN: _rnn,
+    GRU: _gru,
+    LSTM: _lstm,
+    MinGRU: _min_gru,
+    MinLSTM: _min_lstm,
+    IndRNN: _ind_rnn,
+    SRU: _sru,
+}

@@ -134,13 +134,15 @@ class _Lowering:
         """Add a cell; the one without inputs is that which reads the tokens, and is folded."""
         builder = self.builder
 
-        def read(weight: Matrix, bias: Floats) -> Place:
+        def read(weight: Matrix, bias: Floats, with_x: bool = False) -> Place:
             if inputs:
-                return builder.linear(builder.join(inputs), weight, bias, layer.activations)
-            table = self._table(weight, bias)
-            if table is None:
-                return builder.linear(self._input(builder), weight, bias, layer.activations)
-            return _embedding(builder, table)
+                x = builder.join(inputs)
+            else:
+                table = self._table(weight, bias, with_x)
+                if table is not None:
+                    return _embedding(builder, table)
+                x = self._input(builder)
+            return _product(builder, x, weight, bias, with_x, layer.activations)
 
         return CELLS[type(layer)](builder, layer, own, read)
 
@@ -159,8 +161,8 @@ class _Lowering:
         y = builder.buffer(self.network.input_size)
         return builder.append(Operation(columns.INPUT, None, y))
 
-    def _table(self, weight: Matrix, bias: Floats) -> Floats | None:
-        """Return what ``bias + weight @ x`` is for each token, (V, N).
+    def _table(self, weight: Matrix, bias: Floats, with_x: bool) -> Floats | None:
+        """Return what ``bias + weight @ x`` is for each token, (V, N), with x behind it if asked.
 
         The kernels make it, so it has the bits they would give at every step, in float32. None if
         some numbers overflow: the steps may never meet those.
@@ -168,7 +170,8 @@ class _Lowering:
         from numlstm.kernels.compilation import compile_run
 
         builder = Builder()
-        y = builder.linear(self._input(builder), FLOAT32.encode(weight.values()), bias)
+        exact = FLOAT32.encode(weight.values())
+        y = _product(builder, self._input(builder), exact, bias, with_x, "int16")
         builder.append(Operation(columns.OUTPUT, y, y))
         ids = np.arange(self.network.vocab_size or 0, dtype=np.int32)
         table = np.empty((len(ids), y.size), np.float32)
@@ -177,7 +180,9 @@ class _Lowering:
         state[: program.initial_state.size] = program.initial_state
         arrays = (program.block.plan_at, program.params_at, argument(state))
         status = compile_run()(*arrays, ids, table)
-        return table if status == DONE else None
+        if status != DONE:
+            return None
+        return np.pad(table, ((0, 0), (0, padded(y.size) - y.size)))
 
     def _layout_to_generate(self, builder: Builder, scores: Place) -> Layout | None:
         """Return a layout that chooses a token in place of giving the scores, if it is read.
@@ -202,6 +207,14 @@ class _Lowering:
             )
         )  # fmt: skip
         return builder.layout(1, max_steps=2**31)
+
+
+def _product(
+    builder: Builder, x: Place, weight: Matrix, bias: Floats, with_x: bool, activations: str
+) -> Place:
+    """Add ``bias + weight @ x``, and x behind it if asked."""
+    y = builder.linear(x, weight, bias, activations)
+    return builder.join([y, x]) if with_x else y
 
 
 def _embedding(builder: Builder, table: Floats) -> Place:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import numlstm
+from numlstm import spec
 from numlstm.model import Model
 from numlstm.program import lower
 from numlstm.spec import DTYPES, GRU, LSTM, RNN, Embedding, Linear, Network, OneHot, Weights
@@ -19,6 +20,11 @@ CELLS = {
     "gru before": lambda *a, **k: GRU(*a, reset_after=False, **k),
     "lstm": LSTM,
     "peepholes": lambda *a, **k: LSTM(*a, peepholes=True, **k),
+    **{
+        name: cell
+        for name, cell in spec.LAYERS.items()
+        if issubclass(cell, spec.Recurrent) and cell not in (RNN, GRU, LSTM)
+    },
 }
 OPTIONS = {
     "forward": {},

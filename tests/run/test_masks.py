@@ -5,7 +5,7 @@ import pytest
 
 import numlstm
 from numlstm import Network, reference, spec
-from tests.cases import TOLERANCES, assert_same_bits, random_weights
+from tests.cases import CELLS, TOLERANCES, assert_same_bits, random_weights
 
 ONES = np.array([[1, 1, 1], [1, 1, 1], [0.5, 0, 2], [1, 1, 1], [2, 1, 0]], np.float32)
 TOKENS = np.array([0, 0, 3, 0, 4], np.int32)
@@ -13,6 +13,13 @@ MEMORY = np.random.default_rng(0).normal(0, 1, (3, 6)).astype(np.float32)
 
 # Networks whose first steps are masked: what these answer is seen in the answers.
 CASES: dict[str, tuple[Network, np.ndarray]] = {
+    **{
+        f"a cell: {cell}": (
+            Network((spec.Masking(3, 1.0), make(3, 4, True), spec.Linear(4, 2))),
+            ONES,
+        )
+        for cell, make in CELLS.items()
+    },
     "no recurrence": (Network((spec.Masking(3, 1.0), spec.Linear(3, 2))), ONES),
     "beside the input": (
         Network(

@@ -225,7 +225,7 @@ def _cell(kind: str, own: Own, options: Options) -> list[nn.Module]:
 
 
 def _hidden_size(kind: str, weight_ih: torch.Tensor) -> int:
-    num_gates = spec.LAYERS[kind.removesuffix("Cell")].num_gates  # type: ignore[attr-defined]
+    num_gates = getattr(spec, kind.removesuffix("Cell"))(1, 1).num_gates
     size, rest = divmod(weight_ih.shape[0], num_gates)
     if rest:
         raise WeightsError(f"weight_ih has {weight_ih.shape[0]} rows, not {num_gates} per unit")
@@ -296,7 +296,7 @@ def tensors_of_network(state: Mapping[str, torch.Tensor], network: Network) -> A
 
 def _names_in_state_dict(layer: Layer, name: str) -> list[str]:
     """Return what a tensor of a layer may be called, the likeliest first."""
-    if not isinstance(layer, spec.RNN | spec.GRU | spec.LSTM):
+    if not isinstance(layer, spec.Recurrent):
         return [f"{layer.name}.{name}"]
     names = [f"{layer.name}.{torch_name(name)}", f"{layer.name}.{name}"]
     match = re.fullmatch(r"(.*)\.l(\d+)", layer.name)
