@@ -29,7 +29,8 @@ class CompiledRun:
 
     def __init__(self, model: Model, layout: Layout) -> None:
         program = program_of(model)
-        self._run = model._run
+        assert model._compiled is not None
+        self._run = model._compiled.run
         self._initial_state = program.initial_state
         plan = layout.plan.copy()
         plan[0, MAX_STEPS] = 2**31  # a stream takes one step with the plan of single steps

@@ -212,8 +212,12 @@ def decoded(weights: Weights, tensors: Encoded) -> Weights:
     """Return the weights with what their encoded tensors hold; themselves if nothing is rounded."""
     if not any(isinstance(tensor, Matrix) for tensor in tensors.values()):
         return weights
-    floats = {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
-    return weights.with_tensors(weights.network, floats)
+    return weights.with_tensors(weights.network, in_float32(tensors))
+
+
+def in_float32(tensors: Encoded) -> dict[str, Floats]:
+    """Return the tensors in float32, exactly."""
+    return {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
 
 
 def rounded(weights: Weights) -> Weights:

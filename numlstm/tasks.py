@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from numlstm.audio.transcribe import Transcriber
+from numlstm.load import load_parts
 from numlstm.model import Model
 from numlstm.pipelines import Pipeline
-from numlstm.sources import load_parts
 from numlstm.spec import WeightsError
 from numlstm.text.chat import Chat
 from numlstm.text.classify import Classifier, MailClassifier

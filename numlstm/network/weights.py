@@ -122,7 +122,12 @@ class Weights:
     @cached_property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
-        digest = hashlib.sha256(json.dumps(self.network.to_json(), sort_keys=True).encode())
-        for name in self.network.tensor_shapes():
-            digest.update(np.ascontiguousarray(self.tensors[name]).data)
-        return digest.digest()[:16]
+        return fingerprint_of(self.network, self.tensors)
+
+
+def fingerprint_of(network: Network, tensors: Tensors) -> bytes:
+    """Return 16 bytes that differ for any other network or tensors."""
+    digest = hashlib.sha256(json.dumps(network.to_json(), sort_keys=True).encode())
+    for name in network.tensor_shapes():
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.digest()[:16]

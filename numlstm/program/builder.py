@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, aligned
 from numlstm.kernels.packing import (
     NUM_PLANES,
     packed,
@@ -70,6 +70,7 @@ class Operation:
     h_at: int = 0
     c_at: int = 0
     count_at: int = 0
+    vocab_size: int = 0
     key_at: int = 0
     dtype: int = 0
     planes: int = 0
@@ -145,6 +146,8 @@ class Builder:
         self.memory: Memory | None = None
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
+        self.counters: list[int] = []
+        self.keep_counter()  # of the steps: first of all, where the walker finds it
 
     # Numbers of three kinds: params, what is kept, buffers ----------------------------------------
 
@@ -174,6 +177,12 @@ class Builder:
         self.state.append(first)
         self.state_size += first.size
         return place
+
+    def keep_counter(self) -> int:
+        """Return where an int64 that counts from 0 is kept."""
+        at = self.keep(1).at
+        self.counters.append(at)
+        return at
 
     def buffer(self, size: int, room: int = 0) -> Place:
         """Return a place for a vector per step, with room behind it for what is written too far."""
@@ -314,7 +323,7 @@ class Builder:
     def add_keys(self, memory_size: int, weight: Floats | None) -> int:
         """Return where in a row of the memory the keys are: made of it by weights, or itself."""
         if self.memory is None:
-            count_at = self.keep(1).at
+            count_at = self.keep_counter()
             self.memory = Memory(memory_size, padded(memory_size) + LANES, (), count_at)
         if weight is None:
             return 0
@@ -375,8 +384,11 @@ class Builder:
         plan[0, columns.STATE_SIZE] = self.state_size
         plan[0, columns.NUM_ROWS] = len(plan)
         plan[0, columns.MAX_STEPS] = max_steps
+        plan[0, columns.MAX_AXES] = 1 if max_steps == 1 else 3
         plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
         plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        reads_tokens = plan[0, columns.KIND] in (columns.EMBEDDING, columns.ONE_HOT)
+        plan[0, columns.X_TYPE_AT] = INT32_AT if reads_tokens else FLOAT32_AT
         if of_streams:
             plan[0, columns.KEPT_AT] = end
             plan[0, columns.SLOTS_AT] = slots_at
@@ -405,6 +417,7 @@ class Builder:
             generate,
             initial_state,
             self.state_names,
+            tuple(self.counters),
             self.memory,
             None if answer is None else (answer.at, answer.size),
         )

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numlstm
 from numlstm.pipelines import Pipeline, answers
-from numlstm.sampling import Sampling
+from numlstm.run.sampling import Sampling
 from numlstm.text.checks import check_count, check_text
 from numlstm.text.encoding import decode_each, encode
 from numlstm.text.seq2seq import EncoderDecoder, beam_search, until

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm import pool as pool_module
 from numlstm.model import Model
 from numlstm.program.lower import POOL_ROWS
+from numlstm.run import pool as pool_module
 from numlstm.spec import GRU, LSTM, Embedding, Linear, Network, Weights
 from tests.cases import NETWORKS, assert_same_bits, random_input, random_weights
 from tests.outputs import ROUNDED
@@ -176,7 +176,7 @@ def test_tokens_are_checked():
     slots = [pool.open(), pool.open()]
     for ids, error, message in [
         ([1, 11], ValueError, r"token id 11 at xs\[1\] is outside 0 <= id < 11"),
-        ([[1, 2]], ValueError, r"xs has shape \(1, 2\), expected \(2,\) token ids"),
+        ([[1, 2]], ValueError, r"xs has shape \(1, 2\), model expects \(2,\) token ids"),
         ([1.0, 2.0], TypeError, "xs is of float64, expected integer token ids"),
     ]:
         with pytest.raises(error, match=message):
@@ -238,7 +238,7 @@ def test_a_pool_takes_memory_for_the_streams_it_has():
 def test_a_batch_gives_what_each_sequence_gives(network, num_threads, monkeypatch):
     if network.memory_size is not None:
         pytest.skip("it attends to a memory of its stream, which batches have not")
-    for module in ("batch", "pool", "stages"):
+    for module in ("run.batch", "run.pool", "stages.directions"):
         monkeypatch.setattr(f"numlstm.{module}.THREAD_WORK", 1)
     model = model_of(network, num_threads=num_threads)
     lengths = np.random.default_rng(1).integers(1, 40, POOL_ROWS + 9)

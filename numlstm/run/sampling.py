@@ -4,19 +4,16 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.checks import FLOAT32, Floats, raise_status, token_id, token_ids
 from numlstm.kernels import plan as columns
-from numlstm.kernels.addresses import argument
 from numlstm.kernels.packing import padded
 from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
-
-if TYPE_CHECKING:
-    from numlstm.stream import Stream
+from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
+from numlstm.run.state import State
 
 
 @dataclass(frozen=True)
@@ -71,54 +68,50 @@ class Generator:
 
     def __init__(
         self,
-        stream: "Stream",
+        state: State,
         first_id: int,
         how: Sampling,
         stop: Iterable[int],
         history: Iterable[int],
     ) -> None:
-        layout = stream._program.generate
-        if layout is None:
-            model = stream.model
+        compiled = state.compiled
+        layout, vocab_size = compiled.program.generate, compiled.vocab_size
+        if layout is None or vocab_size is None:
             raise ValueError(
                 f"the model cannot generate: it reads "
-                f"{'vectors' if model.vocab_size is None else f'{model.vocab_size} token ids'}, "
-                f"gives {model.output_size} scores"
-                f"{' and skips masked steps' if model.network.masks else ''}"
+                f"{'vectors' if vocab_size is None else f'{vocab_size} token ids'}, "
+                f"gives {compiled.output_size} scores"
+                f"{' and skips masked steps' if compiled.network.masks else ''}"
             )
-        vocab_size = stream.model.vocab_size or 0
         self._token = token_id(first_id)  # the last one, which the next step reads
         if not 0 <= self._token < vocab_size:
             raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
-        self._stream = stream
-        self._plan_at = layout.plan_at
+        self._state = state
         self._layout = layout
+        self._num_scores = int(layout.plan[-1, X_SIZE])
         self._numbers = self._flags = self._seen = np.zeros(0, np.int32)
-        self._place_state()
-        size = int(layout.plan[-1, X_SIZE])
+        self._place()
         floats = self._numbers.view(FLOAT32)
         floats[columns.TEMPERATURE] = how.temperature
         floats[columns.TOP_P], floats[columns.MIN_P] = how.top_p, how.min_p
         floats[columns.REPETITION_PENALTY] = how.repetition_penalty
-        self._numbers[columns.TOP_K] = min(how.top_k or size, size)
+        self._numbers[columns.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
         self._flags[:] = 0
-        self._flags[_ids("stop", stop, size)] = columns.STOP
+        self._flags[_ids("stop", stop, self._num_scores)] = columns.STOP
         self._see(_ids("history", [*history, self._token], vocab_size))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
         self.stopped = False
 
-    def _place_state(self) -> None:
+    def _place(self) -> None:
         """Make room for the stream's state and its memory, and for what the choice needs."""
         layout = self._layout
-        self._memory = self._stream._memory
-        self._state = self._stream._state_of(layout)
-        self._state_at = argument(self._state)
-        size = int(layout.plan[-1, X_SIZE])
+        self._memory_rows = self._state.memory_rows
+        self._array = self._state.array_for(layout)
         settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
-        numbers = self._state.view(np.int32)
+        numbers = self._array.view(np.int32)
         self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
-        flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(size)]
+        flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(self._num_scores)]
         self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
 
     def _see(self, ids: NDArray[np.int32]) -> None:
@@ -136,30 +129,27 @@ class Generator:
         ValueError
             If the network overflows. The stream is as it was before.
         """
-        stream = self._stream
-        if stream._memory is not self._memory:  # a state with another memory was loaded
-            before = self._state[: self._layout.state_size]
-            self._place_state()
-            self._state[: self._layout.state_size] = before
-        ids = np.empty(count + 1, FLOAT32)
+        state = self._state
+        if state.memory_rows is not self._memory_rows:  # a state with another memory was loaded
+            before = self._array[: self._layout.state_size]
+            self._place()
+            self._array[: self._layout.state_size] = before
+        numbers = np.empty(count + 1, FLOAT32)
+        ids = numbers.view(np.int32)
         if self._is_random:
             # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
-            ids[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
-        ids[:1].view(np.int32)[0] = self._token
-        kept = slice(0, stream._num_kept)
-        self._state[kept] = stream._state[kept]
+            numbers[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
+        ids[0] = self._token
         self._numbers[columns.NUM_CHOSEN] = 0
-        status = stream._run(self._plan_at, stream._params_at, self._state_at, ids[:-1], ids[1:])
+        status = state.take(self._layout, self._array, ids[:-1], numbers[1:])
         if status > STOPPED:
-            raise_status("the tokens", ids, 0, status)
-        stream._state[kept] = self._state[kept]
+            raise_status("the tokens", ids, 0, status, state.compiled.vocab_size)
         self.stopped = status == STOPPED
-        chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]].view(np.int32)
+        chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]]
         self._token = int(chosen[-1])
         return chosen
 
 
 def _ids(name: str, ids: Iterable[int], vocab_size: int) -> NDArray[np.int32]:
     given: Any = ids if isinstance(ids, np.ndarray) else list(ids)
-    found: Floats = token_ids(name, given, vocab_size)
-    return found.view(np.int32)
+    return token_ids(name, given, vocab_size)

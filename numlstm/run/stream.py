@@ -1,38 +1,29 @@
 """Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
 
 import operator
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.checks import (
+from numlstm.kernels.plan import DONE, WRONG_ARRAY
+from numlstm.run.border import (
     FLOAT32,
     Floats,
     as_floats,
     check_out,
+    checked_rows,
     filled,
     for_kernel,
     raise_status,
     token_id,
-    token_ids,
 )
-from numlstm.kernels.addresses import aligned, argument
-from numlstm.kernels.plan import DONE, WRONG_ARRAY
-from numlstm.program.program import Layout
-from numlstm.sampling import Generator, Sampling
-from numlstm.threads import Turn
-from numlstm.trace import Trace, trace
-
-if TYPE_CHECKING:
-    from numlstm.model import Model
-
-# A state is saved as this header and the floats that are kept from step to step.
-_STATE_HEADER = struct.Struct("<8s16sII")  # magic, fingerprint of the model, size, checksum
-_STATE_MAGIC = b"numlstm1"
+from numlstm.run.compiled import Compiled
+from numlstm.run.mask import spread
+from numlstm.run.sampling import Generator, Sampling
+from numlstm.run.state import State
+from numlstm.run.trace import Trace, record
 
 
 class Stream:
@@ -40,65 +31,29 @@ class Stream:
 
     A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
     call raises, the stream is as it was before.
+
+    Attributes
+    ----------
+    model : Model
+        The model that it is of.
     """
 
     def __init__(
         self,
-        model: "Model",
+        model: Any,
+        compiled: Compiled,
         memory: ArrayLike | None = None,
         memory_ids: ArrayLike | None = None,
     ) -> None:
-        program = model._program
-        assert program is not None, "only causal networks have streams of this class"
         self.model = model
-        self._turn = Turn()
-        self._program = program
-        self._num_kept = program.initial_state.size
-        self._vocab_size = model.vocab_size
-        self._x_shape = (model.input_size,)
-        self._y_shape = (model.output_size,)
-        # A token id reaches the kernel as the bits of a float32.
+        self._compiled = compiled
+        self._state = State(compiled, compiled.memory_rows(memory, memory_ids))
         self._token = np.zeros(1, np.int32)
-        self._token_bits = self._token.view(np.float32)
-        # What every step passes to the kernel.
-        self._run = model._run
-        self._plan_at = program.step.plan_at
-        self._params_at = program.params_at
-        self._memory = model._memory_rows(memory, memory_ids)
-        self._initial_state = model._initial_state(self._memory)
-        self._place_state(self._initial_state)
-
-    def _place_state(self, kept: Floats) -> None:
-        """Begin anew with what is kept, and with room for the memory."""
-        self._state = self._state_of(self._program.step)
-        self._state_at = argument(self._state)
-        self._go_back(kept)
-
-    @property
-    def kept(self) -> Floats:
-        """A copy of all that is kept from step to step; assigning it goes back there."""
-        with self._turn:
-            return self._copy_kept()
-
-    @kept.setter
-    def kept(self, values: Floats) -> None:
-        with self._turn:
-            self._go_back(values)
-
-    def _copy_kept(self) -> Floats:
-        return self._state[: self._num_kept].copy()
-
-    def _go_back(self, kept: Floats) -> None:
-        self._state[: self._num_kept] = kept
-        if self._program.memory is not None:
-            at = self._program.memory.count_at
-            self._state[at : at + 2].view(np.int64)[0] = len(self._memory)
-
-    def _state_of(self, layout: Layout) -> Floats:
-        """Return an array for a layout, with the memory behind it."""
-        state = aligned(layout.state_size + self._memory.size)
-        state[layout.state_size :] = self._memory.reshape(-1)
-        return state
+        # What every step needs.
+        self._vocab_size = compiled.vocab_size
+        self._x_shape, self._y_shape = (compiled.input_size,), (compiled.output_size,)
+        self._run = compiled.run
+        self._plan_at, self._params_at = compiled.program.step.plan_at, compiled.params_at
 
     def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
         """Take one step.
@@ -120,10 +75,10 @@ class Stream:
             If x or out is not as above, x holds a NaN or an infinity, or the network overflows.
             The stream is as it was before.
         """
-        turn = self._turn
-        if turn.taken:
-            turn.refuse()
-        turn.taken = True
+        state = self._state
+        if state.taken:
+            state.refuse()
+        state.taken = True
         try:
             if self._vocab_size is not None:
                 if type(x) is not int:
@@ -131,28 +86,29 @@ class Stream:
                 if not 0 <= x < self._vocab_size:
                     raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
                 self._token[0] = x
-                x = self._token_bits
+                x = self._token
             if out is None:
                 out = np.empty(self._y_shape, FLOAT32)
             # The kernel looks at the type, shape and numbers of x and out before it begins.
-            status = self._run(self._plan_at, self._params_at, self._state_at, x, out)
+            status = self._run(self._plan_at, self._params_at, state.at, x, out)
             if status != DONE:
                 self._step_fitted(x, out, status)
             return out
         finally:
-            turn.taken = False
+            state.taken = False
 
     def _step_fitted(self, x: ArrayLike, out: Floats, status: int) -> None:
         """Take a step that the kernel refused, with arrays made to fit, or raise what is wrong."""
-        x = as_floats("x", x, self._x_shape)
+        if self._vocab_size is None:
+            x = as_floats("x", x, self._x_shape)
         if status == WRONG_ARRAY:
             check_out(out, self._y_shape)
             y = np.empty(self._y_shape, FLOAT32)
-            status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
+            status = self._run(self._plan_at, self._params_at, self._state.at, x, y)
             if status == DONE:
                 out[:] = y
         if status != DONE:
-            raise_status("x", x, 0, status)
+            raise_status("x", np.asarray(x), 0, status, self._vocab_size)
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take T steps in one call, without the GIL; the same bits as T calls of `step`.
@@ -173,16 +129,18 @@ class Stream:
         TypeError, ValueError
             As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
         """
-        with self._turn:
-            return self._run_rows(self.model.rows_for_kernel(xs), out)
+        state = self._state
+        if state.taken:
+            state.refuse()
+        state.taken = True
+        try:
+            return self._run_rows(self._compiled.rows(xs), out)
+        finally:
+            state.taken = False
 
-    def _run_rows(self, xs: Floats, out: Floats | None) -> Floats:
+    def _run_rows(self, xs: NDArray[Any], out: Floats | None) -> Floats:
         xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
-        kept = slice(0, self._num_kept)
-        state = self._state_of(self._program.block)
-        state[kept] = self._state[kept]
-        run_blocks(self.model, state, xs, ys)
-        self._state[kept] = state[kept]
+        self._state.run(xs, ys)
         return filled(out, ys)
 
     def trace(self, xs: ArrayLike) -> Trace:
@@ -206,20 +164,8 @@ class Stream:
         TypeError, ValueError
             As `run`; or if the network has no recurrent layer.
         """
-        with self._turn:
-            return trace(self, xs)
-
-    def answer(self) -> Floats:
-        """Return a copy of the last answer, which a masked step repeats."""
-        assert self._program.answer is not None
-        at, size = self._program.answer
-        return self._state[at : at + size].copy()
-
-    def _take_one(self, x: Floats, y: Floats) -> None:
-        """Take a step with a checked row, ids in float32."""
-        status = self._run(self._plan_at, self._params_at, self._state_at, x, y)
-        if status != DONE:
-            raise_status("xs", x, 0, status)
+        with self._state as state:
+            return record(state, checked_rows(self._compiled.network, xs))
 
     def generate(
         self,
@@ -280,18 +226,18 @@ class Stream:
         if isinstance(n, bool) or operator.index(n) < 0:
             raise ValueError(f"n is {n!r}, expected a number of tokens")
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        generator = Generator(self, first_id, how, stop, history)
-        stride = self.model.steps_per_call
+        generator = Generator(self._state, first_id, how, stop, history)
+        stride = self._compiled.steps_per_call
         parts = [np.zeros(0, np.int32)]
-        with self._turn:
-            kept = self._copy_kept()
+        with self._state as state:
+            kept = state.kept
             try:
                 for at in range(0, operator.index(n), stride):
                     parts.append(generator.next(min(stride, n - at)))
                     if generator.stopped:
                         break
             except BaseException:
-                self._go_back(kept)
+                state.go_back(kept)
                 raise
         return np.concatenate(parts)
 
@@ -310,27 +256,26 @@ class Stream:
     ) -> Iterator[int]:
         """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return self._tokens(Generator(self, first_id, how, stop, history))
+        return self._tokens(Generator(self._state, first_id, how, stop, history))
 
     def _tokens(self, generator: Generator) -> Iterator[int]:
         while not generator.stopped:
-            with self._turn:
+            with self._state:
                 token = int(generator.next(1)[0])
             yield token
 
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""
-        self.kept = self._initial_state
+        with self._state as state:
+            state.begin()
 
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
         twin = type(self).__new__(type(self))
-        with self._turn:
-            twin.__dict__ |= self.__dict__
-            twin._turn = Turn()
-            twin._token = np.zeros(1, np.int32)
-            twin._token_bits = twin._token.view(np.float32)
-            twin._place_state(self._state[: self._num_kept])
+        twin.__dict__ |= self.__dict__
+        twin._token = np.zeros(1, np.int32)
+        with self._state as state:
+            twin._state = state.twin()
         return twin
 
     __copy__ = copy
@@ -347,21 +292,37 @@ class Stream:
         return 0
 
     @property
+    def kept(self) -> Floats:
+        """A copy of all that is kept from step to step; assigning it goes back there."""
+        with self._state as state:
+            return state.kept
+
+    @kept.setter
+    def kept(self, values: Floats) -> None:
+        with self._state as state:
+            state.go_back(values)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps were taken since the initial state, without masked ones."""
+        return self._state.num_steps
+
+    @property
     def state(self) -> dict[str, Floats]:
         """Copies of the h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,).
 
         Assigning a dict replaces those it names, for a decoder that begins where an encoder ended:
         ``decoder.state = {"layers.0.h": encoder.state["layers.0.h"]}``.
         """
-        names = self._program.state_names
-        with self._turn:
-            return {name: self._state[at : at + size].copy() for name, (at, size) in names.items()}
+        with self._state as state:
+            names = self._compiled.program.state_names
+            return {name: state.numbers(place) for name, place in names.items()}
 
     @state.setter
     def state(self, values: Mapping[str, ArrayLike]) -> None:
         if not isinstance(values, Mapping):
             raise TypeError(f"the state is {type(values).__name__}, expected a dict of arrays")
-        names = self._program.state_names
+        names = self._compiled.program.state_names
         problems = [f"{name} is not among {', '.join(names)}" for name in values - names.keys()]
         arrays = {}
         for name in values.keys() & names.keys():
@@ -373,130 +334,74 @@ class Stream:
                 problems.append(str(error))
         if problems:
             raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
-        with self._turn:
+        with self._state as state:
             for name, array in arrays.items():
-                at, size = names[name]
-                self._state[at : at + size] = array
+                state.set_numbers(names[name], array)
 
     def save_state(self) -> bytes:
         """Return the state as bytes; `load_state` continues from them, in any process."""
-        with self._turn:
-            kept = self._state[: self._num_kept].astype("<f4").tobytes()
-            kept += self._memory.astype("<f4").tobytes()
-        fingerprint = self.model._weights.fingerprint
-        checksum = zlib.crc32(kept)
-        return _STATE_HEADER.pack(_STATE_MAGIC, fingerprint, len(kept), checksum) + kept
+        with self._state as state:
+            return state.to_bytes()
 
     def load_state(self, blob: bytes) -> None:
-        """Continue from what `save_state` returned.
+        """Continue from what `save_state` returned, of this version or those before.
 
         Raises
         ------
         TypeError, ValueError
             If it is not a saved state, is damaged, or is another model's.
         """
-        if not isinstance(blob, bytes | bytearray | memoryview):
-            raise TypeError(f"the state is {type(blob).__name__}, expected bytes of save_state")
-        blob = bytes(blob)
-        if len(blob) < _STATE_HEADER.size or not blob.startswith(_STATE_MAGIC):
-            raise ValueError("the state was not written by save_state of this version")
-        _, fingerprint, size, checksum = _STATE_HEADER.unpack_from(blob)
-        kept = blob[_STATE_HEADER.size :]
-        if fingerprint != self.model._weights.fingerprint:
-            raise ValueError("the state is another model's; load it with the model that saved it")
-        row_size = 0 if self._program.memory is None else self._program.memory.row_size
-        beyond = size // 4 - self._num_kept
-        fits = beyond % row_size == 0 and beyond > 0 if row_size else beyond == 0
-        if len(kept) != size or size % 4 or not fits or zlib.crc32(kept) != checksum:
-            raise ValueError("the state is damaged: its length or checksum is wrong")
-        floats = np.frombuffer(kept, "<f4").astype(np.float32)
-        if np.isnan(floats).any():
-            raise ValueError("the state is damaged: it holds a NaN")
-        memory = self._memory
-        if row_size:
-            memory = self._checked_memory(floats[self._num_kept :].reshape(-1, row_size))
-        initial_state = self.model._initial_state(memory)
-        with self._turn:
-            self._memory, self._initial_state = memory, initial_state
-            self._place_state(floats[: self._num_kept])
-
-    def _checked_memory(self, rows: Floats) -> Floats:
-        """Return the rows of a memory, or raise unless each of their ids is a token's."""
-        vocab_size = self.model.network.memory_vocab_size
-        if vocab_size is not None:
-            assert self._program.memory is not None
-            ids = rows[:, self._program.memory.keys_end]
-            if not ((ids >= 0) & (ids < vocab_size) & (ids == np.floor(ids))).all():
-                raise ValueError(
-                    "the state is damaged: its memory holds numbers that are no token ids, "
-                    f"0 <= id < {vocab_size}"
-                )
-        return rows
+        with self._state as state:
+            state.load(blob)
 
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"
-
-
-def run_blocks(model: "Model", state: Floats, xs: NDArray[Any], ys: Floats) -> None:
-    """Take steps from a state, of the layout of blocks; what it holds after an error is lost."""
-    program = model._program
-    assert program is not None
-    plan_at, params_at, state_at = program.block.plan_at, program.params_at, argument(state)
-    stride = model.steps_per_call
-    for t in range(0, len(xs), stride):
-        part = xs[t : t + stride]
-        x, y = part.reshape(-1), ys[t : t + stride].reshape(-1)
-        status = model._run(plan_at, params_at, state_at, x, y)
-        if status != DONE:
-            raise_status("xs", part, t, status)
-
-
-def run_whole(model: "Model", xs: NDArray[Any], ys: Floats) -> None:
-    """Take all steps of a sequence, for a network without a memory."""
-    program = model._program
-    assert program is not None
-    state = aligned(program.block.state_size)
-    state[: program.initial_state.size] = program.initial_state
-    run_blocks(model, state, xs, ys)
 
 
 class MaskedStream(Stream):
     """A stream that skips masked steps: they change no state, the answer before is repeated."""
 
     def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
-        if not self._mask(self._check_one(x))[0]:
+        if self._vocab_size is None:
+            row = as_floats("x", x, self._x_shape)[None]
+        else:
+            row = self._compiled.rows([token_id(x)], "x")
+        if not self._masked(row)[0]:
             return super().step(x, out)
         if out is not None:
             check_out(out, self._y_shape)
-        with self._turn:
-            return filled(out, self.answer())
+        with self._state as state:
+            return filled(out, state.answer)
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
-        xs = self.model.rows_for_kernel(xs)
-        masked = self._mask(xs)
+        xs = self._compiled.rows(xs)
+        masked = self._masked(xs)
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))
-        rows = np.empty((1 + len(xs) - np.count_nonzero(masked), *self._y_shape), FLOAT32)
-        with self._turn:
-            rows[0] = self.answer()
-            if len(rows) > 1:
-                self._run_rows(xs[~masked], rows[1:])
-        return filled(out, rows[np.cumsum(~masked)])
+        with self._state as state:
+            before = state.answer
+            return filled(out, spread(before, state.answers(xs[~masked]), masked))
 
-    def _check_one(self, x: ArrayLike) -> NDArray[Any]:
-        if self._vocab_size is None:
-            return as_floats("x", x, self._x_shape)[None]
-        return token_ids("x", [token_id(x)], self._vocab_size)
-
-    def _mask(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
-        masked = self.model.network.masked(xs.view(np.int32) if self._vocab_size else xs)
+    def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
+        masked = self._compiled.network.masked(xs)
         assert masked is not None
         return masked
 
 
-def _restore(model: "Model", blob: bytes) -> Stream:
+def stream_of(
+    model: Any,
+    compiled: Compiled,
+    memory: ArrayLike | None = None,
+    memory_ids: ArrayLike | None = None,
+) -> Stream:
+    """Return a new stream of a network, which may leave out steps."""
+    kind = MaskedStream if compiled.network.masks else Stream
+    return kind(model, compiled, memory, memory_ids)
+
+
+def _restore(model: Any, blob: bytes) -> Stream:
     size, copies = model.network.memory_size, model.network.memory_vocab_size is not None
     memory = None if size is None else np.zeros((1, size), np.float32)
-    stream = model.stream(memory=memory, memory_ids=[0] if copies else None)
+    stream: Stream = model.stream(memory=memory, memory_ids=[0] if copies else None)
     stream.load_state(blob)
     return stream

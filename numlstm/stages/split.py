@@ -3,48 +3,35 @@
 Causal layers with the same rows become one network, and so one compiled call.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numlstm import spec
 from numlstm.program.lower import Fold, can_fold
-from numlstm.spec import Layer, Network, Recurrent, Weights, WeightsError
-from numlstm.stages import (
-    INPUT,
-    Attended,
-    BestPath,
-    Causal,
-    Convolution,
-    Directions,
-    Pooled,
-    Read,
-    Repeated,
-    Reversed,
-    Stage,
-)
-
-if TYPE_CHECKING:
-    from numlstm.model import Model
-
-MakeModel = Callable[[Weights, Fold, int], "Model"]
+from numlstm.quantize import Encoded, in_float32
+from numlstm.run.compiled import Compiled
+from numlstm.run.mask import unmasked
+from numlstm.spec import Layer, Network, Recurrent, WeightsError
+from numlstm.stages.causal import Causal, Pooled
+from numlstm.stages.convolution import Convolution
+from numlstm.stages.directions import Directions
+from numlstm.stages.path import BestPath
+from numlstm.stages.rows import Attended, Repeated, Reversed
+from numlstm.stages.stage import INPUT, Read, Stage
 
 
-def split(weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel) -> list[Stage]:
-    """Return the stages of a network that is not causal, in the order of their work."""
-    return _Splitter(weights, fold, num_threads, make_model).split()
+def split(network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> list[Stage]:
+    """Return the stages of a network, in the order of their work."""
+    return _Splitter(network, tensors, fold, num_threads).split()
 
 
 class _Splitter:
-    def __init__(
-        self, weights: Weights, fold: Fold, num_threads: int, make_model: MakeModel
-    ) -> None:
-        self.network = weights.network
-        self.tensors = weights.tensors
+    def __init__(self, network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> None:
+        self.network = network
+        self.tensors = tensors
         self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
         self.fold = fold
         self.num_threads = num_threads
-        self.make_model = make_model
         self.folded = {n for n in range(len(self.prefixes)) if self._is_folded(n)}
         self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
 
@@ -76,7 +63,8 @@ class _Splitter:
             return False
         if not self.network.reads_tokens or self.network.sources(n) != (0,):
             return False
-        return can_fold(Network((self._unmasked(0), layer.one_direction())), self.fold)
+        first = unmasked(self.network.layers[0])
+        return can_fold(Network((first, layer.one_direction())), self.fold)
 
     def _reads(self, n: int) -> tuple[int, ...]:
         """Return the layers whose rows layer n reads."""
@@ -112,12 +100,13 @@ class _Splitter:
                 if source not in inside and read not in reads:
                     reads.append(read)
         network, tensors = self._network_of(group, reads, outs)
-        model = self.make_model(Weights(network, tensors), self.fold, self.num_threads)
-        return Causal(tuple(reads), tuple((n, self.network.size(n)) for n in outs), model)
+        compiled = Compiled(network, tensors, self.fold)
+        writes = tuple((n, self.network.size(n)) for n in outs)
+        return Causal(tuple(reads), writes, compiled, self.num_threads)
 
     def _network_of(
         self, group: list[int], reads: list[Read], outs: list[int]
-    ) -> tuple[Network, spec.Tensors]:
+    ) -> tuple[Network, Encoded]:
         names = {n: f"layer{n}" for n in group}
         layers: list[Layer] = []
         origins: list[int | None] = []
@@ -135,7 +124,7 @@ class _Splitter:
             origins += [None] * len(layers)
         for n in group:
             inputs = tuple(names[s] for s in self.network.sources(n) if s in names)
-            layer = replace(self._unmasked(n), name=names[n], inputs=inputs)
+            layer = replace(unmasked(self.network.layers[n]), name=names[n], inputs=inputs)
             layers.append(layer)
             origins.append(n)
         width = sum(self.network.size(n) for n in outs)
@@ -149,16 +138,6 @@ class _Splitter:
                 tensors[f"{prefix}.{name}"] = self.tensors[f"{self.prefixes[origin]}.{name}"]
         return network, tensors
 
-    def _unmasked(self, n: int) -> Layer:
-        """Return a layer that skips no steps: masked ones are left out before."""
-        match self.network.layers[n]:
-            case spec.Embedding() as layer:
-                return replace(layer, mask_zero=False)
-            case spec.Masking() as layer:
-                return spec.Concat(layer.input_size)
-            case layer:
-                return layer
-
     def _single(self, n: int) -> Stage:
         """Return the stage of a layer that is not causal, or pools."""
         layer = self.network.layers[n]
@@ -168,52 +147,52 @@ class _Splitter:
         bare = replace(layer, name="", inputs=())
         match bare:
             case Recurrent() if layer.is_causal:
-                return Pooled(reads, writes, self._model(bare, own, n in self.folded))
+                return Pooled(reads, writes, self._compiled(bare, own, n in self.folded))
             case Recurrent():
-                models = self._directions(bare, own, n in self.folded)
-                return Directions(reads, writes, bare, *models, self.num_threads)
+                directions = self._directions(bare, own, n in self.folded)
+                return Directions(reads, writes, bare, *directions, self.num_threads)
             case spec.Pooling() | spec.AttentionPooling():
-                return Pooled(reads, writes, self._model(bare, own))
+                return Pooled(reads, writes, self._compiled(bare, own))
             case spec.Conv1d():
                 causal = replace(bare, padding=None, stride=1, activation=None)
                 activate = None
                 if bare.activation is not None:
                     function = spec.Activation(bare.output_size, bare.activation)
-                    activate = self._model(function, {})
-                return Convolution(reads, writes, bare, self._model(causal, own), activate)
+                    activate = self._compiled(function, {})
+                return Convolution(reads, writes, bare, self._compiled(causal, own), activate)
             case spec.Attention():
                 reads = (*reads, Read(self.network.index(bare.memory)))
-                return Attended(reads, writes, self._model(replace(bare, memory=""), own))
+                return Attended(reads, writes, self._compiled(replace(bare, memory=""), own))
             case spec.Repeat():
                 return Repeated(reads, writes, bare.num_steps)
             case spec.Reverse():
                 return Reversed(reads, writes)
             case spec.CRF():
-                return BestPath(reads, writes, own)
+                return BestPath(reads, writes, in_float32(own))
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(
-        self, layer: Recurrent, own: spec.Tensors, is_folded: bool
-    ) -> tuple["Model | None", "Model"]:
+        self, layer: Recurrent, own: Encoded, is_folded: bool
+    ) -> tuple[Compiled | None, Compiled]:
         """Return the forward direction, if there is one, and the other."""
         one = layer.one_direction()
         first = {name: own[name] for name in one.tensors()}
         second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
-        reverse = self._model(one, second, is_folded)
+        reverse = self._compiled(one, second, is_folded)
         both = layer.direction == "bidirectional"
-        return (self._model(one, first, is_folded) if both else None), reverse
+        return (self._compiled(one, first, is_folded) if both else None), reverse
 
-    def _model(self, layer: Layer, own: spec.Tensors, is_folded: bool = False) -> "Model":
-        """Return a model of one layer, for one thread; a folded one reads the tokens."""
+    def _compiled(self, layer: Layer, own: Encoded, is_folded: bool = False) -> Compiled:
+        """Return a network of one layer; a folded one reads the tokens."""
         tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
         layers: tuple[Layer, ...] = (layer,)
         if is_folded:
-            first = self._unmasked(0)
+            first = unmasked(self.network.layers[0])
             layers = (first, layer)
             tensors |= {
                 f"embedding.{name}": self.tensors[f"embedding.{name}"] for name in first.tensors()
             }
-        return self.make_model(Weights(Network(layers), tensors), self.fold, 1)
+        return Compiled(Network(layers), tensors, self.fold)
 
 
 def _is_together(layer: Layer) -> bool:

@@ -8,15 +8,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from numlstm.checks import Floats
-
-if TYPE_CHECKING:
-    from numlstm.stream import Stream
+from numlstm.plots import draw_trace
+from numlstm.run.border import Floats
+from numlstm.run.state import State
 
 
 @dataclass(frozen=True)
@@ -91,40 +90,36 @@ class Trace:
         ValueError
             If there are not T tokens, or there is no such layer.
         """
-        from numlstm.plots import draw_trace
-
-        draw_trace(self, path, tokens, layer)
+        draw_trace(self.of_layer(layer), path, tokens)
 
 
-def trace(stream: "Stream", xs: ArrayLike) -> Trace:
-    """Take the steps of xs and record them: `Stream.trace`."""
-    model, program = stream.model, stream._program
+def record(state: State, xs: NDArray[Any]) -> Trace:
+    """Take the steps of checked rows and record them; all of them, or none if this raises."""
+    compiled = state.compiled
+    program = compiled.program
     if not program.state_names:
         raise ValueError("the network has no recurrent layer, so there is nothing to trace")
-    xs = model.check_xs(xs)
-    masked = model.network.masked(xs)
+    masked = compiled.network.masked(xs)
     gates = program.step.gates
-    left_by_gates = {
-        (name, n): place for name, gate in gates.items() for n, place in enumerate(gate.places)
-    }
-    places: dict[Any, tuple[int, int]] = left_by_gates | program.state_names
+    places: dict[Any, tuple[int, int]] = dict(program.state_names)
+    for gate_name, gate in gates.items():
+        places |= {(gate_name, n): place for n, place in enumerate(gate.places)}
     recorded = {
         name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
     }
-    ys = np.empty((len(xs), model.output_size), np.float32)
-    kept = stream._copy_kept()
-    floats = xs.view(np.float32)
+    ys = np.empty((len(xs), compiled.output_size), np.float32)
+    kept = state.kept
     try:
         for t in range(len(xs)):
             left: dict[Any, tuple[int, int]] = places
             if masked is not None and masked[t]:
-                ys[t], left = stream.answer(), program.state_names
+                ys[t], left = state.answer, program.state_names
             else:
-                stream._take_one(floats[t : t + 1].reshape(-1), ys[t])
-            for name, (at, size) in left.items():
-                recorded[name][t] = stream._state[at : at + size]
+                state.run(xs[t : t + 1], ys[t : t + 1])
+            for name, place in left.items():
+                recorded[name][t] = state.numbers(place)
     except BaseException:
-        stream._go_back(kept)
+        state.go_back(kept)
         raise
     rows = {}
     for layer in dict.fromkeys(name.rpartition(".")[0] for name in program.state_names):

@@ -1,17 +1,17 @@
 """LookaheadStream: a network that reads later steps as a stream, its answers some steps late."""
 
 import operator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.checks import Floats
-from numlstm.stages import INPUT, Causal, Collecting, Flow, Read, Stage, no_rows
-from numlstm.threads import Turn
-
-if TYPE_CHECKING:
-    from numlstm.model import Model
+from numlstm.run.border import Floats, checked_rows
+from numlstm.run.compiled import Compiled
+from numlstm.run.threads import Turn
+from numlstm.stages.causal import Causal
+from numlstm.stages.stage import INPUT, Collecting, Flow, Read, Stage, no_rows
+from numlstm.stages.staged import Staged
 
 
 class LookaheadStream:
@@ -28,19 +28,26 @@ class LookaheadStream:
 
     Attributes
     ----------
+    model : Model
+        The model that it is of.
     latency : int or None
         How many steps behind its input an answer is; None if all come from `finish`.
     """
 
-    def __init__(self, model: "Model", lookahead: int) -> None:
+    def __init__(self, model: Any, network: Compiled | Staged, lookahead: int) -> None:
         if isinstance(lookahead, bool) or operator.index(lookahead) < 0:
             raise ValueError(f"lookahead is {lookahead!r}, expected 0 steps or more")
         self.model = model
         self._turn = Turn()
         self.lookahead = operator.index(lookahead)
-        last = len(model.network.layers) - 1
-        writes = ((last, model.output_size),)
-        self._stages = model._stages or [Causal((Read(INPUT),), writes, model)]
+        self._of = network
+        self._network = network.network
+        last = len(self._network.layers) - 1
+        if isinstance(network, Staged):
+            self._stages = network.stages
+        else:
+            writes = ((last, self._network.output_size),)
+            self._stages = [Causal((Read(INPUT),), writes, network)]
         self._late = self._latencies()
         self.latency = self._late[last]
         self.reset()
@@ -82,8 +89,8 @@ class LookaheadStream:
 
     def _no_rows(self, source: int) -> NDArray[Any]:
         if source == INPUT:
-            return no_rows(self.model)
-        return np.zeros((0, self.model.network.size(source)), np.float32)
+            return no_rows(self._network)
+        return np.zeros((0, self._network.size(source)), np.float32)
 
     def step(self, x: ArrayLike) -> Floats | None:
         """Take one step; return the answer to the one `latency` steps ago, (output_size,), or None.
@@ -100,7 +107,7 @@ class LookaheadStream:
 
     def run(self, xs: ArrayLike) -> Floats:
         """Take T steps; return the answers that are ready, (rows, output_size)."""
-        return self._push(self.model.check_xs(xs), finish=False)
+        return self._push(checked_rows(self._network, xs), finish=False)
 
     def finish(self) -> Floats:
         """Return the answers that are left, (rows, output_size): the sequence is at its end."""
@@ -113,7 +120,7 @@ class LookaheadStream:
     def _push_alone(self, xs: NDArray[Any], finish: bool) -> Floats:
         if self._finished:
             raise ValueError("the stream is finished; reset() begins a new sequence")
-        masked = self.model.network.masked(xs)
+        masked = self._network.masked(xs)
         if masked is not None:
             xs = xs[~masked]
         before = [flow.kept for flow in self._flows], [list(rows) for rows in self._waiting]
@@ -144,7 +151,7 @@ class LookaheadStream:
             for layer, size in stage.writes:
                 new[layer] = ys[:, at : at + size]
                 at += size
-        return np.ascontiguousarray(new[len(self.model.network.layers) - 1])
+        return np.ascontiguousarray(new[len(self._network.layers) - 1])
 
     @staticmethod
     def _ready(stage: Stage, waiting: list[int], finish: bool) -> list[int]:
@@ -158,7 +165,7 @@ class LookaheadStream:
 
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
-        twin = type(self)(self.model, self.lookahead)
+        twin = type(self)(self.model, self._of, self.lookahead)
         with self._turn:
             for own, flow in zip(twin._flows, self._flows, strict=True):
                 own.kept = flow.kept

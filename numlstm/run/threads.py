@@ -6,7 +6,7 @@ after a fork there is none to miss. The kernels run without the GIL.
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 
 class Turn:
@@ -20,10 +20,11 @@ class Turn:
     def __init__(self) -> None:
         self.taken = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self.taken:
             self.refuse()
         self.taken = True
+        return self
 
     def __exit__(self, *error: object) -> None:
         self.taken = False
