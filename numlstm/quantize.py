@@ -212,11 +212,11 @@ def decoded(weights: Weights, tensors: Encoded) -> Weights:
     """Return the weights with what their encoded tensors hold; themselves if nothing is rounded."""
     if not any(isinstance(tensor, Matrix) for tensor in tensors.values()):
         return weights
-    return weights.with_tensors(weights.network, in_float32(tensors))
+    return weights.with_tensors(weights.network, floats_of(tensors))
 
 
-def in_float32(tensors: Encoded) -> dict[str, Floats]:
-    """Return the tensors in float32, exactly."""
+def floats_of(tensors: Encoded) -> dict[str, Floats]:
+    """Return what encoded tensors hold in float32, exactly."""
     return {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
 
 

@@ -168,7 +168,7 @@ def test_networks_of_many_layers(name):
     model = numlstm.Model(random_weights(network))
     xs = random_input(network, 25)
     memory = analysis.memory(model, xs, max_distance=10)
-    recurrent = [p for p, layer in network.named_layers() if isinstance(layer, analysis.Recurrent)]
+    recurrent = [p for p, layer in network.named_layers() if isinstance(layer, spec.Recurrent)]
     assert list(memory.norms) == recurrent
     for norms in memory.norms.values():
         assert norms.shape == (11,)

@@ -100,9 +100,9 @@ def read_embedding(op, params, xs, t, state, num_rows):
 
 @jit
 def read_one_hot(op, xs, t, state, num_rows):
-    """Set the lane of each token's id to 1, those of Y_SIZE floats else to 0.
+    """Set the lane of each token's id to 1, the others of Y_SIZE floats to 0; return as the above.
 
-    xs   (T,), int32 token ids below VOCAB_SIZE; those from Y_SIZE on have no lane
+    xs   (T,), int32 token ids; those from Y_SIZE on have no lane
     """
     ids = reinterpret(xs, np.int32)
     for row in range(num_rows):

@@ -63,7 +63,7 @@ H_AT = 12  # state: what is kept from step to step (h; a pool's sum or maximum; 
 C_AT = 13  # state: the second such vector (c; a pool's rounding errors)
 COUNT_AT = 14  # state: an int64 counter
 KEPT_STRIDE = 15  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
-CHECK_AT = 16  # state: 16 floats per row, 0 while what its stream keeps is finite, else NaN
+CHECK_AT = 16  # state: 16 floats per row, 0 while all that the row's stream keeps is finite
 # Of single kinds:
 REPEATS = 17  # ROWS: how many operations behind it
 DTYPE = 18  # LINEAR, LINEAR_ADD: a `Dtype`
@@ -89,10 +89,10 @@ ARRAY_TYPE_AT = 36  # addresses by which `arrays.py` knows an array
 X_TYPE_AT = 37  # of xs, int32 where they are token ids
 FLOAT32_AT = 38
 MAX_STEPS = 39  # of one call
-KEPT_AT = 40  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
-SLOTS_AT = 41  # state: the slots of the rows of a block, int64
-VOCAB_SIZE = 42  # token ids are below it
-MAX_AXES = 43  # of xs and ys: 1 for a single step, whose shape nobody else looks at
+MAX_AXES = 40  # of xs and ys: 1 for a single step, whose shape nobody else looks at
+KEPT_AT = 41  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 42  # state: the slots of the rows of a block, int64
+VOCAB_SIZE = 43  # EMBEDDING, ONE_HOT: token ids are below it
 NUM_COLUMNS = 44
 
 # What SAMPLE has at Y_AT: the settings, then how many tokens were seen, and how many were chosen.

@@ -72,6 +72,7 @@ class Operation:
     count_at: int = 0
     vocab_size: int = 0
     key_at: int = 0
+    vocab_size: int = 0
     dtype: int = 0
     planes: int = 0
     function: int = 0

@@ -206,7 +206,8 @@ class _Lowering:
 
 def _embedding(builder: Builder, table: Floats) -> Place:
     """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
-    y, w_at = builder.buffer(table.shape[1]), builder.param(table)
+    y = builder.buffer(table.shape[1])
+    w_at = builder.param(table)
     return builder.append(
-        Operation(columns.EMBEDDING, None, y, w_at=w_at, x_size=1, vocab_size=len(table))
+        Operation(columns.EMBEDDING, None, y, x_size=1, w_at=w_at, vocab_size=len(table))
     )

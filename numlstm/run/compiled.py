@@ -13,7 +13,7 @@ from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.lower import Fold, build
-from numlstm.quantize import FORMATS, Encoded, in_float32
+from numlstm.quantize import FORMATS, Encoded, floats_of
 from numlstm.run.border import (
     FLOAT32,
     INT32,
@@ -61,11 +61,11 @@ class Compiled:
     @cached_property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
-        return fingerprint_of(self.network, in_float32(self.tensors))
+        return fingerprint_of(self.network, floats_of(self.tensors))
 
     @cached_property
     def run(self) -> Callable[..., int]:
-        """The walker, compiled once it is asked for: (plan, params, state, xs, ys) -> status."""
+        """The walker, (plan, params, state, xs, ys) -> status; compiled when something runs."""
         from numlstm.kernels.compilation import compile_run
 
         return compile_run()

@@ -100,35 +100,36 @@ def record(state: State, xs: NDArray[Any]) -> Trace:
     if not program.state_names:
         raise ValueError("the network has no recurrent layer, so there is nothing to trace")
     masked = compiled.network.masked(xs)
-    gates = program.step.gates
-    places: dict[Any, tuple[int, int]] = dict(program.state_names)
-    for gate_name, gate in gates.items():
-        places |= {(gate_name, n): place for n, place in enumerate(gate.places)}
-    recorded = {
-        name: np.full((len(xs), size), np.nan, np.float32) for name, (_, size) in places.items()
+    gates, states = program.step.gates, program.state_names
+    # What the cells leave after a step: the arguments of the gates' formulas, and the states.
+    left = {(name, n): at for name, gate in gates.items() for n, at in enumerate(gate.places)}
+    recorded: dict[Any, Floats] = {
+        key: np.full((len(xs), size), np.nan, np.float32)
+        for key, (_, size) in [*left.items(), *states.items()]
     }
     ys = np.empty((len(xs), compiled.output_size), np.float32)
     kept = state.kept
     try:
         for t in range(len(xs)):
-            left: dict[Any, tuple[int, int]] = places
             if masked is not None and masked[t]:
-                ys[t], left = state.answer, program.state_names
+                ys[t] = state.answer
             else:
                 state.run(xs[t : t + 1], ys[t : t + 1])
-            for name, place in left.items():
+                for key, place in left.items():
+                    recorded[key][t] = state.numbers(place)
+            for name, place in states.items():
                 recorded[name][t] = state.numbers(place)
     except BaseException:
         state.go_back(kept)
         raise
     rows = {}
-    for layer in dict.fromkeys(name.rpartition(".")[0] for name in program.state_names):
+    for layer in dict.fromkeys(name.rpartition(".")[0] for name in states):
         for name, gate in gates.items():
             if name.rpartition(".")[0] == layer:
                 parts = (recorded[name, n].astype(np.float64) for n in range(len(gate.places)))
                 rows[name] = gate.formula(*parts).astype(np.float32)
-        states = (name for name in program.state_names if name.rpartition(".")[0] == layer)
-        rows |= {name: recorded[name] for name in sorted(states)}
+        own = sorted(name for name in states if name.rpartition(".")[0] == layer)
+        rows |= {name: recorded[name] for name in own}
     for values in rows.values():
         values.flags.writeable = False
     return Trace(ys, MappingProxyType(rows))

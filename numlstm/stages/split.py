@@ -8,7 +8,7 @@ from typing import Any
 
 from numlstm import spec
 from numlstm.program.lower import Fold, can_fold
-from numlstm.quantize import Encoded, in_float32
+from numlstm.quantize import Encoded, floats_of
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import unmasked
 from numlstm.spec import Layer, Network, Recurrent, WeightsError
@@ -168,7 +168,7 @@ class _Splitter:
             case spec.Reverse():
                 return Reversed(reads, writes)
             case spec.CRF():
-                return BestPath(reads, writes, in_float32(own))
+                return BestPath(reads, writes, floats_of(own))
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(

@@ -6,13 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm.kernels.addresses import (
-    ARRAY_TYPE_AT,
-    FLOAT32_AT,
-    INT32_AT,
-    READABLE,
-    WRITEABLE,
-)
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, READABLE, WRITEABLE
 from numlstm.kernels.arrays import array_data, array_size, object_pointer
 from numlstm.kernels.simd import pointer
 

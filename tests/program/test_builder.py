@@ -43,11 +43,12 @@ def test_places_are_an_offset_and_a_stride():
     kept = builder.keep(20)
     x, y = builder.buffer(17), builder.buffer(5)
     found = columns_of(Operation(plan.KEEP, x.part(16, 1), kept, y, decays=True), builder)
-    state, block = 16 + 32, 4  # of the counter of steps and the 20 numbers; rows
-    x_at = 2 * state
+    counter = 16  # that of the steps comes first
+    state, block = counter + 32, 4  # what is kept of one stream; rows
+    x_at = 2 * state  # behind a copy of it
     assert found == {
         "X_SIZE": 1, "X_AT": x_at + 16, "X_STRIDE": 32,
-        "Y_SIZE": 20, "Y_AT": 16,  # each row where the row before was
+        "Y_SIZE": 20, "Y_AT": counter,  # each row where the row before was
         "Z_AT": x_at + block * 32, "Z_STRIDE": 16,
         "DECAYS": 1,
     }  # fmt: skip
