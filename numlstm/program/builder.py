@@ -70,7 +70,6 @@ class Operation:
     h_at: int = 0
     c_at: int = 0
     count_at: int = 0
-    vocab_size: int = 0
     key_at: int = 0
     vocab_size: int = 0
     dtype: int = 0
