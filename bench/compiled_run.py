@@ -1,6 +1,7 @@
 """numlstm's compiled `run`, called with a plan of one's choice."""
 
-import numpy as np
+from typing import Any
+
 from numpy.typing import NDArray
 
 from bench.cases import Floats
@@ -37,7 +38,7 @@ class CompiledRun:
         self.arrays = (plan, program.params, aligned(layout.state_size))
         self.arguments = tuple(argument(array) for array in self.arrays)
 
-    def __call__(self, xs: NDArray[np.float32], ys: Floats) -> None:
+    def __call__(self, xs: NDArray[Any], ys: Floats) -> None:
         _, _, state = self.arrays
         state[: self._initial_state.size] = self._initial_state
         status = self._run(*self.arguments, xs.reshape(-1), ys.reshape(-1))
