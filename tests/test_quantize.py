@@ -34,6 +34,7 @@ from tests.cases import (
     random_input,
     random_weights,
 )
+from tests.lazy import torch
 from tests.strategies import networks
 
 F = np.float32
@@ -68,7 +69,6 @@ def test_bfloat16_rounds_to_nearest_and_ties_to_even():
 
 
 def test_bfloat16_is_that_of_torch():
-    torch = pytest.importorskip("torch")
     exponents = np.arange(255, dtype=np.uint32)[:, None] << 23
     mantissas = np.random.default_rng(0).integers(0, 2**23, 2000, np.uint32)
     mantissas[:128] = np.arange(128, dtype=np.uint32) << 16 | 0x8000  # the ties

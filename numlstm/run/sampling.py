@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,33 @@ from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
 from numlstm.run.state import State
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen.
+class SamplingOptions(TypedDict, total=False):
+    """How the next token is chosen: the options of all that writes tokens.
+
+    The choice follows the order of Hugging Face's generation: repetition penalty, temperature,
+    top-k, top-p, min-p. The same seed gives the same tokens on every machine.
 
     temperature          the scores are divided by it; 0: the token of the largest score, always
     top_k                only that many tokens of the largest scores; None: all
-    top_p                only the fewest tokens that have this probability together (the nucleus)
+    top_p                only the fewest tokens that have this probability together, the nucleus
+                         (Holtzman et al. 2020)
     min_p                only tokens with this share of the probability of the likeliest one
     repetition_penalty   scores of tokens that came before are divided by it, or multiplied by it if
-                         they are negative
+                         they are negative (Keskar et al. 2019)
     seed                 decides the choices; None: another one each time
     """
+
+    temperature: float
+    top_k: int | None
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`SamplingOptions`, all of them and checked."""
 
     temperature: float = 1.0
     top_k: int | None = None

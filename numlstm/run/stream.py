@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ from numlstm.run.border import (
 )
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import spread
-from numlstm.run.sampling import Generator, Sampling
+from numlstm.run.sampling import Generator, Sampling, SamplingOptions
 from numlstm.run.state import State
 from numlstm.run.trace import Trace, record
 
@@ -172,21 +172,14 @@ class Stream:
         first_id: int,
         n: int,
         *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
         stop: Iterable[int] = (),
         history: Iterable[int] = (),
+        **options: Unpack[SamplingOptions],
     ) -> NDArray[np.int32]:
         """Take steps whose answers choose the tokens of the next ones, in one call without the GIL.
 
         The scores of the tokens are what the network answers, logits; of one that ends in a
         softmax, what goes into it.
-        The choice follows the order of Hugging Face's generation: repetition penalty, temperature,
-        top-k, top-p, min-p. The same seed gives the same tokens on every machine.
 
         Parameters
         ----------
@@ -194,23 +187,13 @@ class Stream:
             The token that the first step reads.
         n : int
             How many tokens to choose.
-        temperature : float
-            The scores are divided by it. 0 takes the token of the largest score, always.
-        top_k : int, optional
-            Only that many tokens of the largest scores.
-        top_p : float
-            Only the fewest tokens that have this probability together (Holtzman et al. 2020).
-        min_p : float
-            Only tokens with at least this share of the probability of the likeliest one.
-        repetition_penalty : float
-            What the scores of tokens that came before are divided by, or multiplied if they are
-            negative (Keskar et al. 2019).
-        seed : int, optional
-            Decides the choices; without it they are others each time.
         stop : token ids
             It ends after one of these.
         history : token ids
             Tokens before ``first_id`` that the repetition penalty is for.
+        temperature, top_k, top_p, min_p, repetition_penalty, seed
+            How a token is chosen: see `SamplingOptions`. Without them by the probabilities that the
+            scores are.
 
         Returns
         -------
@@ -225,8 +208,7 @@ class Stream:
         """
         if isinstance(n, bool) or operator.index(n) < 0:
             raise ValueError(f"n is {n!r}, expected a number of tokens")
-        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        generator = Generator(self._state, first_id, how, stop, history)
+        generator = Generator(self._state, first_id, Sampling(**options), stop, history)
         stride = self._compiled.steps_per_call
         parts = [np.zeros(0, np.int32)]
         with self._state as state:
@@ -245,18 +227,12 @@ class Stream:
         self,
         first_id: int,
         *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
         stop: Iterable[int] = (),
         history: Iterable[int] = (),
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
         """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
-        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return self._tokens(Generator(self._state, first_id, how, stop, history))
+        return self._tokens(Generator(self._state, first_id, Sampling(**options), stop, history))
 
     def _tokens(self, generator: Generator) -> Iterator[int]:
         while not generator.stopped:
