@@ -9,7 +9,8 @@ from numlstm.network.recurrent import Recurrent
 from numlstm.program import layers
 from numlstm.program.builder import Builder, Operation
 from numlstm.program.cells import CELLS
-from numlstm.spec import Add, Embedding, Feedback, Multiply, OneHot
+from numlstm.program.lower import build
+from numlstm.spec import Add, Embedding, Feedback, Multiply, Network, OneHot, Pooling
 
 NAMES = list(vars(plan))
 COLUMNS = NAMES[NAMES.index("KIND") : NAMES.index("NUM_COLUMNS")]
@@ -70,3 +71,12 @@ def test_operations_run_row_by_row_for_one_stream_alone(of_streams):
     else:
         assert rows[1, plan.REPEATS] == 2
     np.testing.assert_array_equal(rows[:, plan.KIND], kinds)
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+def test_what_counts_is_named_where_it_is_kept(mode):
+    """Every number of a state that is no float is one of its counters."""
+    program = build(Network((Pooling(3, mode), Pooling(3, mode))), {})
+    plan_rows = program.step.plan
+    of_pools = plan_rows[np.isin(plan_rows[:, plan.KIND], (plan.MEAN, plan.SUM)), plan.COUNT_AT]
+    assert program.counters == (0, *of_pools)
