@@ -92,8 +92,9 @@ def cache_state() -> tuple[str, bool]:
     cache = getattr(run, "_cache", None)
     if not getattr(cache, "cache_path", None):
         return "", False
-    key = cache._index_key(SIGNATURE, run.targetctx.codegen())
-    index = cache._cache_file._load_index()
+    # Numba tells of its cache nowhere else.
+    key = cache._index_key(SIGNATURE, run.targetctx.codegen())  # noqa: SLF001
+    index = cache._cache_file._load_index()  # noqa: SLF001
     return cache.cache_path, key in index
 
 

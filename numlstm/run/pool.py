@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -340,6 +340,12 @@ class Pool:
         """Return how many threads pay for these steps."""
         pay = num_steps * num_streams * self._compiled.work // THREAD_WORK
         return max(1, min(len(self._workers), pay, num_streams // 4))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a pool is neither copied nor pickled: save_states(slots) gives its streams as bytes, "
+            "and open_many(states) of another pool continues them"
+        )
 
     def __repr__(self) -> str:
         return f"<numlstm.Pool of {self.model!r}, {len(self)} of {self.capacity} streams open>"

@@ -25,15 +25,22 @@ class State(Turn):
         Where it is, as the kernel takes it.
     memory_rows : float32 array of shape (M, row_size)
         What attention reads; (0, 0) without one.
+
+    Parameters
+    ----------
+    first : float32 array of shape (num_kept,), optional
+        What is kept before the first step, where it is known already.
     """
 
     __slots__ = ("_array", "_first", "at", "compiled", "memory_rows")
 
-    def __init__(self, compiled: Compiled, memory_rows: Floats) -> None:
+    def __init__(
+        self, compiled: Compiled, memory_rows: Floats, first: Floats | None = None
+    ) -> None:
         super().__init__()
         self.compiled = compiled
-        self._place(compiled.initial_state(memory_rows), memory_rows)
-        self._first = self.kept
+        self._first = compiled.initial_state(memory_rows) if first is None else first
+        self._place(self._first, memory_rows)
 
     def _place(self, kept: Floats, memory_rows: Floats) -> None:
         """Begin in a new array, with room for the memory."""
@@ -123,9 +130,8 @@ class State(Turn):
 
     def twin(self) -> Self:
         """Return a state that goes on from here on its own."""
-        twin = type(self).__new__(type(self))
-        twin.taken, twin.compiled, twin._first = False, self.compiled, self._first
-        twin._place(self.kept, self.memory_rows)
+        twin = type(self)(self.compiled, self.memory_rows, self._first)
+        twin.go_back(self.kept)
         return twin
 
     # Bytes ----------------------------------------------------------------------------------------

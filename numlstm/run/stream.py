@@ -38,16 +38,10 @@ class Stream:
         The model that it is of.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        compiled: Compiled,
-        memory: ArrayLike | None = None,
-        memory_ids: ArrayLike | None = None,
-    ) -> None:
+    def __init__(self, model: Any, state: State) -> None:
         self.model = model
-        self._compiled = compiled
-        self._state = State(compiled, compiled.memory_rows(memory, memory_ids))
+        self._state = state
+        self._compiled = compiled = state.compiled
         self._token = np.zeros(1, np.int32)
         # What every step needs.
         self._vocab_size = compiled.vocab_size
@@ -247,12 +241,8 @@ class Stream:
 
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__ |= self.__dict__
-        twin._token = np.zeros(1, np.int32)
         with self._state as state:
-            twin._state = state.twin()
-        return twin
+            return type(self)(self.model, state.twin())
 
     __copy__ = copy
 
@@ -372,7 +362,7 @@ def stream_of(
 ) -> Stream:
     """Return a new stream of a network, which may leave out steps."""
     kind = MaskedStream if compiled.network.masks else Stream
-    return kind(model, compiled, memory, memory_ids)
+    return kind(model, State(compiled, compiled.memory_rows(memory, memory_ids)))
 
 
 def _restore(model: Any, blob: bytes) -> Stream:

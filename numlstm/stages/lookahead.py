@@ -123,13 +123,11 @@ class LookaheadStream:
         masked = self._network.masked(xs)
         if masked is not None:
             xs = xs[~masked]
-        before = [flow.kept for flow in self._flows], [list(rows) for rows in self._waiting]
+        before = self.kept
         try:
             ys = self._work(xs, finish)
         except BaseException:
-            for flow, kept in zip(self._flows, before[0], strict=True):
-                flow.kept = kept
-            self._waiting = before[1]
+            self.kept = before
             raise
         self._finished = finish
         return ys
@@ -167,11 +165,21 @@ class LookaheadStream:
         """Return a new stream that continues from here on its own."""
         twin = type(self)(self.model, self._of, self.lookahead)
         with self._turn:
-            for own, flow in zip(twin._flows, self._flows, strict=True):
-                own.kept = flow.kept
-            twin._waiting = [list(rows) for rows in self._waiting]
-            twin._finished = self._finished
+            twin.kept = self.kept
         return twin
+
+    @property
+    def kept(self) -> tuple[list[Any], list[list[NDArray[Any]]], bool]:
+        """What is kept from call to call; setting it goes back there."""
+        flows = [flow.kept for flow in self._flows]
+        return flows, [list(rows) for rows in self._waiting], self._finished
+
+    @kept.setter
+    def kept(self, value: tuple[list[Any], list[list[NDArray[Any]]], bool]) -> None:
+        flows, waiting, self._finished = value
+        for flow, kept in zip(self._flows, flows, strict=True):
+            flow.kept = kept
+        self._waiting = [list(rows) for rows in waiting]
 
     __copy__ = copy
 

@@ -1,6 +1,8 @@
 """Pools and batches: the bits of a lone stream, whatever steps together; nothing lost by errors."""
 
+import copy
 import multiprocessing
+import pickle
 import threading
 
 import numpy as np
@@ -340,3 +342,52 @@ def test_a_fork_keeps_its_pool(monkeypatch):
     assert_same_bits(queue.get(timeout=PATIENCE), expected)
     child.join()
     assert_same_bits(pool.step(slots, xs), expected)
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_pool_is_not_copied(make):
+    pool = model_of(NETWORKS["lstm_7"]).pool(2)
+    with pytest.raises(TypeError, match=r"open_many\(states\) of another pool continues them"):
+        make(pool)
+
+
+def test_many_states_are_saved_and_continued_at_once():
+    model = model_of(NETWORKS["tokens"])
+    pool, xs = model.pool(5), random_input(NETWORKS["tokens"], 12)
+    lone = [model.stream() for _ in range(3)]
+    slots = [pool.open() for _ in lone]
+    for n, stream in enumerate(lone):
+        stream.run(xs[: 3 * n + 1])
+        pool.run(slots[n : n + 1], xs[: 3 * n + 1, None])
+    states = pool.save_states(slots)
+    assert states == [stream.save_state() for stream in lone]  # the bytes are interchangeable
+    assert pool.save_states([]) == []
+    other = model.pool(4)
+    first = other.open()
+    opened = other.open_many(states)
+    assert len({first, *opened}) == len(other) == 4
+    assert other.save_states(opened) == states
+    expected = np.stack([stream.run(xs) for stream in lone], axis=1)
+    assert_same_bits(other.run(opened, np.repeat(xs[:, None], 3, 1)), expected)
+
+
+def test_states_that_do_not_fit_open_nothing():
+    model = model_of(NETWORKS["tokens"])
+    pool = model.pool(2)
+    good = model.stream().save_state()
+    strange = model_of(NETWORKS["lstm_7"]).stream().save_state()
+    refused = {
+        "2 slots": [good] * 3,
+        "state 1: the state is damaged": [good, good[:-4]],
+        "state 0: the state is another model's": [strange, good],
+    }
+    for message, states in refused.items():
+        with pytest.raises(ValueError, match=message):
+            pool.open_many(states)
+        assert len(pool) == 0
+    with pytest.raises(TypeError, match="state 0: the state is str"):
+        pool.open_many(["text"])
+    with pytest.raises(ValueError, match="slot 0 is not open"):
+        pool.save_states([0])
+    assert pool.open_many([]) == []
+    assert pool.open_many([good, good]) == [0, 1]

@@ -143,7 +143,7 @@ class _Translator:
     # Inputs ---------------------------------------------------------------------------------------
 
     def _inputs(self, has_tokens: bool, time_major: bool) -> list[Value]:
-        shapes = self._input_shapes(has_tokens)
+        shapes = self.input_shapes(has_tokens)
         values, before = [], len(self.refusals)
         for name, shape in shapes:
             steps = shape[0 if time_major else 1] if len(shape) > 1 else None
@@ -175,7 +175,7 @@ class _Translator:
             named.append(replace(value, draft=draft))
         return named
 
-    def _input_shapes(self, has_tokens: bool) -> list[tuple[str, list[Any]]]:
+    def input_shapes(self, has_tokens: bool) -> list[tuple[str, list[Any]]]:
         """Return the shape of each input of the model."""
         layers = layers_of(self.config)
         if class_of(self.config) != "Sequential":
@@ -187,7 +187,7 @@ class _Translator:
         first = layers[0]
         while class_of(first) in MODELS and layers_of(first):
             if class_of(first) != "Sequential":
-                return _Translator(replace(self.source, config=first))._input_shapes(has_tokens)
+                return _Translator(replace(self.source, config=first)).input_shapes(has_tokens)
             first = layers_of(first)[0]
         shape = _shape_of(first) or config_of(self.config).get("build_input_shape")
         if not isinstance(shape, list):

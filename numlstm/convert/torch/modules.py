@@ -152,7 +152,8 @@ def _step_of(module: Any) -> Step:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    # PyTorch tells of them nowhere else.
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001
 
 
 def _strange_parameters(module: nn.Module) -> str:
