@@ -82,6 +82,7 @@ FUNCTIONS: dict[str, Any] = {
     "log": lambda x: torch.log(x),
     "sqrt": lambda x: torch.sqrt(x),
     "square": torch.square,
+    "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
 }
 
 

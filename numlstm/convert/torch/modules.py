@@ -52,6 +52,7 @@ _FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "log": torch.log,
     "sqrt": torch.sqrt,
     "square": torch.square,
+    "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
 }
 
 
