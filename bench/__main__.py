@@ -4,15 +4,16 @@ import os
 
 import typer
 
-from bench.accuracy import accuracy
-from bench.cold import cold
-from bench.compare import Cores, Engines, Quick
-from bench.long import long
-from bench.lookahead import lookahead
-from bench.memory import memory
+from bench.measure.accuracy import accuracy
+from bench.measure.change import change
+from bench.measure.cold import cold
+from bench.measure.compare import Cores, Engines, Quick
+from bench.measure.long import long
+from bench.measure.lookahead import lookahead
+from bench.measure.memory import memory
+from bench.measure.speed import generate, pool, sequence, step
+from bench.measure.tasks import tasks
 from bench.report import report
-from bench.speed import generate, pool, sequence, step
-from bench.tasks import tasks
 
 app = typer.Typer(
     help="Measure numlstm beside other engines.",
@@ -43,6 +44,7 @@ for command in (
     tasks,
     accuracy,
     lookahead,
+    change,
     report,
 ):
     app.command()(command)

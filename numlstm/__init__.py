@@ -1,14 +1,15 @@
 """Run recurrent networks on a plain CPU, one token at a time."""
 
 from numlstm import analysis
-from numlstm.audio.transcribe import Transcript, Word
 from numlstm.diagnostics import diagnose, warmup
-from numlstm.lookahead import LookaheadStream
+from numlstm.load import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 from numlstm.model import Model, Verification
 from numlstm.network import recurrent
 from numlstm.network.recurrent import *  # every cell
-from numlstm.pool import Pool
-from numlstm.sources import from_keras, from_onnx, from_torch, load, load_parts, save_parts
+from numlstm.run.pool import Pool
+from numlstm.run.sampling import SamplingOptions
+from numlstm.run.stream import Stream
+from numlstm.run.trace import Trace
 from numlstm.spec import (
     CRF,
     Activation,
@@ -36,14 +37,14 @@ from numlstm.spec import (
     Weights,
     WeightsError,
 )
+from numlstm.stages.lookahead import LookaheadStream
 from numlstm.storage import bundled
-from numlstm.stream import Stream
 from numlstm.tasks import pipeline
-from numlstm.text.chat import Turn
-from numlstm.text.classify import Prediction
-from numlstm.text.language import Score
-from numlstm.text.tag import Tag
-from numlstm.trace import Trace
+from numlstm.tasks.audio.transcribe import Transcript, Word
+from numlstm.tasks.text.chat import Turn
+from numlstm.tasks.text.classify import Prediction
+from numlstm.tasks.text.language import Score
+from numlstm.tasks.text.tag import Tag
 
 __version__ = "0.1.0"
 
@@ -73,6 +74,7 @@ __all__ = [
     "Prediction",
     "Repeat",
     "Reverse",
+    "SamplingOptions",
     "Score",
     "Slice",
     "Softmax",

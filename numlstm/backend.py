@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import numlstm
+from numlstm.model import Model
+from numlstm.spec import Network, Weights, WeightsError
 
 try:
     import onnx
@@ -43,7 +44,7 @@ class _OperatorRep(BackendRep):
             name: value.decode() if isinstance(value, bytes) else value
             for name, value in attributes.items()
         }
-        self._built: tuple[Any, list[numlstm.Model]] | None = None
+        self._built: tuple[Any, list[Model]] | None = None
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return the outputs of the graph for its inputs: in their order, or by name."""
@@ -87,7 +88,7 @@ class _OperatorRep(BackendRep):
             state = {name: a.swapaxes(0, 1) for name, a in state.items()}
         return y, state["h"], state["c"]
 
-    def _models(self, given: Mapping[str, Array | None]) -> list[numlstm.Model]:
+    def _models(self, given: Mapping[str, Array | None]) -> list[Model]:
         """Return a model for each direction, those of the last call if the weights are its."""
         from numlstm.convert.onnx.recurrent import directions
 
@@ -104,17 +105,15 @@ class _OperatorRep(BackendRep):
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 
-def _model(layer: Any, tensors: Mapping[str, Array]) -> numlstm.Model:
+def _model(layer: Any, tensors: Mapping[str, Array]) -> Model:
     named = {
         f"layers.0.{name}": np.ascontiguousarray(tensor, np.float32)
         for name, tensor in tensors.items()
     }
-    return numlstm.Model(numlstm.Weights(numlstm.Network((layer,)), named))
+    return Model(Weights(Network((layer,)), named))
 
 
-def _run(
-    model: numlstm.Model, xs: Array, state: dict[str, Array]
-) -> tuple[Array, dict[str, Array]]:
+def _run(model: Model, xs: Array, state: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
     """Return the answers of one sequence and the h (and c) after it."""
     stream = model.stream()
     names = {name.rpartition(".")[2]: name for name in stream.state}
@@ -159,12 +158,12 @@ class _GraphRep(BackendRep):
         problems = [f"input {state.name!r} is a state" for state in found.roles.states]
         problems += [f"output {name!r} is a state" for name in outputs if name != found.answer]
         if problems:
-            raise numlstm.WeightsError(
+            raise WeightsError(
                 "the graph has states, which are those of a stream; use numlstm.from_onnx:\n  "
                 + "\n  ".join(problems)
             )
         self._found = found
-        self._model = numlstm.Model(convert(model))
+        self._model = Model(convert(model))
         self._outputs = outputs
         self._inputs = [found.roles.data.name, *(i.name for i in found.roles.lengths)]
 

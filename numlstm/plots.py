@@ -3,13 +3,10 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    from numlstm.trace import Trace
 
 # Colours that people of any colour vision tell apart: Okabe, Ito 2008.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -96,19 +93,17 @@ def _above_floor(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def draw_trace(
-    trace: "Trace",
+    rows: Mapping[str, NDArray[np.float32]],
     path: str | os.PathLike[str],
     tokens: Sequence[str] | None = None,
-    layer: str | None = None,
 ) -> None:
-    """Draw what `Trace.plot` says.
+    """Draw gates and states of a layer, (T, hidden_size) by name, as heat maps of units by steps.
 
     The units are in the order of the steps at which their h (c, where h is projected) is largest,
     those with a positive one first. The colours of what has no bound, c above all, end at what 98
     of 100 stay within.
     """
-    rows = trace.of_layer(layer)
-    num_steps = len(trace)
+    num_steps = len(rows["h"])
     if not num_steps:
         raise ValueError("the trace has no steps to draw")
     if tokens is not None and len(tokens) != num_steps:

@@ -208,8 +208,15 @@ def encoded(weights: Weights) -> dict[str, Floats | Matrix]:
     return tensors
 
 
-def decoded(tensors: Encoded) -> dict[str, Floats]:
-    """Return the tensors in float32, exactly."""
+def decoded(weights: Weights, tensors: Encoded) -> Weights:
+    """Return the weights with what their encoded tensors hold; themselves if nothing is rounded."""
+    if not any(isinstance(tensor, Matrix) for tensor in tensors.values()):
+        return weights
+    return weights.with_tensors(weights.network, floats_of(tensors))
+
+
+def floats_of(tensors: Encoded) -> dict[str, Floats]:
+    """Return what encoded tensors hold in float32, exactly."""
     return {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
 
 
@@ -223,9 +230,20 @@ def rounded(weights: Weights) -> Weights:
     WeightsError
         If a number is too large for bfloat16.
     """
-    if dtypes_of(weights.network) == [FLOAT32.name]:
-        return weights
-    return replace(weights, tensors=decoded(encoded(weights)))
+    return decoded(weights, encoded(weights))
+
+
+def with_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weights:
+    """Return the weights with a dtype for all matrices, not yet rounded to it.
+
+    Who makes a model or a file of them rounds them, once.
+
+    Raises
+    ------
+    ValueError
+        If there is no such dtype, or no such activations.
+    """
+    return weights.with_tensors(weights.network.with_dtype(dtype, activations), weights.tensors)
 
 
 def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weights:
@@ -238,7 +256,7 @@ def as_dtype(weights: Weights, dtype: str, activations: str = "int16") -> Weight
     WeightsError
         If a number is too large for it.
     """
-    return rounded(replace(weights, network=weights.network.with_dtype(dtype, activations)))
+    return rounded(with_dtype(weights, dtype, activations))
 
 
 def dtypes_of(network: Network) -> list[str]:

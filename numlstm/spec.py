@@ -15,7 +15,6 @@ from numlstm.network.layer import (
     MAX_SIZE,
     Layer,
     MatrixLayer,
-    Precision,
     Shape,
 )
 from numlstm.network.layers import (
@@ -78,7 +77,6 @@ __all__ = [
     "Network",
     "OneHot",
     "Pooling",
-    "Precision",
     "Probe",
     "Repeat",
     "Reverse",

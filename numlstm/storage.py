@@ -31,14 +31,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from numlstm.quantize import (
-    bfloat16_bits,
-    bfloat16_values,
-    check_rows,
-    dequantize_rows,
-    quantize_rows,
-    rounded,
-)
+from numlstm.quantize import FLOAT32, FORMATS, Format, Matrix, dtypes_of, encoded
 from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
 
 _FORMAT = "numlstm"
@@ -46,7 +39,6 @@ _VERSIONS = ("1", "2", "3")
 
 # What a file may hold. NumPy has no bfloat16: here its numbers are uint16, which no file has.
 _DTYPES = ("F32", "BF16", "I8", "I32")
-_IN_NUMPY = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
 
 Stored = dict[str, NDArray[Any]]
 
@@ -88,7 +80,7 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
         If a number is too large for the dtype of its layer.
     """
     fields, tensors = _packed(weights)
-    is_float32 = set(weights.network.matrix_dtypes().values()) <= {"float32"}
+    is_float32 = dtypes_of(weights.network) == [FLOAT32.name]
     _write({"version": _VERSIONS[0] if is_float32 else _VERSIONS[1], **fields}, tensors, path)
 
 
@@ -208,15 +200,15 @@ def _write(metadata: dict[str, str], tensors: Stored, path: str | os.PathLike[st
 
 def _encoded(weights: Weights) -> Stored:
     """Return the tensors as they are stored: matrices in the dtypes of their layers."""
-    tensors: Stored = {
-        name: np.ascontiguousarray(tensor) for name, tensor in rounded(weights).tensors.items()
-    }
-    for name, dtype in weights.network.matrix_dtypes().items():
-        if dtype == "bfloat16":
-            tensors[name] = bfloat16_bits(tensors[name])
-        elif dtype == "int8":
-            tensors[name], tensors[f"{name}.scale"] = quantize_rows(tensors[name])
-    return tensors
+    stored: Stored = {}
+    for name, tensor in encoded(weights).items():
+        if not isinstance(tensor, Matrix):
+            stored[name] = np.ascontiguousarray(tensor)
+            continue
+        stored[name] = np.ascontiguousarray(tensor.numbers)
+        if tensor.scale is not None:
+            stored[f"{name}.scale"] = tensor.scale
+    return stored
 
 
 def _decoded(network: Network, stored: Stored) -> Tensors:
@@ -229,10 +221,11 @@ def _decoded(network: Network, stored: Stored) -> Tensors:
     """
     tensors, shapes, problems = dict(stored), network.tensor_shapes(), []
     for name, dtype in network.matrix_dtypes().items():
-        scale = tensors.pop(f"{name}.scale", None) if dtype == "int8" else None
+        form = FORMATS[dtype]
+        scale = tensors.pop(f"{name}.scale", None) if form.has_scale else None
         if name in tensors and tensors[name].shape == shapes[name]:
             try:
-                tensors[name] = _decoded_matrix(tensors[name], scale, dtype)
+                tensors[name] = _matrix(form, tensors[name], scale).values()
             except WeightsError as error:
                 problems.append(f"{name}  {error}")
         # Else the network says so, with all that does not fit.
@@ -241,22 +234,19 @@ def _decoded(network: Network, stored: Stored) -> Tensors:
     return tensors
 
 
-def _decoded_matrix(matrix: NDArray[Any], scale: NDArray[Any] | None, dtype: str) -> NDArray[Any]:
-    """Return a matrix in float32, or raise a `WeightsError` if it is not of the dtype."""
-    if matrix.dtype != _IN_NUMPY[dtype]:
-        found = next((d for d, kind in _IN_NUMPY.items() if kind == matrix.dtype), matrix.dtype)
-        raise WeightsError(f"expected {dtype}, found {found}")
-    if dtype == "bfloat16":
-        return bfloat16_values(matrix)
-    if dtype == "float32":
-        return matrix
-    if scale is None:
-        raise WeightsError("its scale is missing")
-    if scale.shape != (len(matrix),) or scale.dtype != np.float32:
-        found = f"{scale.dtype}{scale.shape}"
-        raise WeightsError(f"expected its scale float32{(len(matrix),)}, found {found}")
-    check_rows(matrix, scale)
-    return dequantize_rows(matrix, scale)
+def _matrix(form: Format, numbers: NDArray[Any], scale: NDArray[Any] | None) -> Matrix:
+    """Return a matrix, or raise a `WeightsError` if it is not of the format."""
+    if numbers.dtype != form.type:
+        names = (other.name for other in FORMATS.values() if other.type == numbers.dtype)
+        raise WeightsError(f"expected {form.name}, found {next(names, numbers.dtype)}")
+    if form.has_scale:
+        if scale is None:
+            raise WeightsError("its scale is missing")
+        if scale.shape != (len(numbers),) or scale.dtype != np.float32:
+            found = f"{scale.dtype}{scale.shape}"
+            raise WeightsError(f"expected its scale float32{(len(numbers),)}, found {found}")
+    form.check(numbers, scale)
+    return Matrix(form, numbers, scale)
 
 
 def _to_bytes(tensors: Stored, metadata: dict[str, str]) -> bytes:

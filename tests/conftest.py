@@ -16,11 +16,32 @@ from tests.cases import NETWORKS, random_weights
 
 ROOT = Path(numlstm.__file__).parent.parent
 
+# Seconds that another process may take. It may compile the kernels, which takes a minute on a slow
+# machine, while others do the same: only what hangs meets this limit.
+PATIENCE = 1200
+
 # The first example may compile the kernels.
 settings.register_profile(
     "numlstm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("numlstm")
+
+
+# Another process, networks of ordinary sizes.
+LONG_FIXTURES = {"python", "real"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick the first case of every test that is neither slow nor long."""
+    met: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if not LONG_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
+        if test not in met and not any(map(item.get_closest_marker, ("slow", "long"))):
+            item.add_marker("quick")
+        met.add(test)
 
 
 @cache
@@ -45,6 +66,16 @@ def float_model() -> numlstm.Model:
 def token_model() -> numlstm.Model:
     """Eleven token ids in, three probabilities out."""
     return model_of("tokens")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_terminal() -> Iterator[None]:
+    """Forget what a user, or a server that runs the tests, has said of terminals."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("TERM", "xterm")
+        yield
 
 
 @pytest.fixture
@@ -94,6 +125,6 @@ def python() -> Iterator[Python]:
 
 def output_of(process: "subprocess.Popen[str]") -> str:
     """Wait for a process of `python`; return what it wrote, or fail with its traceback."""
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return out

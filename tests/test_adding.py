@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.lazy import Lazy
 
-pytest.importorskip("torch")
-adding = pytest.importorskip("weights.recipes.adding")
-
+adding = Lazy("weights.recipes.adding")
 DOCS = ROOT / "docs"
 
 

@@ -10,6 +10,7 @@ import numlstm
 from numlstm import analysis, reference, spec
 from numlstm.spec import Network, Weights
 from tests.cases import CELL_OPTIONS, NETWORKS, NOT_CAUSAL, Tolerance, random_input, random_weights
+from tests.lazy import torch
 
 NUMERIC = Tolerance(1e-7, 1e-6, "central differences of float64 with a step of 1e-5")
 AUTOGRAD = Tolerance(1e-9, 1e-9, "two float64 computations of the same derivative")
@@ -90,7 +91,6 @@ def test_a_step_is_that_of_finite_differences(name):
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 def test_many_steps_are_those_of_autograd(cell):
     """d state[T] / d state[0] of PyTorch, and so all the norms."""
-    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     net = getattr(torch.nn, cell)(3, 6).double()
     for param in net.parameters():
@@ -118,7 +118,7 @@ def test_many_steps_are_those_of_autograd(cell):
 def test_the_mean_is_over_starts_evenly_spread():
     model = numlstm.Model(random_weights(NETWORKS["gru_7"], seed=1))
     xs = random_input(model.network, 20)
-    layer, weights = model.network.layers[0], model._weights.tensors
+    layer, weights = model.network.layers[0], model.weights.tensors
     own = {key: weights[f"layers.0.{key}"].astype(np.float64) for key in layer.tensors()}
     steps = list(analysis.jacobians(layer, own, xs))
     found = analysis.memory(model, xs, max_distance=4, num_starts=3).norms["layers.0"]
@@ -227,8 +227,8 @@ def test_what_is_wrong_is_told():
     assert [len(values) for values in norms.values()] == [10, 5]  # of 9 steps, and of 4
 
 
+@pytest.mark.long
 def test_the_plot_is_a_picture(tmp_path):
-    pytest.importorskip("matplotlib")
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     memory = analysis.memory(model, random_input(model.network, 9))
     for suffix, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):

@@ -5,25 +5,26 @@ import re
 import pytest
 
 import numlstm
+from numlstm.tasks import TASKS
 from tests.conftest import ROOT
 from weights.scores.card import describe
 
 PATHS = numlstm.bundled()
+LARGE = [name for name, path in PATHS.items() if path.stat().st_size > 2e6]
 RECIPES = {"sentiment-bilstm": "sentiment_bilstm", "email": "mail"}
 MARKERS = ("summary", "model", "scores", "speed", "agreement", "dtypes")
 
 
-def test_all_together_are_small():
-    assert len(PATHS) == 11
+def test_all_have_a_task_and_together_are_small():
+    assert set(PATHS) == {model for task in TASKS.values() for model in task.models}
     assert sum(path.stat().st_size for path in PATHS.values()) < 40e6
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", LARGE)
 def test_what_is_large_is_rounded(name):
     networks = [model.network for model in numlstm.load_parts(name).values()]
-    if PATHS[name].stat().st_size > 2e6:
-        largest = max(networks, key=lambda network: len(str(network.tensor_shapes())))
-        assert set(largest.matrix_dtypes().values()) <= {"bfloat16", "int8"}
+    largest = max(networks, key=lambda network: len(str(network.tensor_shapes())))
+    assert set(largest.matrix_dtypes().values()) <= {"bfloat16", "int8"}
 
 
 @pytest.mark.parametrize("name", PATHS)

@@ -27,13 +27,6 @@ FILES = {
     "noisy_8s_16k.wav": "dtln/noisy_8s_16k.wav",
     "shakespeare": "ml5_charrnn/shakespeare",
 }
-# What a block needs besides numlstm, by a word in it.
-PACKAGES = {
-    "from_torch": "torch",
-    "from_keras": "h5py",
-    "from_onnx": "onnx",
-    "import onnx": "onnx",
-}
 
 
 def rnn_data(path: Path) -> None:
@@ -63,11 +56,9 @@ def blocks() -> list[object]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", blocks())
 def test_the_code_runs(block, tmp_path, monkeypatch, capsys):
-    for word, package in PACKAGES.items():
-        if word in block:
-            pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     for name, source in FILES.items():
         if f'"{name}"' in block:

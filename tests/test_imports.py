@@ -4,92 +4,12 @@ import ast
 import json
 from pathlib import Path
 
-import pytest
+from importlinter.cli import lint_imports
 
 import numlstm
 from tests.conftest import Python, output_of
 
 PACKAGE = Path(numlstm.__file__).parent
-STANDARD = {"numpy", "numba", "llvmlite", "safetensors", "torch", "tokenizers", "typer", "rich"}
-
-# What of numlstm, and which other packages, each part may import; the longest prefix counts.
-MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
-    "": (
-        {
-            "model",
-            "sources",
-            "stream",
-            "pool",
-            "lookahead",
-            "network",
-            "split",
-            "spec",
-            "storage",
-            "text",
-            "audio",
-            "tasks",
-            "diagnostics",
-            "cli",
-            "analysis",
-            "trace",
-        },
-        set(),
-    ),
-    "errors": (set(), set()),
-    "network": ({"errors", "network"}, {"numpy", "tokenizers"}),
-    "spec": ({"errors", "network"}, set()),
-    "quantize": ({"errors", "spec"}, {"numpy"}),
-    "storage": ({"quantize", "spec"}, {"numpy", "safetensors"}),
-    "reference": ({"spec"}, {"numpy"}),
-    "program": ({"errors", "kernels", "network", "program", "quantize", "spec"}, {"numpy"}),
-    "kernels": ({"kernels"}, {"numpy", "numba", "llvmlite"}),
-    "checks": ({"kernels"}, {"numpy"}),
-    "sampling": ({"checks", "kernels", "stream"}, {"numpy"}),
-    "stream": (
-        {"checks", "program", "kernels", "model", "sampling", "threads", "trace"},
-        {"numpy"},
-    ),
-    "trace": ({"checks", "plots", "stream"}, {"numpy"}),
-    "analysis": ({"model", "plots", "reference", "spec"}, {"numpy"}),
-    "plots": ({"trace"}, {"numpy"}),
-    "threads": (set(), set()),
-    "pool": ({"checks", "kernels", "program", "stream", "threads", "model"}, {"numpy"}),
-    "batch": ({"program", "checks", "pool", "stream", "threads", "model"}, {"numpy"}),
-    "stages": ({"batch", "pool", "spec", "stream", "threads", "model"}, {"numpy"}),
-    "split": ({"program", "spec", "stages", "model"}, set()),
-    "lookahead": ({"checks", "stages", "threads", "model"}, {"numpy"}),
-    "model": (
-        {
-            "batch",
-            "checks",
-            "program",
-            "pool",
-            "stream",
-            "stages",
-            "lookahead",
-            "split",
-            "storage",
-            "quantize",
-            "kernels",
-            "spec",
-            "convert",
-        },
-        {"numpy"},
-    ),
-    "sources": ({"program", "model", "spec", "storage", "checks", "convert", "quantize"}, set()),
-    "backend": ({"", "convert"}, {"numpy", "onnx"}),
-    "convert": ({"spec", "reference", "convert"}, {"numpy", "torch", "h5py", "onnx"}),
-    "diagnostics": ({"kernels"}, set()),
-    # The public names only, and what lies in their own folder.
-    "pipelines": (set(), {"rich"}),
-    "text": ({"", "text", "pipelines", "sampling"}, {"numpy", "tokenizers"}),
-    "audio": ({"", "audio", "pipelines"}, {"numpy"}),
-    "tasks": ({"model", "sources", "spec", "pipelines", "text", "audio"}, set()),
-    "cli": (
-        {"", "analysis", "cli", "plots"},
-        {"numpy", "typer", "rich"},
-    ),
-}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -112,29 +32,14 @@ def imports_of(path: Path, only_at_the_top: bool = False) -> set[str]:
     return found
 
 
-def part_of(path: Path) -> str:
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if name in ("__init__", "__main__") else name
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_one_way(path):
-    parts, packages = MAY_IMPORT[part_of(path)]
-    for name in imports_of(path):
-        root, _, rest = name.partition(".")
-        if root == "numlstm":
-            assert rest.partition(".")[0] in parts, f"{name} in {path.name}"
-        elif root in STANDARD:
-            assert root in packages, f"{name} in {path.name}"
-
-
-def test_every_part_has_its_rule_and_every_rule_its_part():
-    assert {part_of(path) for path in SOURCES} == set(MAY_IMPORT)
+def test_imports_run_one_way():
+    """The layers, in order, are a contract in pyproject.toml."""
+    assert lint_imports(no_cache=True) == 0
 
 
 def test_the_converters_are_imported_where_they_are_used():
     for path in SOURCES:
-        if part_of(path) != "convert":
+        if "convert" not in path.relative_to(PACKAGE).parts:
             top = imports_of(path, only_at_the_top=True)
             assert not any(name.startswith(("torch", "numlstm.convert")) for name in top), path
 
@@ -191,7 +96,7 @@ def test_nothing_is_compiled_until_something_runs(python: Python, tmp_path, floa
 
 def test_the_kernels_alone_import_what_compiles():
     for path in SOURCES:
-        if part_of(path) != "kernels":
+        if path.parent != PACKAGE / "kernels":
             roots = {name.partition(".")[0] for name in imports_of(path)}
             assert not roots & {"numba", "llvmlite"}, path
 

@@ -5,20 +5,18 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import numlstm
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import PATIENCE, ROOT
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=300)
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=PATIENCE)
     (path,) = folder.glob("*.whl")
     return path
 

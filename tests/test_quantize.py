@@ -11,8 +11,11 @@ from hypothesis.extra import numpy as arrays
 
 import numlstm
 from numlstm import WeightsError, reference, spec
+from numlstm.kernels.plan import Dtype
 from numlstm.quantize import (
     FORMATS,
+    Format,
+    Matrix,
     as_dtype,
     bfloat16_bits,
     bfloat16_values,
@@ -31,6 +34,7 @@ from tests.cases import (
     random_input,
     random_weights,
 )
+from tests.lazy import torch
 from tests.strategies import networks
 
 F = np.float32
@@ -65,7 +69,6 @@ def test_bfloat16_rounds_to_nearest_and_ties_to_even():
 
 
 def test_bfloat16_is_that_of_torch():
-    torch = pytest.importorskip("torch")
     exponents = np.arange(255, dtype=np.uint32)[:, None] << 23
     mantissas = np.random.default_rng(0).integers(0, 2**23, 2000, np.uint32)
     mantissas[:128] = np.arange(128, dtype=np.uint32) << 16 | 0x8000  # the ties
@@ -240,6 +243,46 @@ def test_numbers_too_large_for_bfloat16_are_refused():
     largest = np.array([[-bfloat16_values(np.array([0x7F7F], np.uint16))[0], 1]], F)
     fits = replace(weights, tensors={**weights.tensors, "layers.0.weight": largest})
     assert_same_bits(rounded(fits).tensors["layers.0.weight"], largest)
+
+
+def test_every_dtype_of_a_layer_is_a_row():
+    assert tuple(FORMATS) == DTYPES
+    assert [dtype.name.lower() for dtype in Dtype] == list(FORMATS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_matrix_is_moved_with_its_scales(dtype):
+    weight = np.random.default_rng(0).standard_normal((6, 4, 3), F)
+    matrix = FORMATS[dtype].encode(weight)
+    turned = matrix.arranged(lambda rows: rows[::-2])
+    assert_same_bits(turned.values(), matrix.values()[::-2])
+
+
+@pytest.mark.parametrize("dtype", [None, *DTYPES])
+def test_to_load_rounds_every_matrix_once_and_checks_every_tensor_once(
+    tmp_path, monkeypatch, dtype
+):
+    numlstm.Model(random_weights(NETWORKS["lstm_17"])).save(tmp_path / "m.safetensors")
+    checks, rounds = [], []
+    check = Network.check_tensors
+
+    def counting(network, tensors, *args):
+        checks.append(network)
+        check(network, tensors, *args)
+
+    def encode(form, weight):
+        rounds.append(form.name)
+        return Matrix(form, *form.round(weight))
+
+    monkeypatch.setattr(Network, "check_tensors", counting)
+    monkeypatch.setattr(Format, "encode", encode)
+    model = numlstm.load(tmp_path / "m.safetensors", dtype)
+    assert len(checks) == 1
+    low = dtype if dtype in LOW_DTYPES else None
+    num_matrices = len(model.network.matrix_dtypes())
+    assert [name for name in rounds if name != "float32"] == [low] * num_matrices * (
+        low is not None
+    )
 
 
 # Models -------------------------------------------------------------------------------------------

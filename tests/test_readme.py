@@ -3,16 +3,16 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.conftest import PATIENCE, ROOT
+
 README = ROOT / "README.md"
 
 
+@pytest.mark.long
 def test_the_code_runs(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torch")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     assert len(blocks) >= 3
     monkeypatch.chdir(tmp_path)
@@ -26,7 +26,7 @@ def test_the_code_runs(tmp_path, monkeypatch, capsys):
     assert commands
     python = f'numlstm() {{ "{sys.executable}" -m numlstm "$@"; }}\n'
     for command in commands:
-        subprocess.run(["bash", "-ec", python + command], check=True, timeout=120)
+        subprocess.run(["bash", "-ec", python + command], check=True, timeout=PATIENCE)
     printed = capsys.readouterr().out
     # What a block prints is shown behind its print: ``print(x)   # text``.
     shown = re.findall(r"print\(.*\)\s+# (.*)", "".join(blocks))

@@ -1,18 +1,16 @@
 """`reference.py` against PyTorch in float64: the first link of the chain."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional
 
 from numlstm import reference, spec
 from numlstm.spec import Network
 from tests.cases import CELL_OPTIONS, TOLERANCES, random_weights
-from tests.convert.test_torch import TORCH_CASES, torch_of
-from tests.torch_cells import cell_of
+from tests.convert.test_torch import TORCH_CASES, own, torch_of
+from tests.lazy import functional, nn, torch, torch_cells
 
 FLOAT64 = TOLERANCES["float64"]
 
@@ -43,7 +41,7 @@ def test_other_cells_are_those_of_their_authors(name):
     weights = random_weights(Network((layer,)), scale=3.0)
     xs = torch.randn(40, layer.input_size, dtype=torch.float64)
     with torch.no_grad():
-        expected, last = cell_of(layer, own_tensors(weights))(xs)
+        expected, last = torch_cells.cell_of(layer, own_tensors(weights))(xs)
     ys, states = reference.run(weights.network, weights.tensors, xs.numpy())
     FLOAT64.check(ys, expected.numpy(), "h of every step")
     assert set(states) == {f"layers.0.{letter}" for letter in last}
@@ -56,32 +54,32 @@ def test_other_cells_are_those_of_their_authors(name):
 # What `layers.FUNCTIONS` names, with its defaults and with other parameters, in torch.
 FUNCTIONS: dict[str, Any] = {
     "linear": lambda x: x,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
+    "tanh": lambda x: torch.tanh(x),
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "relu": lambda x: torch.relu(x),
     "affine": lambda x: x,
     "affine(2.0, -0.5)": lambda x: 2 * x - 0.5,
-    "leaky_relu": functional.leaky_relu,
+    "leaky_relu": lambda x: functional.leaky_relu(x),
     "leaky_relu(0.3)": lambda x: functional.leaky_relu(x, 0.3),
     "thresholded_relu": lambda x: functional.threshold(x, 1.0, 0.0),
     "thresholded_relu(0.5)": lambda x: functional.threshold(x, 0.5, 0.0),
-    "scaled_tanh": torch.tanh,
+    "scaled_tanh": lambda x: torch.tanh(x),
     "scaled_tanh(1.7, 0.6)": lambda x: 1.7 * torch.tanh(0.6 * x),
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
-    f"hard_sigmoid({1 / 6!r}, 0.5)": functional.hardsigmoid,
-    "elu": functional.elu,
+    f"hard_sigmoid({1 / 6!r}, 0.5)": lambda x: functional.hardsigmoid(x),
+    "elu": lambda x: functional.elu(x),
     "elu(0.5)": lambda x: functional.elu(x, 0.5),
-    "selu": functional.selu,
+    "selu": lambda x: functional.selu(x),
     "selu(1.5, 0.8)": lambda x: 0.8 * functional.elu(x, 1.5),
-    "softsign": functional.softsign,
+    "softsign": lambda x: functional.softsign(x),
     "softplus": lambda x: functional.softplus(x, threshold=1000.0),
-    "silu": functional.silu,
+    "silu": lambda x: functional.silu(x),
     "clip": lambda x: x.clamp(-1, 1),
-    "clip(0.0, 6.0)": functional.relu6,
-    "exp": torch.exp,
+    "clip(0.0, 6.0)": lambda x: functional.relu6(x),
+    "exp": lambda x: torch.exp(x),
     "log": lambda x: torch.log(x),
     "sqrt": lambda x: torch.sqrt(x),
-    "square": torch.square,
+    "square": lambda x: torch.square(x),
     "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
 }
 
@@ -103,65 +101,65 @@ def _prefixes(pool):
     return lambda xs: torch.stack([pool(xs[: t + 1]) for t in range(len(xs))])
 
 
-def _batch_norm(module: nn.BatchNorm1d) -> nn.BatchNorm1d:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        for tensor in module.buffers():
-            if tensor.is_floating_point():
-                tensor.uniform_(0.5, 2.0)
+def _batch_norm(*args: Any, **options: Any) -> "nn.BatchNorm1d":
+    module = nn.BatchNorm1d(*args, **options)
+    module.running_mean.uniform_(0.5, 2.0)
+    module.running_var.uniform_(0.5, 2.0)
     return module.eval()
 
 
-class _Conv(nn.Conv1d):
-    """nn.Conv1d of (T, I), with as many zeros before and after."""
-
-    def __init__(self, *args, pads=(0, 0), **options):
-        super().__init__(*args, **options)
-        self.pads = pads
-
-    def forward(self, xs):
-        return super().forward(functional.pad(xs.T, self.pads)).T
-
-
-LAYERS = {
-    "linear": (spec.Linear(7, 5), nn.Linear(7, 5)),
-    "linear_no_bias": (spec.Linear(7, 5, bias=False), nn.Linear(7, 5, bias=False)),
+LAYERS: dict[str, tuple[spec.Layer, Callable[[], Any]]] = {
+    "linear": (spec.Linear(7, 5), lambda: nn.Linear(7, 5)),
+    "linear_no_bias": (spec.Linear(7, 5, bias=False), lambda: nn.Linear(7, 5, bias=False)),
     "linear_tanh": (
-        spec.Linear(7, 5, activation="tanh"), nn.Sequential(nn.Linear(7, 5), nn.Tanh()),
+        spec.Linear(7, 5, activation="tanh"),
+        lambda: nn.Sequential(nn.Linear(7, 5), nn.Tanh()),
     ),
-    "layer_norm": (spec.LayerNorm(7), nn.LayerNorm(7)),
-    "layer_norm_eps": (spec.LayerNorm(7, 0.25), nn.LayerNorm(7, 0.25)),
-    "layer_norm_no_bias": (spec.LayerNorm(7, bias=False), nn.LayerNorm(7, bias=False)),
+    "layer_norm": (spec.LayerNorm(7), lambda: nn.LayerNorm(7)),
+    "layer_norm_eps": (spec.LayerNorm(7, 0.25), lambda: nn.LayerNorm(7, 0.25)),
+    "layer_norm_no_bias": (spec.LayerNorm(7, bias=False), lambda: nn.LayerNorm(7, bias=False)),
     "layer_norm_bare": (
-        spec.LayerNorm(7, 1e-5, False, False), nn.LayerNorm(7, elementwise_affine=False),
+        spec.LayerNorm(7, 1e-5, False, False),
+        lambda: nn.LayerNorm(7, elementwise_affine=False),
     ),
-    "batch_norm": (spec.BatchNorm(7), _batch_norm(nn.BatchNorm1d(7))),
-    "batch_norm_eps": (spec.BatchNorm(7, 0.25), _batch_norm(nn.BatchNorm1d(7, 0.25))),
+    "batch_norm": (spec.BatchNorm(7), lambda: _batch_norm(7)),
+    "batch_norm_eps": (spec.BatchNorm(7, 0.25), lambda: _batch_norm(7, 0.25)),
     "batch_norm_bare": (
-        spec.BatchNorm(7, 1e-5, False, False), _batch_norm(nn.BatchNorm1d(7, affine=False)),
+        spec.BatchNorm(7, 1e-5, False, False),
+        lambda: _batch_norm(7, affine=False),
     ),
-    "conv_causal": (spec.Conv1d(7, 5, 3), _Conv(7, 5, 3, pads=(2, 0))),
+    "conv_causal": (spec.Conv1d(7, 5, 3), lambda: own.Conv(7, 5, 3, pads=(2, 0))),
     "conv_dilated": (
-        spec.Conv1d(7, 5, 3, dilation=4), _Conv(7, 5, 3, dilation=4, pads=(8, 0)),
+        spec.Conv1d(7, 5, 3, dilation=4),
+        lambda: own.Conv(7, 5, 3, dilation=4, pads=(8, 0)),
     ),
-    "conv_kernel_1": (spec.Conv1d(7, 5, 1, bias=False), _Conv(7, 5, 1, bias=False)),
-    "conv_valid": (spec.Conv1d(7, 5, 4, padding=(0, 0)), _Conv(7, 5, 4)),
-    "conv_padded": (spec.Conv1d(7, 5, 4, padding=(1, 2)), _Conv(7, 5, 4, pads=(1, 2))),
+    "conv_kernel_1": (spec.Conv1d(7, 5, 1, bias=False), lambda: own.Conv(7, 5, 1, bias=False)),
+    "conv_valid": (spec.Conv1d(7, 5, 4, padding=(0, 0)), lambda: own.Conv(7, 5, 4)),
+    "conv_padded": (spec.Conv1d(7, 5, 4, padding=(1, 2)), lambda: own.Conv(7, 5, 4, pads=(1, 2))),
     "conv_stride": (
-        spec.Conv1d(7, 5, 4, stride=3, padding=(2, 1)), _Conv(7, 5, 4, stride=3, pads=(2, 1)),
+        spec.Conv1d(7, 5, 4, stride=3, padding=(2, 1)),
+        lambda: own.Conv(7, 5, 4, stride=3, pads=(2, 1)),
     ),
-    "conv_causal_stride": (spec.Conv1d(7, 5, 4, stride=2), _Conv(7, 5, 4, stride=2, pads=(3, 0))),
+    "conv_causal_stride": (
+        spec.Conv1d(7, 5, 4, stride=2),
+        lambda: own.Conv(7, 5, 4, stride=2, pads=(3, 0)),
+    ),
     "conv_depthwise": (
-        spec.Conv1d(7, 14, 3, groups=7), _Conv(7, 14, 3, groups=7, pads=(2, 0)),
+        spec.Conv1d(7, 14, 3, groups=7),
+        lambda: own.Conv(7, 14, 3, groups=7, pads=(2, 0)),
     ),
     "conv_relu": (
         spec.Conv1d(7, 5, 2, activation="relu"),
-        nn.Sequential(_Conv(7, 5, 2, pads=(1, 0)), nn.ReLU()),
+        lambda: nn.Sequential(own.Conv(7, 5, 2, pads=(1, 0)), nn.ReLU()),
     ),
-    "tanh": (spec.Activation(7, "tanh"), torch.tanh),
-    "leaky": (spec.Activation(7, "leaky_relu(0.3)"), nn.LeakyReLU(0.3)),
-    "softmax": (spec.Softmax(7), nn.Softmax(dim=-1)),
-    "log_softmax": (spec.LogSoftmax(7), nn.LogSoftmax(dim=-1)),
+    "leaky": (spec.Activation(7, "leaky_relu(0.3)"), lambda: nn.LeakyReLU(0.3)),
+    "softmax": (spec.Softmax(7), lambda: nn.Softmax(dim=-1)),
+    "log_softmax": (spec.LogSoftmax(7), lambda: nn.LogSoftmax(dim=-1)),
+}
+
+# Those without tensors.
+FUNCTIONS_OF_ROWS: dict[str, tuple[spec.Layer, Callable[["torch.Tensor"], "torch.Tensor"]]] = {
+    "tanh": (spec.Activation(7, "tanh"), lambda xs: xs.tanh()),
     "last": (spec.Pooling(7, "last"), lambda xs: xs),
     "mean": (spec.Pooling(7, "mean"), _prefixes(lambda xs: xs.mean(0))),
     "max": (spec.Pooling(7, "max"), _prefixes(lambda xs: xs.amax(0))),
@@ -170,24 +168,33 @@ LAYERS = {
     "repeat": (spec.Repeat(7, 5), lambda xs: xs[-1:].expand(5, 7)),
     "concat": (spec.Concat(7), lambda xs: xs),
     "slice": (spec.Slice(7, 2, 5), lambda xs: xs[:, 2:5]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_those_of_torch(name, scale):
-    layer, module = LAYERS[name]
+    layer, make = LAYERS[name]
     torch.manual_seed(0)
+    module = make().double()
     xs = scale * torch.randn(20, 7, dtype=torch.float64)
-    tensors = {}
-    if isinstance(module, nn.Module):
-        module = module.double()
-        state = {n.removeprefix("0."): tensor.numpy() for n, tensor in module.state_dict().items()}
-        tensors = {f"layers.0.{n}": a for n, a in state.items() if n != "num_batches_tracked"}
+    state = {n.removeprefix("0."): tensor.numpy() for n, tensor in module.state_dict().items()}
+    tensors = {f"layers.0.{n}": a for n, a in state.items() if n != "num_batches_tracked"}
     with torch.no_grad():
         expected = module(xs).numpy()
     ys, states = reference.run(Network((layer,)), tensors, xs.numpy())
     FLOAT64.check(ys, expected)
+    assert states == {}
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("name", FUNCTIONS_OF_ROWS)
+def test_layers_without_tensors_are_functions_of_torch(name, scale):
+    layer, function = FUNCTIONS_OF_ROWS[name]
+    torch.manual_seed(0)
+    xs = scale * torch.randn(20, 7, dtype=torch.float64)
+    ys, states = reference.run(Network((layer,)), {}, xs.numpy())
+    FLOAT64.check(ys, function(xs).numpy())
     assert states == {}
 
 

@@ -29,6 +29,7 @@ from tests.cases import (
     random_weights,
     with_tensor,
 )
+from tests.lazy import Lazy, torch
 from tests.strategies import networks
 
 
@@ -304,12 +305,10 @@ def test_int8_is_stored_with_a_scale_per_row(tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_plain_library_opens_every_dtype_in_torch(tmp_path, dtype):
-    torch = pytest.importorskip("torch")
-    load_file = pytest.importorskip("safetensors.torch").load_file
     path = tmp_path / "model.safetensors"
     weights = weights_in(dtype)
     storage.save(weights, path)
-    tensors = load_file(path)
+    tensors = Lazy("safetensors.torch").load_file(path)
     for name in weights.network.matrix_dtypes():
         tensor = tensors[name]
         assert tensor.dtype == getattr(torch, dtype)

@@ -14,26 +14,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
+from numlstm.tasks import TASKS
 from weights.scores import chat, classification, language, speech, summarize, tagging
 from weights.scores.card import WEIGHTS, Subject, describe, fill
 from weights.scores.pytorch import agreement
 
 Measure = Callable[[Subject], Iterator[tuple[str, str]]]
 
-# The models, the tasks of their pipelines, and what measures them.
-MODELS: dict[str, tuple[str, Measure]] = {
-    "sentiment": ("sentiment", classification.measure),
-    "sentiment-bilstm": ("sentiment", classification.measure),
-    "email": ("email", classification.measure),
-    "pos": ("pos", tagging.measure),
-    "words": ("language-model", language.measure),
-    "character": ("language-model", language.measure),
-    "subword": ("language-model", language.measure),
-    "chat": ("chat", chat.measure),
-    "speech": ("speech", speech.measure),
-    "summarize": ("summarize", summarize.measure),
-    "extract": ("summarize", summarize.measure),
+# What measures the models of a task; those of "generate" are measured as language models.
+MEASURES: dict[str, Measure] = {
+    "sentiment": classification.measure,
+    "email": classification.measure,
+    "pos": tagging.measure,
+    "language-model": language.measure,
+    "chat": chat.measure,
+    "speech": speech.measure,
+    "summarize": summarize.measure,
 }
+# The models, and the tasks that they are measured at.
+MODELS = {model: task for task in MEASURES for model in TASKS[task].models}
 
 
 def main() -> None:
@@ -48,13 +47,12 @@ def main() -> None:
         parser.error(f"no such model: {', '.join(unknown)}; known: {', '.join(MODELS)}")
     console = Console()
     for name in args.names or MODELS:
-        task, measure = MODELS[name]
         unrounded = args.float32 and args.float32 / f"{name}.safetensors"
-        subject = Subject(name, task, args.data, unrounded)
+        subject = Subject(name, MODELS[name], args.data, unrounded)
         card = WEIGHTS / f"{name}.md"
         console.rule(name)
         fill(card, "model", describe(subject.path))
-        for place, text in measure(subject):
+        for place, text in MEASURES[subject.task](subject):
             console.print(Markdown(text))
             fill(card, place, text)
         text = agreement(subject)

@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import numlstm
-from numlstm.audio.features import NUM_BINS, ROW_SECONDS, SAMPLE_RATE, LogMel
-from numlstm.audio.sound import open_sound
-from numlstm.text.summarize import encode_sentence
+from numlstm.tasks.audio.features import NUM_BINS, ROW_SECONDS, SAMPLE_RATE, LogMel
+from numlstm.tasks.audio.sound import open_sound
+from numlstm.tasks.text.summarize import encode_sentence
 from weights.scores.card import WEIGHTS
 
 FOLDER = WEIGHTS.parent / "docs"

@@ -5,6 +5,7 @@ process of the engine to load it; no process of an engine imports another engine
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -13,13 +14,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.cases import Case, Floats, Inputs
-from bench.clock import Call
-from bench.sampling import sample
+from bench.engines.cases import Case, Floats, Inputs
 
 TASKS = ("step", "sequence", "pool", "generate")
 _NUM_TOKENS = 64  # of one call of `generate`
 _FROM = 128  # units, where peers of fewer bits begin: below, no one would round for speed
+
+# How tokens are sampled: of the TOP_K likeliest, by their probabilities.
+TEMPERATURE = 0.8
+TOP_K = 40
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something to time: ``function(x, out)``.
+
+    count     how often one call does what it is named after; times are divided by it
+    answers   whether ``out`` then holds the outputs of the whole input, to be checked
+    """
+
+    function: Callable[[Any, Any], Any]
+    x: Any
+    out: Any
+    count: int = 1
+    answers: bool = False
 
 
 class Engine(ABC):
@@ -61,11 +79,20 @@ class Engine(ABC):
         """Fill ids (N,) with samples, each the next input."""
         for n in range(len(ids)):
             self.step(x, self.out)
-            ids[n] = self.input[...] = sample(self.output().reshape(-1), self._rng)
+            ids[n] = self.input[...] = _sample(self.output().reshape(-1), self._rng)
 
     def facts(self) -> dict[str, int]:
         """Return numbers that go with the results."""
         return {}
+
+
+def _sample(logits: Floats, rng: np.random.Generator) -> Any:
+    """Return a token id as one draws it with NumPy. logits (V,)."""
+    top = np.argpartition(logits, -TOP_K)[-TOP_K:]
+    chosen = logits[top]
+    weights = np.exp((chosen - chosen.max()) / TEMPERATURE)
+    sums = np.cumsum(weights)
+    return top[np.searchsorted(sums, rng.random() * sums[-1])]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,12 @@ import numpy as np
 from numba import njit
 
 import numlstm
-from bench import bandwidth
-from bench.cases import Case, Floats, Inputs
-from bench.clock import Call
-from bench.compiled_run import CompiledRun, program_of
-from bench.engines import Engine
-from bench.sampling import TEMPERATURE, TOP_K
+from bench.engines import TEMPERATURE, TOP_K, Call, Engine, bandwidth
+from bench.engines.cases import Case, Floats, Inputs
+from bench.engines.compiled_run import CompiledRun, compiled_of
+from numlstm import Model, Network, Weights
 from numlstm.kernels.compilation import SIGNATURE
-from numlstm.model import Model
-from numlstm.spec import Layer, Network, Weights
+from numlstm.spec import Layer
 
 # The calls that are shorter than the clock is precise are timed by the thousand.
 _MANY = 1000
@@ -111,7 +108,7 @@ class NumLSTM(Engine):
     def facts(self) -> dict[str, int]:
         if self.case.num_directions > 1:
             return {}
-        return {"weight_bytes": program_of(self.model).params.nbytes}
+        return {"weight_bytes": compiled_of(self.model).program.params.nbytes}
 
     def calls(self, xs: Inputs) -> dict[str, Call]:
         """Return the task, and beside it what shows where its time goes.
@@ -146,8 +143,9 @@ class NumLSTM(Engine):
         ids[:] = self.stream.generate(0, count, temperature=TEMPERATURE, top_k=TOP_K, seed=0)
 
     def _beside_step(self, xs: Floats) -> dict[str, Call]:
-        params = program_of(self.model).params
-        one_row = CompiledRun(self.model, program_of(self.model).step)
+        compiled = compiled_of(self.model)
+        params = compiled.program.params
+        one_row = CompiledRun(compiled, compiled.program.step)
         ys = np.empty((len(xs), self.model.output_size), np.float32)
         calls = {
             "run": Call(self.model.stream().run, xs, ys, len(xs), answers=True),

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Case, Floats
 from bench.engines import Engine
+from bench.engines.cases import Case, Floats
 
 _FILE = "weights.npz"
 

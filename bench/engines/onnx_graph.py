@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Case, Floats
+from bench.engines.cases import Case, Floats
 
 FILE = "model.onnx"
 # PyTorch's gates in the order of the ONNX operators: i o f g, and z r n.

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from bench.cases import Case, Floats
 from bench.engines import onnx_graph
+from bench.engines.cases import Case, Floats
 from bench.engines.onnxruntime import Binding
 
 _FILE = "model.int8.onnx"

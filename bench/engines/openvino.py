@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from bench.cases import Case, Floats
 from bench.engines import Engine, onnx_graph
+from bench.engines.cases import Case, Floats
 from bench.engines.onnx_graph import in_order, output_name, output_shape, state_names, state_shape
 
 save = onnx_graph.save

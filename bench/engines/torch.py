@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from bench.cases import Case, Floats
 from bench.engines import Engine
+from bench.engines.cases import Case, Floats
 
 _FILE = "weights.pt"
 

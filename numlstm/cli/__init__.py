@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 in
 import io
 import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -13,15 +14,20 @@ import numlstm
 from numlstm.cli import (
     chat,
     classify,
+    convert,
+    doctor,
     generate,
-    look,
-    machine,
-    models,
+    info,
+    memory,
     score,
     summarize,
     tag,
+    trace,
     transcribe,
+    verify,
+    warmup,
 )
+from numlstm.cli import list as bundled
 
 app = typer.Typer(
     name="numlstm",
@@ -32,21 +38,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(classify.classify)
-app.command()(tag.tag)
-app.command()(score.score)
-app.command()(generate.generate)
-app.command()(chat.chat)
-app.command()(transcribe.transcribe)
-app.command()(summarize.summarize)
-app.command("list")(models.list_models)
-app.command()(models.info)
-app.command()(models.convert)
-app.command()(models.verify)
-app.command()(look.memory)
-app.command()(look.trace)
-app.command()(machine.warmup)
-app.command()(machine.doctor)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "classify": classify.classify,
+    "tag": tag.tag,
+    "score": score.score,
+    "generate": generate.generate,
+    "chat": chat.chat,
+    "transcribe": transcribe.transcribe,
+    "summarize": summarize.summarize,
+    "list": bundled.list_models,
+    "info": info.info,
+    "convert": convert.convert,
+    "verify": verify.verify,
+    "memory": memory.memory,
+    "trace": trace.trace,
+    "warmup": warmup.warmup,
+    "doctor": doctor.doctor,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,18 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
+from numlstm import SamplingOptions
 from numlstm.cli import terminal
-from numlstm.cli.texts import (
+from numlstm.cli.options import (
     FileOption,
     JsonOption,
-    ModelOption,
     SeedOption,
     TemperatureOption,
     TopPOption,
-    answer_each,
-    write_json,
-    write_pieces,
+    model_option,
 )
+from numlstm.cli.texts import answer_each, write_json, write_pieces
+from numlstm.tasks import TASKS
+from numlstm.tasks.text.chat import DEFAULTS
 
 _RESET = "/reset"
 
@@ -24,12 +25,12 @@ _RESET = "/reset"
 def chat(
     text: Annotated[str | None, typer.Argument(help="What you say.")] = None,
     file: FileOption = None,
-    model: ModelOption = "chat",
+    model: Annotated[str, model_option("chat")] = TASKS["chat"].model,
     beam_size: Annotated[
         int | None, typer.Option(min=1, help="Search for the likeliest answer; else it is drawn.")
     ] = None,
-    temperature: TemperatureOption = 0.7,
-    top_p: TopPOption = 0.8,
+    temperature: TemperatureOption = DEFAULTS["temperature"],
+    top_p: TopPOption = DEFAULTS["top_p"],
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +48,7 @@ def chat(
     """
     pipe: Any = terminal.pipeline("chat", model)
     session = pipe.session()
-    options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    options: SamplingOptions = {"temperature": temperature, "top_p": top_p, "seed": seed}
 
     def answer(line: str) -> None:
         if line == _RESET:

@@ -8,14 +8,9 @@ from rich.text import Text
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.cli.texts import (
-    JsonOption,
-    TextArgument,
-    answer_all,
-    answer_each,
-    printable,
-    write_json,
-)
+from numlstm.cli.options import JsonOption, TextArgument, model_option
+from numlstm.cli.texts import NOTHING, answer_all, answer_each, printable, write_json
+from numlstm.tasks import TASKS
 
 _BAR_WIDTH = 20
 _MAIL = (".eml", ".mbox")
@@ -32,14 +27,7 @@ def classify(
             "stdin.",
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="sentiment, sentiment-bilstm, email, or a .safetensors file.",
-        ),
-    ] = "sentiment",
+    model: Annotated[str, model_option("sentiment", "email")] = TASKS["sentiment"].model,
     stream: Annotated[
         bool, typer.Option("--stream", help="Show the label after every token of a text.")
     ] = False,
@@ -91,7 +79,7 @@ def _show(prediction: numlstm.Prediction, what: dict[str, Any], as_json: bool) -
         return
     filled = round(prediction.score * _BAR_WIDTH)
     line = Text()
-    line.append(f"{prediction.label:<10}", style="bold")
+    line.append(f"{prediction.label or NOTHING:<10}", style="bold")
     line.append(f"{prediction.score:7.1%}  ")
     line.append("█" * filled, style="cyan")
     line.append("░" * (_BAR_WIDTH - filled) + "  ", style="dim")

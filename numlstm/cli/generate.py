@@ -6,26 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from numlstm.cli import terminal
-from numlstm.cli.texts import (
-    LINES,
-    JsonOption,
-    SeedOption,
-    TemperatureOption,
-    TopPOption,
-    printable,
-    write_json,
-    write_pieces,
-)
+from numlstm.cli.options import JsonOption, SeedOption, TemperatureOption, TopPOption, model_option
+from numlstm.cli.texts import LINES, printable, write_json, write_pieces
+from numlstm.tasks import TASKS
+from numlstm.tasks.text.generate import DEFAULTS
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What comes before; - reads it from stdin.")] = "",
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="character, subword, words, or a file."),
-    ] = "character",
+    model: Annotated[str, model_option("generate")] = TASKS["generate"].model,
     max_tokens: Annotated[int, typer.Option(min=0, help="How many tokens to write.")] = 500,
-    temperature: TemperatureOption = 0.8,
+    temperature: TemperatureOption = DEFAULTS["temperature"],
     top_k: Annotated[int | None, typer.Option(help="Only so many likeliest tokens.")] = None,
     top_p: TopPOption = 1.0,
     min_p: Annotated[float, typer.Option(help="Only tokens that likely, beside the first.")] = 0.0,
@@ -49,12 +40,12 @@ def generate(
     pieces = pipe.stream(
         prompt,
         max_tokens,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        repetition_penalty,
-        seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
     )
     if as_json:
         write_json(prompt=prompt, text="".join(pieces))

@@ -7,14 +7,9 @@ from rich.text import Text
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.cli.texts import (
-    FileOption,
-    JsonOption,
-    TextArgument,
-    answer_each,
-    printable,
-    write_json,
-)
+from numlstm.cli.options import FileOption, JsonOption, TextArgument, model_option
+from numlstm.cli.texts import answer_each, printable, write_json
+from numlstm.tasks import TASKS
 
 # Below so many nats, in so bright a colour.
 _SURPRISE = ((1, "color(22)"), (3, "color(28)"), (5, "color(136)"), (7, "color(166)"))
@@ -25,10 +20,7 @@ _MAX_TOKENS = 400  # that are shown
 def score(
     text: TextArgument = None,
     file: FileOption = None,
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="words, character, subword, or a .safetensors file."),
-    ] = "words",
+    model: Annotated[str, model_option("language-model")] = TASKS["language-model"].model,
     whole: Annotated[bool, typer.Option("--whole", help="The file is one text.")] = False,
     as_json: JsonOption = False,
 ) -> None:

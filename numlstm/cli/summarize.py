@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from numlstm.cli import terminal
-from numlstm.cli.texts import JsonOption, TextArgument, answer_each, printable, write_json
+from numlstm.cli.options import JsonOption, TextArgument, model_option
+from numlstm.cli.texts import NOTHING, answer_each, printable, write_json
+from numlstm.tasks import TASKS
 
 
 def summarize(
@@ -14,14 +16,7 @@ def summarize(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A file with one text; - is stdin.")
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="summarize writes a sentence, extract picks some; or a .safetensors file.",
-        ),
-    ] = "summarize",
+    model: Annotated[str, model_option("summarize")] = TASKS["summarize"].model,
     title: Annotated[bool, typer.Option("--title", help="Write a title.")] = False,
     sentences: Annotated[
         int | None, typer.Option(min=1, help="How many sentences extract picks; 1 if not given.")
@@ -30,6 +25,8 @@ def summarize(
     as_json: JsonOption = False,
 ) -> None:
     """Summarize a text, a file or stdin: abstracts of papers are what the models know.
+
+    The model summarize writes a sentence, extract picks some.
 
     [bold]Examples[/bold]
 
@@ -51,6 +48,6 @@ def summarize(
         if as_json:
             write_json(text=given, summary=summary)
         else:
-            terminal.console.print(printable(" ".join(summary.split())), markup=False)
+            terminal.console.print(printable(" ".join(summary.split())) or NOTHING, markup=False)
 
     answer_each(text, file, answer, whole=not lines)

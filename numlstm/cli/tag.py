@@ -8,15 +8,9 @@ from rich.text import Text
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.cli.texts import (
-    FileOption,
-    JsonOption,
-    ModelOption,
-    TextArgument,
-    answer_each,
-    printable,
-    write_json,
-)
+from numlstm.cli.options import FileOption, JsonOption, TextArgument, model_option
+from numlstm.cli.texts import NOTHING, answer_each, printable, write_json
+from numlstm.tasks import TASKS
 
 _STYLES = {
     "NOUN": "cyan",
@@ -33,7 +27,7 @@ _STYLES = {
 def tag(
     text: TextArgument = None,
     file: FileOption = None,
-    model: ModelOption = "pos",
+    model: Annotated[str, model_option("pos")] = TASKS["pos"].model,
     lookahead: Annotated[
         int | None,
         typer.Option(help="Tag as a stream, so many words late; without it whole sentences."),
@@ -63,7 +57,7 @@ def tag(
         if as_json:
             write_json(text=line, tags=tags)
         else:
-            terminal.console.print(_line(tags))
+            terminal.console.print(_line(tags) if tags else NOTHING)
 
     answer_each(text, file, answer)
 

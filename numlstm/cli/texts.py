@@ -1,4 +1,4 @@
-"""Texts in, answers out: arguments, files, stdin; lines for people, JSON for programs."""
+"""Texts in, answers out: from arguments, files, stdin; lines for people, JSON for programs."""
 
 import dataclasses
 import io
@@ -6,29 +6,18 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 
+import numlstm
 from numlstm.cli import terminal
 
 Item = TypeVar("Item")
 
-TextArgument = Annotated[str | None, typer.Argument(help="A text.")]
-FileOption = Annotated[
-    Path | None, typer.Option("--file", "-f", help="Every line of a file is a text; - is stdin.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A bundled model, or a .safetensors file.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write a JSON object a line.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 takes the likeliest token, always.")]
-TopPOption = Annotated[float, typer.Option(help="Only tokens of that probability together.")]
-SeedOption = Annotated[int | None, typer.Option(help="The same seed, the same text.")]
-
+NOTHING = "(no words)"  # for people, where an answer has none to show
 LINES = "\n\t"  # what a text of several lines may hold
 
 
@@ -96,6 +85,8 @@ def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
             if line.strip():
                 yield n, line.strip()
         return
+    from rich.progress import Progress  # not for all commands, and slow to import
+
     with file.open(encoding="utf-8", errors="replace") as lines:
         # A bar on a terminal, unless the answers scroll by on it.
         show = terminal.messages.is_terminal and not terminal.console.is_terminal
@@ -105,6 +96,21 @@ def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield n, line.strip()
                 progress.advance(task, len(line.encode()))
+
+
+def encode(model: numlstm.Model, text: str) -> tuple[list[int], list[str]]:
+    """Return the ids of a text, and the part of the text that each one stands for."""
+    if model.tokenizer is None or model.vocab_size is None:
+        raise numlstm.WeightsError("the model has no tokenizer, so it reads no text")
+    tokenizer = model.load_tokenizer()
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # What a terminal passes on may be half a character.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    if not encoding.ids:
+        raise ValueError("the text is empty: the tokenizer makes no tokens of it")
+    return encoding.ids, [text[start:end] for start, end in encoding.offsets]
 
 
 def write_json(**fields: Any) -> None:

@@ -9,11 +9,12 @@ from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import typer
-from rich.progress import track
 
 import numlstm
 from numlstm.cli import terminal
-from numlstm.cli.texts import JsonOption, ModelOption, answer_all, write_json
+from numlstm.cli.options import JsonOption, model_option
+from numlstm.cli.texts import NOTHING, answer_all, write_json
+from numlstm.tasks import TASKS
 
 _PIECE_SECONDS = 0.05
 
@@ -32,7 +33,7 @@ def transcribe(
     files: Annotated[
         list[Path], typer.Argument(help="Sound files: wav, flac, ogg, mp3; - is stdin.")
     ],
-    model: ModelOption = "speech",
+    model: Annotated[str, model_option("speech")] = TASKS["speech"].model,
     beam_size: Annotated[
         int, typer.Option(min=1, help="How many readings are followed at once.")
     ] = 1,
@@ -64,6 +65,8 @@ def transcribe(
         else:
             _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
 
+    from rich.progress import track  # not for all commands, and slow to import
+
     show = len(files) > 1 and terminal.messages.is_terminal and not terminal.console.is_terminal
     todo = track(files, "transcribing", console=terminal.messages, transient=True, disable=not show)
     answer_all(((str(file), file) for file in todo), answer, (ValueError, OSError))
@@ -77,7 +80,7 @@ def _show(
         return
     if not is_alone:
         terminal.console.print(f"{file}: ", style="dim", end="", markup=False)
-    terminal.console.print(transcript.text or "(no word)", markup=False)
+    terminal.console.print(transcript.text or NOTHING, markup=False)
     if times:
         for word in transcript.words:
             terminal.console.print(f"  {word.start:7.2f} {word.end:7.2f}  {word.text}")

@@ -29,6 +29,7 @@ WRITEABLE = READABLE | _WRITEABLE
 # Addresses, which compiled code that is cached must be told.
 ARRAY_TYPE_AT = id(np.ndarray)
 FLOAT32_AT = id(np.dtype(np.float32))
+INT32_AT = id(np.dtype(np.int32))
 
 
 def _check_fields() -> None:

@@ -37,23 +37,25 @@ def _unbox(typ, obj, c):
     return NativeValue(obj)
 
 
-def array_size(a, array_type_at, float32_at, flags):
-    """Return the length of a flat float32 array with these flags, or -1 if it is none.
+def array_size(a, array_type_at, dtype_at, max_axes, flags):
+    """Return how many numbers an array with these flags has, or -1 if it is none.
 
-    a                           any Python object
-    array_type_at, float32_at   `addresses.ARRAY_TYPE_AT` and `FLOAT32_AT`
+    a               any Python object
+    array_type_at   `addresses.ARRAY_TYPE_AT`
+    dtype_at        `addresses.FLOAT32_AT` or `INT32_AT`
+    max_axes        it has 1 axis to so many, 3 at most
     """
-    known = type(a) is np.ndarray and a.dtype == np.float32 and a.ndim == 1
+    known = type(a) is np.ndarray and id(a.dtype) == dtype_at and 1 <= a.ndim <= max_axes
     return a.size if known and a.flags.num & flags == flags else -1
 
 
 @lowered(
     array_size,
-    lambda a, array_type_at, float32_at, flags: signature(
-        types.int64, object_pointer, types.int64, types.int64, types.int32
+    lambda a, array_type_at, dtype_at, max_axes, flags: signature(
+        types.int64, object_pointer, types.int64, types.int64, types.int32, types.int32
     ),
 )
-def _(context, builder, sig, a, array_type_at, float32_at, flags):
+def _(context, builder, sig, a, array_type_at, dtype_at, max_axes, flags):
     word, integer = ir.IntType(64), ir.IntType(32)
 
     def read(kind, at):
@@ -63,33 +65,40 @@ def _(context, builder, sig, a, array_type_at, float32_at, flags):
     # Nothing may be read of an object before its type is known, so each test is behind the last.
     start = builder.block
     is_array = builder.append_basic_block("is_array")
-    is_flat = builder.append_basic_block("is_flat")
+    is_known = builder.append_basic_block("is_known")
     done = builder.append_basic_block("done")
     builder.cbranch(builder.icmp_unsigned("==", read(word, TYPE), array_type_at), is_array, done)
 
     builder.position_at_end(is_array)
-    same_dtype = builder.icmp_unsigned("==", read(word, DTYPE), float32_at)
-    one_axis = builder.icmp_unsigned("==", read(integer, NDIM), integer(1))
+    same_dtype = builder.icmp_unsigned("==", read(word, DTYPE), dtype_at)
+    num_axes = read(integer, NDIM)
+    few_axes = builder.icmp_unsigned("<", builder.sub(num_axes, integer(1)), max_axes)
     has_flags = builder.icmp_unsigned("==", builder.and_(read(integer, FLAGS), flags), flags)
-    fits = builder.and_(same_dtype, builder.and_(one_axis, has_flags))
-    builder.cbranch(fits, is_flat, done)
+    fits = builder.and_(same_dtype, builder.and_(few_axes, has_flags))
+    builder.cbranch(fits, is_known, done)
 
-    builder.position_at_end(is_flat)
+    builder.position_at_end(is_known)
     shape = builder.inttoptr(read(word, SHAPE), word.as_pointer())
     size = builder.load(shape)
+    for axis in (1, 2):
+        # Where there is no such axis the length of the first one is read, and not used.
+        exists = builder.icmp_unsigned("<", integer(axis), num_axes)
+        at = builder.select(exists, word(axis), word(0))
+        length = builder.select(exists, builder.load(builder.gep(shape, [at])), word(1))
+        size = builder.mul(size, length)
     builder.branch(done)
 
     builder.position_at_end(done)
     result = builder.phi(word)
     result.add_incoming(word(-1), start)
     result.add_incoming(word(-1), is_array)
-    result.add_incoming(size, is_flat)
+    result.add_incoming(size, is_known)
     return result
 
 
 def array_data(a):
-    """Return a pointer to the floats of an array that `array_size` knows."""
-    return a
+    """Return a pointer to the numbers, as floats, of an array that `array_size` knows."""
+    return a.reshape(-1).view(np.float32)
 
 
 @lowered(array_data, lambda a: signature(types.CPointer(types.float32), object_pointer))

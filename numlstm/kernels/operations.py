@@ -26,6 +26,7 @@ from numlstm.kernels.plan import (
     S_AT,
     SX_AT,
     SX_STRIDE,
+    VOCAB_SIZE,
     W_AT,
     X_AT,
     X_SIZE,
@@ -82,31 +83,38 @@ def read_input(op, xs, t, state, num_rows):
 
 @jit
 def read_embedding(op, params, xs, t, state, num_rows):
-    """Copy the table's rows of tokens t, t + 1, ... into the buffer.
+    """Copy the table's rows of tokens t, t + 1, ... into the buffer; return whether all are there.
 
-    xs       (T,), int32 token ids in the bits of float32; every id was checked by the caller
-    params   the table, one row of Y_SIZE (padded) floats per token, at W_AT
+    xs       (T,), int32 token ids. Each is read once: who changes it meanwhile changes nothing
+    params   the table, VOCAB_SIZE rows of Y_SIZE (padded) floats, at W_AT
     """
     ids = reinterpret(xs, np.int32)
     size = op[Y_SIZE]
     for row in range(num_rows):
-        table_at = op[W_AT] + np.int64(ids[t + row]) * size
-        copy(params, table_at, state, op[Y_AT] + row * op[Y_STRIDE], size)
+        token = np.int64(ids[t + row])
+        if token < 0 or token >= op[VOCAB_SIZE]:
+            return False
+        copy(params, op[W_AT] + token * size, state, op[Y_AT] + row * op[Y_STRIDE], size)
+    return True
 
 
 @jit
 def read_one_hot(op, xs, t, state, num_rows):
-    """Set the lane of each token's id to 1, those of Y_SIZE floats else to 0.
+    """Set the lane of each token's id to 1, the others of Y_SIZE floats to 0; return as the above.
 
-    xs   (T,), int32 token ids in the bits of float32; ids from Y_SIZE on have no lane
+    xs   (T,), int32 token ids; those from Y_SIZE on have no lane
     """
     ids = reinterpret(xs, np.int32)
     for row in range(num_rows):
+        token = np.int64(ids[t + row])
+        if token < 0 or token >= op[VOCAB_SIZE]:
+            return False
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         for j in range(0, op[Y_SIZE], LANES):
             store(state, y_at + j, splat(_ZERO))
-        if ids[t + row] < op[Y_SIZE]:
-            state[y_at + ids[t + row]] = _ONE
+        if token < op[Y_SIZE]:
+            state[y_at + token] = _ONE
+    return True
 
 
 @jit

@@ -84,6 +84,10 @@ def scales_and_sums(q: NDArray[np.int8], scale: Floats) -> Floats:
     return np.concatenate([scale, sums.view(np.float32)])
 
 
+# Planes of a row of quantised inputs, by their type.
+NUM_PLANES = {"int16": 2, "int8": 1}
+
+
 def plane_size(num_inputs: int) -> int:
     """Return the words of a plane: one byte of every input, rounded up to whole vectors."""
     return padded(-(-num_inputs // 4))

@@ -10,6 +10,7 @@ function that bounds it, as a very large number would.
 
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.
+A stream's state begins with the number of steps that it has taken, int64.
 """
 
 from enum import IntEnum
@@ -17,7 +18,7 @@ from enum import IntEnum
 LANES = 16  # floats of a vector
 
 # What `run` returns. Unless it is one of the first two, the state is as it was before the call.
-DONE, STOPPED, WRONG_ARRAY, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(5)
+DONE, STOPPED, WRONG_ARRAY, WRONG_ID, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(6)
 
 # Kinds. The first row of a plan is INPUT, EMBEDDING or ONE_HOT, the last is OUTPUT or SAMPLE.
 (
@@ -62,9 +63,7 @@ H_AT = 12  # state: what is kept from step to step (h; a pool's sum or maximum; 
 C_AT = 13  # state: the second such vector (c; a pool's rounding errors)
 COUNT_AT = 14  # state: an int64 counter
 KEPT_STRIDE = 15  # from what a row keeps (H_AT, C_AT, COUNT_AT) to what the next row keeps
-CHECK_AT = (
-    16  # state: 16 floats per row, 0 while all that the row's stream keeps is finite, else NaN
-)
+CHECK_AT = 16  # state: 16 floats per row, 0 while all that the row's stream keeps is finite
 # Of single kinds:
 REPEATS = 17  # ROWS: how many operations behind it
 DTYPE = 18  # LINEAR, LINEAR_ADD: a `Dtype`
@@ -87,11 +86,14 @@ BLOCK_ROWS = 33  # rows that fit in the buffers
 STATE_SIZE = 34  # floats that a stream keeps from step to step
 NUM_ROWS = 35  # rows of the plan
 ARRAY_TYPE_AT = 36  # addresses by which `arrays.py` knows an array
-FLOAT32_AT = 37
-MAX_STEPS = 38  # of one call
-KEPT_AT = 39  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
-SLOTS_AT = 40  # state: the slots of the rows of a block, int64
-NUM_COLUMNS = 41
+X_TYPE_AT = 37  # of xs, int32 where they are token ids
+FLOAT32_AT = 38
+MAX_STEPS = 39  # of one call
+MAX_AXES = 40  # of xs and ys: 1 for a single step, whose shape nobody else looks at
+KEPT_AT = 41  # state: what the streams of a pool keep, a row per slot; 0 if there is no pool
+SLOTS_AT = 42  # state: the slots of the rows of a block, int64
+VOCAB_SIZE = 43  # EMBEDDING, ONE_HOT: token ids are below it
+NUM_COLUMNS = 44
 
 # What SAMPLE has at Y_AT: the settings, then how many tokens were seen, and how many were chosen.
 TEMPERATURE, TOP_P, MIN_P, REPETITION_PENALTY = range(4)  # float32

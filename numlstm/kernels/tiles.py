@@ -7,7 +7,7 @@ uint32 or int32 (`integers.py`), tells what its words are, and everything here i
 Every output of the first two is ``init + w[0] x[0] + w[1] x[1] + ...`` in float32, one fused
 multiply-add each, in this order, whatever the panel and the number of rows.
 
-`bench/test_kernels.py` measures them.
+`bench/tests/test_kernels.py` measures them.
 """
 
 import numpy as np

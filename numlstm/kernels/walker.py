@@ -41,6 +41,7 @@ from numlstm.kernels.plan import (
     KEPT_AT,
     KIND,
     LANES,
+    MAX_AXES,
     MAX_STEPS,
     NUM_COLUMNS,
     NUM_ROWS,
@@ -53,7 +54,9 @@ from numlstm.kernels.plan import (
     STATE_SIZE,
     STOPPED,
     WRONG_ARRAY,
+    WRONG_ID,
     X_SIZE,
+    X_TYPE_AT,
     Y_SIZE,
 )
 from numlstm.kernels.pooling import attention_pool, max_pool, sum_pool
@@ -143,23 +146,25 @@ def make_run(sources):
         plan     (NUM_ROWS, NUM_COLUMNS), int64: input, operations, output (`plan.py`)
         params   weights, float32, 64-byte aligned
         state    float32: what is kept from step to step, room for a copy of it, work buffers
-        xs       (T * X_SIZE,), float32; of a token model (T,), int32 ids in the bits of float32
-        ys       (T * Y_SIZE,), float32, written
+        xs       T * X_SIZE numbers, float32; of a token model T ids, int32
+        ys       T * Y_SIZE numbers, float32, written
 
         In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
-        Where the plan ends in SAMPLE, ys are ids too: ``xs, ys = ids[:-1], ids[1:]`` makes each one
-        the input of the next step. It returns STOPPED after one that stops.
+        Where the plan ends in SAMPLE, ys become ids, in the bits of float32: ``ids[:-1]`` and
+        ``ids[1:]`` of one array make each the input of the next step. It returns STOPPED after one
+        that stops.
 
         Compiled, it takes the addresses of plan, params and state (`addresses.argument`). Any
-        objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY. Token
-        ids are the caller's to check.
+        objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY, an id
+        that is no token's with WRONG_ID. The shape is the caller's to check.
         """
         sources  # noqa: B018  part of the cache's key: see `compilation`
         first = pointer(plan, np.int64)
         params, state = pointer(params, np.float32), pointer(state, np.float32)
         last = first[NUM_ROWS] - 1
-        x_size = array_size(xs, first[ARRAY_TYPE_AT], first[FLOAT32_AT], READABLE)
-        y_size = array_size(ys, first[ARRAY_TYPE_AT], first[FLOAT32_AT], WRITEABLE)
+        array_type_at, max_axes = first[ARRAY_TYPE_AT], first[MAX_AXES]
+        x_size = array_size(xs, array_type_at, first[X_TYPE_AT], max_axes, READABLE)
+        y_size = array_size(ys, array_type_at, first[FLOAT32_AT], max_axes, WRITEABLE)
         num_steps = x_size // first[X_SIZE]
         if (
             num_steps < 1
@@ -178,17 +183,20 @@ def make_run(sources):
             for row in range(block_rows):
                 kept_at = first[KEPT_AT] + slots[row] * state_size
                 copy(state, kept_at, state, row * state_size, state_size)
-        status = DONE
+        status, num_taken = DONE, 0
         for t in range(0, num_steps, block_rows):
             num_rows = min(block_rows, num_steps - t)
             for row in range(num_rows):
                 store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
             if first[KIND] == EMBEDDING:
-                read_embedding(first, params, xs, t, state, num_rows)
+                if not read_embedding(first, params, xs, t, state, num_rows):
+                    status = WRONG_ID
             elif first[KIND] == ONE_HOT:
-                read_one_hot(first, xs, t, state, num_rows)
+                if not read_one_hot(first, xs, t, state, num_rows):
+                    status = WRONG_ID
             elif not read_input(first, xs, t, state, num_rows):
                 status = INPUT_NOT_FINITE
+            if status != DONE:
                 break
             _run_operations(first, last, params, state, num_rows)
             stops, output = False, offset(first, last * NUM_COLUMNS)
@@ -201,14 +209,19 @@ def make_run(sources):
             if not is_finite:
                 status = OUTPUT_NOT_FINITE
                 break
+            num_taken += num_rows
             if stops:
                 status = STOPPED
                 break
+        counts = reinterpret(state, np.int64)
         if first[KEPT_AT] == 0:
             if status > STOPPED:
                 copy(state, state_size, state, 0, state_size)
+            else:
+                counts[0] += num_taken
         elif status == DONE:
             for row in range(block_rows):
+                counts[row * state_size // 2] += num_taken // block_rows
                 kept_at = first[KEPT_AT] + slots[row] * state_size
                 copy(state, row * state_size, state, kept_at, state_size)
         return status

@@ -129,17 +129,6 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class Precision:
-    """What the matrices of a layer are, and what int8 ones are multiplied with."""
-
-    dtype: str = "float32"
-    activations: str = "int16"
-
-
-FLOAT32 = Precision()
-
-
 @dataclass(frozen=True, repr=False)
 class MatrixLayer(Layer, is_abstract=True):
     """A layer with matrices: its tensors of two or more axes.
@@ -158,10 +147,6 @@ class MatrixLayer(Layer, is_abstract=True):
         super().__post_init__()
         if self.activations != "int16" and self.dtype != "int8":
             raise WeightsError(f"{type(self).__name__}: activations are those of int8 matrices")
-
-    @property
-    def precision(self) -> Precision:
-        return Precision(self.dtype, self.activations)
 
     def matrices(self) -> list[str]:
         """Return the names of the tensors that `dtype` is of."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -108,10 +109,25 @@ class Weights:
             raise WeightsError(f"the tokenizer gives ids up to {largest}, the model reads {reads}")
         return tokenizer
 
+    def with_tensors(self, network: Network, tensors: Tensors) -> "Weights":
+        """Return the same parts with tensors that are made of these, which are not checked again.
+
+        The network may differ in the dtypes of its matrices.
+        """
+        twin = copy(self)
+        vars(twin).pop("fingerprint", None)
+        vars(twin).update(network=network, tensors=tensors)
+        return twin
+
     @cached_property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
-        digest = hashlib.sha256(json.dumps(self.network.to_json(), sort_keys=True).encode())
-        for name in self.network.tensor_shapes():
-            digest.update(np.ascontiguousarray(self.tensors[name]).data)
-        return digest.digest()[:16]
+        return fingerprint_of(self.network, self.tensors)
+
+
+def fingerprint_of(network: Network, tensors: Tensors) -> bytes:
+    """Return 16 bytes that differ for any other network or tensors."""
+    digest = hashlib.sha256(json.dumps(network.to_json(), sort_keys=True).encode())
+    for name in network.tensor_shapes():
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.digest()[:16]

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, aligned
-from numlstm.kernels.packing import packed, pad_rows, padded, plane_size, scales_and_sums
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, aligned
+from numlstm.kernels.packing import (
+    NUM_PLANES,
+    packed,
+    pad_rows,
+    padded,
+    plane_size,
+    scales_and_sums,
+)
 from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
 from numlstm.network.functions import parse_function
 from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program
@@ -64,6 +71,7 @@ class Operation:
     c_at: int = 0
     count_at: int = 0
     key_at: int = 0
+    vocab_size: int = 0
     dtype: int = 0
     planes: int = 0
     function: int = 0
@@ -138,6 +146,8 @@ class Builder:
         self.memory: Memory | None = None
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
+        self.counters: list[int] = []
+        self.keep_counter()  # of the steps: first of all, where the walker finds it
 
     # Numbers of three kinds: params, what is kept, buffers ----------------------------------------
 
@@ -167,6 +177,12 @@ class Builder:
         self.state.append(first)
         self.state_size += first.size
         return place
+
+    def keep_counter(self) -> int:
+        """Return where an int64 that counts from 0 is kept."""
+        at = self.keep(1).at
+        self.counters.append(at)
+        return at
 
     def buffer(self, size: int, room: int = 0) -> Place:
         """Return a place for a vector per step, with room behind it for what is written too far."""
@@ -241,7 +257,7 @@ class Builder:
             if num_inputs > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             product.s_at = self.param(scales_and_sums(weight.numbers, weight.scale))
-            product.planes = 1 if activations == "int8" else 2
+            product.planes = NUM_PLANES[activations]
             plane = plane_size(num_inputs)
             quantized = self.buffer(product.planes * plane)
             product.sx = self.buffer(1)
@@ -307,7 +323,7 @@ class Builder:
     def add_keys(self, memory_size: int, weight: Floats | None) -> int:
         """Return where in a row of the memory the keys are: made of it by weights, or itself."""
         if self.memory is None:
-            count_at = self.keep(1).at
+            count_at = self.keep_counter()
             self.memory = Memory(memory_size, padded(memory_size) + LANES, (), count_at)
         if weight is None:
             return 0
@@ -368,8 +384,11 @@ class Builder:
         plan[0, columns.STATE_SIZE] = self.state_size
         plan[0, columns.NUM_ROWS] = len(plan)
         plan[0, columns.MAX_STEPS] = max_steps
+        plan[0, columns.MAX_AXES] = 1 if max_steps == 1 else 3
         plan[0, columns.ARRAY_TYPE_AT] = ARRAY_TYPE_AT
         plan[0, columns.FLOAT32_AT] = FLOAT32_AT
+        reads_tokens = plan[0, columns.KIND] in (columns.EMBEDDING, columns.ONE_HOT)
+        plan[0, columns.X_TYPE_AT] = INT32_AT if reads_tokens else FLOAT32_AT
         if of_streams:
             plan[0, columns.KEPT_AT] = end
             plan[0, columns.SLOTS_AT] = slots_at
@@ -398,6 +417,7 @@ class Builder:
             generate,
             initial_state,
             self.state_names,
+            tuple(self.counters),
             self.memory,
             None if answer is None else (answer.at, answer.size),
         )

@@ -88,8 +88,10 @@ def _pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> Place
     if layer.mode == "max":
         return builder.append(Operation(columns.MAX, x, y, h_at=builder.keep(size, -np.inf).at))
     kind = columns.MEAN if layer.mode == "mean" else columns.SUM
-    total, excess, count = builder.keep(size), builder.keep(size), builder.keep(1)
-    return builder.append(Operation(kind, x, y, h_at=total.at, c_at=excess.at, count_at=count.at))
+    total, excess = builder.keep(size), builder.keep(size)
+    return builder.append(
+        Operation(kind, x, y, h_at=total.at, c_at=excess.at, count_at=builder.keep_counter())
+    )
 
 
 def _attention_pooling(builder: Builder, layer: spec.AttentionPooling, own: Own, x: Place) -> Place:

@@ -151,7 +151,9 @@ class _Lowering:
         match self.network.layers[0]:
             case spec.OneHot() as layer:
                 y = builder.buffer(layer.output_size)
-                return builder.append(Operation(columns.ONE_HOT, None, y, x_size=1))
+                return builder.append(
+                    Operation(columns.ONE_HOT, None, y, x_size=1, vocab_size=layer.vocab_size)
+                )
             case spec.Embedding() as layer:
                 table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
                 table[:, : layer.embedding_size] = self._own("embedding", layer)["weight"]
@@ -175,8 +177,9 @@ class _Lowering:
         table = np.empty((len(ids), y.size), np.float32)
         program = builder.program(BLOCK_ROWS, 1, None, None)
         state = aligned(program.block.state_size)
+        state[: program.initial_state.size] = program.initial_state
         arrays = (program.block.plan_at, program.params_at, argument(state))
-        status = compile_run()(*arrays, ids.view(np.float32), table.reshape(-1))
+        status = compile_run()(*arrays, ids, table)
         if status != DONE:
             return None
         return np.pad(table, ((0, 0), (0, padded(y.size) - y.size)))
@@ -217,6 +220,7 @@ def _product(
 def _embedding(builder: Builder, table: Floats) -> Place:
     """Add the operation that reads the row of a token. table (V, N), N a multiple of 16."""
     y = builder.buffer(table.shape[1])
+    w_at = builder.param(table)
     return builder.append(
-        Operation(columns.EMBEDDING, None, y, w_at=builder.param(table), x_size=1)
+        Operation(columns.EMBEDDING, None, y, x_size=1, w_at=w_at, vocab_size=len(table))
     )

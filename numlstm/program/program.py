@@ -59,6 +59,10 @@ class Memory:
     count_at: int
     has_ids: bool = False
 
+    def set_count(self, state: Floats, num_rows: int) -> None:
+        """Write the number of rows to a state."""
+        state[self.count_at : self.count_at + 2].view(np.int64)[0] = num_rows
+
     @property
     def score_at(self) -> int:
         """Where in the row the score is."""
@@ -76,7 +80,8 @@ class Program:
 
     `initial_state` is what a new stream begins with. All layouts keep it in the same order, so a
     state moves between them by a copy. `state_names` tells where in it the h and c of each layer
-    are: name -> (offset, size). `answer` is where the last answer is, of a network that repeats it
+    are: name -> (offset, size). `counters` tells where an int64 is in place of two floats; the
+    first one counts the steps. `answer` is where the last answer is, of a network that repeats it
     for masked steps.
 
     step, block   for one row, for several steps of a stream
@@ -91,6 +96,7 @@ class Program:
     generate: Layout | None
     initial_state: Floats
     state_names: dict[str, tuple[int, int]]
+    counters: tuple[int, ...]
     memory: Memory | None
     answer: tuple[int, int] | None
 

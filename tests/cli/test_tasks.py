@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 import numlstm
 from numlstm.cli import app
+from numlstm.tasks import TASKS
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "weights" / "digits.wav"
 SAID = "nine three two nine eight six"
-TEXT_COMMANDS = ("classify", "tag", "score", "chat", "summarize")
+TEXT_COMMANDS = sorted({task.command for task in TASKS.values()} - {"generate", "transcribe"})
 
 
 @pytest.fixture
@@ -127,6 +128,19 @@ def test_transcribe_files(run, tmp_path):
     assert SAID in out
 
 
+@pytest.mark.parametrize("command", [*TEXT_COMMANDS, "transcribe"])
+def test_where_there_is_nothing_to_answer_it_says_so(run, tmp_path, command):
+    silence = tmp_path / "silence.wav"
+    with wave.open(str(silence), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+    item = silence if command == "transcribe" else " "
+    if command == "chat":  # a dialogue waits for a turn
+        run("chat", item, code=1)
+        return
+    expected = "perplexity 1.00  0.0 nats, 0 tokens" if command == "score" else "(no words)"
+    assert expected in run(command, item)
+
+
 def samples():
     with wave.open(str(DIGITS)) as file:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
@@ -175,6 +189,13 @@ def test_list_names_every_model_with_its_score(run):
     names = [path.stem for path in (ROOT / "weights").glob("*.safetensors")]
     assert len(names) == 11
     assert all(name in table for name in names)
+    assert re.search(r"words .*\n *score, generate ", table)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_command_of_a_task_offers_its_models(run, task):
+    shown = run(TASKS[task].command, "--help")
+    assert all(model in shown for model in TASKS[task].models)
 
 
 @pytest.mark.parametrize("model", ["chat", "pos", "summarize"])

@@ -10,16 +10,14 @@ import warnings
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 import numlstm
 from numlstm import spec
-from numlstm.convert import onnx as from_onnx
 from numlstm.spec import WeightsError
+from tests.lazy import Lazy, from_onnx, helper, nn, numpy_helper, onnx, torch
+
+own = Lazy("tests.convert.modules")
 
 INPUTS, H = 3, 5
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -51,7 +49,7 @@ def operator(
     opset: int = 14,
     length: int | str = "t",
     **attributes: Any,
-) -> onnx.ModelProto:
+) -> "onnx.ModelProto":
     """Return a graph of one operator with random weights; `inputs` are the optional ones."""
     generator = np.random.default_rng(7)
     gates, two = GATES[kind], attributes.get("direction") == "bidirectional"
@@ -88,15 +86,17 @@ def operator(
         **attributes,
     )
     x_shape = (1, length, INPUTS) if layout else (length, 1, INPUTS)
-    graph_inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, x_shape)]
+    graph_inputs = [helper.make_tensor_value_info("X", onnx.TensorProto.FLOAT, x_shape)]
     if "sequence_lens" in present:
-        graph_inputs.append(helper.make_tensor_value_info("sequence_lens", TensorProto.INT32, [1]))
+        graph_inputs.append(
+            helper.make_tensor_value_info("sequence_lens", onnx.TensorProto.INT32, [1])
+        )
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node],
         "operator",
         graph_inputs,
-        [info(name, TensorProto.FLOAT, [None] * (4 if name == "Y" else 3)) for name in wants],
+        [info(name, onnx.TensorProto.FLOAT, [None] * (4 if name == "Y" else 3)) for name in wants],
         constants,
     )
     opsets = [helper.make_opsetid("", opset)]
@@ -213,40 +213,16 @@ def test_peepholes_alone_as_c_is_read_is_refused():
         from_onnx.convert(model)
 
 
-@pytest.mark.parametrize("opset", [7, 9, 11, 13, 14, 22, onnx.defs.onnx_opset_version()])
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 14, 22, "newest"])
 def test_opsets(opset):
+    opset = onnx.defs.onnx_opset_version() if opset == "newest" else opset
     holds(operator("LSTM", opset=opset, inputs=("B", "P")))
 
 
 # Exports of PyTorch -------------------------------------------------------------------------------
 
 
-class Net(nn.Module):
-    """Embedding or vectors, a stack, a way to one row, and a head."""
-
-    def __init__(self, kind: str, pick: str, tokens: bool, **options: Any) -> None:
-        super().__init__()
-        self.pick = pick
-        self.embed = nn.Embedding(11, 4) if tokens else nn.Identity()
-        self.rnn = getattr(nn, kind)(4, 6, batch_first=True, **options)
-        self.head = nn.Linear(6 * (2 if options.get("bidirectional") else 1), 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        ys, h = self.rnn(self.embed(x))
-        h = h[0] if isinstance(h, tuple) else h
-        match self.pick:
-            case "last":
-                ys = ys[:, -1]
-            case "mean":
-                ys = ys.mean(1)
-            case "max":
-                ys = ys.max(1).values
-            case "h":
-                ys = torch.cat([h[-2], h[-1]], 1) if self.rnn.bidirectional else h[-1]
-        return torch.softmax(self.head(ys), -1)
-
-
-def exported(module: nn.Module, args: tuple[Any, ...], dynamo: bool, time: Any) -> Any:
+def exported(module: "nn.Module", args: tuple[Any, ...], dynamo: bool, time: Any) -> Any:
     """Return what torch.onnx.export writes; `time` is the axis of the first input, or None."""
     logging.disable(logging.WARNING)  # the exporter's, on every call
     with warnings.catch_warnings(action="ignore"):
@@ -282,7 +258,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "pick", "tokens", "options"), CASES)
 def test_torch_exports(kind, pick, tokens, options):
     torch.manual_seed(1)
-    net = Net(kind, pick, tokens, **options)
+    net = own.Stack(kind, pick, tokens, **options)
     x = torch.randint(11, (1, 7)) if tokens else torch.randn(1, 7, 4)
     weights = holds(exported(net, (x,), False, 1))
     long = torch.randint(11, (1, 30)) if tokens else torch.randn(1, 30, 4)
@@ -293,58 +269,33 @@ def test_torch_exports(kind, pick, tokens, options):
     np.testing.assert_allclose(ys, expected, 0, 1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "time"), [("GRU", None), ("LSTM", 1)])
 def test_torch_exports_of_dynamo(kind, time):
-    net = Net(kind, "last", True, num_layers=2, bidirectional=True)
+    net = own.Stack(kind, "last", True, num_layers=2, bidirectional=True)
     weights = holds(exported(net, (torch.randint(11, (1, 7)),), True, time))
     assert layers_of(weights) == ["Embedding", kind, kind, "Pooling", "Linear", "Softmax"]
 
 
+@pytest.mark.long
 def test_a_loop_that_an_exporter_wrote_out_is_refused():
     # The dynamo exporter has no RNN operator: it writes each step of nn.RNN, of a fixed length.
-    model = exported(Net("RNN", "last", True), (torch.randint(11, (1, 4)),), True, 1)
+    model = exported(own.Stack("RNN", "last", True), (torch.randint(11, (1, 4)),), True, 1)
     with pytest.raises(WeightsError, match=r"Slice 'node_Slice_\d+': it takes steps 1 to 2 of 4"):
         from_onnx.convert(model)
 
 
-class Streaming(nn.Module):
-    """A causal convolution, then a GRU whose state goes in and out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(3, 5, 3, padding=2)
-        self.norm = nn.LayerNorm(5)
-        self.rnn = nn.GRU(5, 6)
-        self.head = nn.Linear(6, 2)
-
-    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        y = torch.relu(self.conv(x.T[None])[:, :, :-2])[0].T
-        y, h = self.rnn(self.norm(y), h)
-        return torch.sigmoid(self.head(y)), h
-
-
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_a_state_that_goes_in_and_out(dynamo):
-    model = exported(Streaming(), (torch.randn(7, 3), torch.zeros(1, 6)), dynamo, 0)
+    model = exported(own.Streaming(), (torch.randn(7, 3), torch.zeros(1, 6)), dynamo, 0)
     weights = holds(model)
     assert layers_of(weights) == ["Conv1d", "LayerNorm", "GRU", "Linear"]
     assert weights.network.is_causal
 
 
-class Cell(nn.Module):
-    def __init__(self, inputs: int, units: int) -> None:
-        super().__init__()
-        self.cell = nn.LSTMCell(inputs, units)
-        self.head = nn.Linear(units, 2)
-
-    def forward(self, x: Any, h: Any, c: Any) -> Any:
-        h, c = self.cell(x, (h, c))
-        return self.head(h), h, c
-
-
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_a_cell_of_one_step_keeps_its_state_by_feedback(dynamo):
-    net = Cell(3, 4)
+    net = own.Cell(3, 4)
     args = (torch.randn(1, 3), torch.zeros(1, 4), torch.zeros(1, 4))
     weights = holds(exported(net, args, dynamo, None))
     xs = torch.randn(20, 1, 3)
@@ -372,7 +323,7 @@ def test_which_input_is_the_state_is_not_guessed(inputs):
 # Graphs by hand -----------------------------------------------------------------------------------
 
 
-def graph(text: str, opset: int = 18, x: str = "float[1, t, 4] x") -> onnx.ModelProto:
+def graph(text: str, opset: int = 18, x: str = "float[1, t, 4] x") -> "onnx.ModelProto":
     """Return a graph x -> y with constants: w (4, 6), u (6), a (4), b (4), r, B of a GRU 4 -> 4."""
     generator = np.random.default_rng(3)
     shapes = {"w": (4, 6), "u": (6,), "a": (4,), "b": (4,), "k": (5, 4, 3), "positive": (4,)}
@@ -568,7 +519,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-def _with_domain(model: onnx.ModelProto) -> onnx.ModelProto:
+def _with_domain(model: "onnx.ModelProto") -> "onnx.ModelProto":
     model.graph.node[0].domain = "com.acme"
     model.opset_import.append(helper.make_opsetid("com.acme", 1))
     return model
@@ -627,6 +578,7 @@ def test_damaged_files_are_refused(tmp_path):
         from_onnx.convert(tmp_path / "nowhere.onnx")
 
 
+@pytest.mark.long
 def test_bytes_that_changed_give_a_network_or_a_weights_error():
     generator = np.random.default_rng(0)
     whole = operator("LSTM", inputs=("B", "P"), direction="reverse").SerializeToString()
@@ -638,7 +590,7 @@ def test_bytes_that_changed_give_a_network_or_a_weights_error():
             from_onnx.convert(bytes(changed))
         except WeightsError:
             refused += 1
-    assert refused > 0
+    assert 0 < refused < 300
 
 
 def test_labels_and_the_public_function():
@@ -650,9 +602,9 @@ def test_labels_and_the_public_function():
 
 
 def test_a_network_that_answers_otherwise_is_refused(monkeypatch):
-    from numlstm.convert.onnx import recurrent
+    from numlstm.convert import gates
 
-    monkeypatch.setitem(recurrent._GATES, "GRU", (0, 1, 2))
+    monkeypatch.setitem(gates.ONNX, 3, "rzn")
     with pytest.raises(WeightsError, match="does not answer as onnxruntime"):
         from_onnx.convert(operator("GRU"))
 

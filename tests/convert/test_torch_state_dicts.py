@@ -3,33 +3,23 @@
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import numlstm
 from numlstm import WeightsError, reference, spec
-from numlstm.convert.torch import read_state_dict
 from numlstm.spec import Network
 from tests.cases import CELL_OPTIONS, TOLERANCES
-from tests.convert.test_torch import torch_run
+from tests.convert.test_torch import own, torch_run
+from tests.lazy import from_torch, nn, torch, torch_cells
 from tests.test_reference_equations import best_path
-from tests.torch_cells import MODULES
 
 # State dicts --------------------------------------------------------------------------------------
-
-
-class _Sentiment(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(9, 5)
-        self.rnn = nn.LSTM(5, 6, 2)
-        self.norm = nn.LayerNorm(6)
-        self.head = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
 
 
 DESCRIPTION = (
@@ -40,42 +30,46 @@ DESCRIPTION = (
 @pytest.mark.parametrize("layers", [DESCRIPTION, DESCRIPTION.split()], ids=["string", "list"])
 def test_a_state_dict_with_a_description_gives_what_the_modules_give(layers):
     torch.manual_seed(0)
-    net = _Sentiment()
+    net = own.Sentiment()
     model = numlstm.from_torch(net.state_dict(), layers=layers)
     xs = torch.randint(9, (30,))
     modules = [net.embed, net.rnn, net.norm, "mean", net.head, nn.Softmax(dim=-1)]
     TOLERANCES["output"].check(model.run(xs.numpy()), torch_run(modules, xs))
 
 
-KINDS: list[tuple[str, nn.Module]] = [
-    ("net:RNN(nonlinearity=relu)", nn.RNN(4, 5, 3, nonlinearity="relu")),
-    ("net:RNN", nn.RNN(4, 5, bias=False)),
-    ("net:GRU", nn.GRU(4, 5, 3)),
-    ("net:LSTM", nn.LSTM(4, 5, 12, bias=False)),
-    ("net:RNN(nonlinearity=relu)", nn.RNN(4, 5, 2, nonlinearity="relu", bidirectional=True)),
-    ("net:GRU", nn.GRU(4, 5, 3, bidirectional=True, bias=False)),
-    ("net:LSTM", nn.LSTM(4, 5, 2, proj_size=3)),
-    ("net:LSTM", nn.LSTM(4, 17, 2, proj_size=3, bidirectional=True)),
-    ("net:RNNCell(nonlinearity=relu)", nn.RNNCell(4, 5, nonlinearity="relu")),
-    ("net:GRUCell", nn.GRUCell(4, 5, bias=False)),
-    ("net:LSTMCell", nn.LSTMCell(4, 17)),
-    ("net:LayerNorm(eps=0.25)", nn.LayerNorm(4, eps=0.25)),
-    ("net:LayerNorm", nn.LayerNorm(4, bias=False)),
-    ("net:BatchNorm1d", nn.BatchNorm1d(4)),
-    ("net:BatchNorm1d(eps=0.25)", nn.BatchNorm1d(4, eps=0.25, affine=False)),
-    ("net:Linear", nn.Linear(4, 5, bias=False)),
-    ("net:Conv1d", nn.Conv1d(4, 6, 3)),
-    ("net:Conv1d(padding=same)", nn.Conv1d(4, 6, 5, padding="same", bias=False)),
-    ("net:Conv1d(padding=valid)", nn.Conv1d(4, 6, 2, padding="valid")),
+KINDS: list[tuple[str, Callable[[], Any]]] = [
+    ("net:RNN(nonlinearity=relu)", lambda: nn.RNN(4, 5, 3, nonlinearity="relu")),
+    ("net:RNN", lambda: nn.RNN(4, 5, bias=False)),
+    ("net:GRU", lambda: nn.GRU(4, 5, 3)),
+    ("net:LSTM", lambda: nn.LSTM(4, 5, 12, bias=False)),
+    (
+        "net:RNN(nonlinearity=relu)",
+        lambda: nn.RNN(4, 5, 2, nonlinearity="relu", bidirectional=True),
+    ),
+    ("net:GRU", lambda: nn.GRU(4, 5, 3, bidirectional=True, bias=False)),
+    ("net:LSTM", lambda: nn.LSTM(4, 5, 2, proj_size=3)),
+    ("net:LSTM", lambda: nn.LSTM(4, 17, 2, proj_size=3, bidirectional=True)),
+    ("net:RNNCell(nonlinearity=relu)", lambda: nn.RNNCell(4, 5, nonlinearity="relu")),
+    ("net:GRUCell", lambda: nn.GRUCell(4, 5, bias=False)),
+    ("net:LSTMCell", lambda: nn.LSTMCell(4, 17)),
+    ("net:LayerNorm(eps=0.25)", lambda: nn.LayerNorm(4, eps=0.25)),
+    ("net:LayerNorm", lambda: nn.LayerNorm(4, bias=False)),
+    ("net:BatchNorm1d", lambda: nn.BatchNorm1d(4)),
+    ("net:BatchNorm1d(eps=0.25)", lambda: nn.BatchNorm1d(4, eps=0.25, affine=False)),
+    ("net:Linear", lambda: nn.Linear(4, 5, bias=False)),
+    ("net:Conv1d", lambda: nn.Conv1d(4, 6, 3)),
+    ("net:Conv1d(padding=same)", lambda: nn.Conv1d(4, 6, 5, padding="same", bias=False)),
+    ("net:Conv1d(padding=valid)", lambda: nn.Conv1d(4, 6, 2, padding="valid")),
     (
         "net:Conv1d( stride=2,dilation=3, groups=2 , padding=1 )",
-        nn.Conv1d(4, 6, 3, stride=2, dilation=3, groups=2, padding=1),
+        lambda: nn.Conv1d(4, 6, 3, stride=2, dilation=3, groups=2, padding=1),
     ),
 ]
 
 
-@pytest.mark.parametrize(("word", "module"), KINDS, ids=str)
-def test_every_kind_of_word_describes_its_module(word, module):
+@pytest.mark.parametrize(("word", "make"), KINDS, ids=[word for word, _ in KINDS])
+def test_every_kind_of_word_describes_its_module(word, make):
+    module = make()
     xs = torch.randn(30, 4)
     model = numlstm.from_torch(_state(net=module), layers=word)
     expected = torch_run([module], xs, model.network.is_causal)
@@ -96,8 +90,8 @@ def test_a_causal_convolution_is_described():
 @pytest.mark.parametrize(
     ("words", "modules"),
     [
-        ("leaky_relu(0.1)", [nn.LeakyReLU(0.1)]),
-        ("hard_sigmoid(0.25, 0.5) log_softmax", [nn.Hardtanh(-2, 2), nn.Linear(5, 5)]),
+        ("leaky_relu(0.1)", ["leaky_relu(0.1)"]),
+        ("hard_sigmoid(0.25, 0.5) log_softmax", []),
         ("mean", ["mean"]),
         ("sum", ["sum"]),
         ("max", ["max"]),
@@ -114,7 +108,7 @@ def test_words_without_tensors(words, modules, bidirectional):
         with torch.no_grad():
             identity.weight.copy_(torch.eye(len(identity.weight)) / 4)
             identity.bias.fill_(0.5)
-        modules = [modules[0], identity, nn.LogSoftmax(-1)]
+        modules = [nn.Hardtanh(-2, 2), identity, nn.LogSoftmax(-1)]
     xs = torch.randn(30, 4)
     model = numlstm.from_torch(_state(net=cell), layers=f"net:LSTM {words}")
     expected = torch_run([cell, *modules], xs, model.network.is_causal)
@@ -134,21 +128,6 @@ def test_batch_norm_of_an_old_file_has_no_count():
     assert numlstm.from_torch(state, layers="net:BatchNorm1d").verify().ok
 
 
-class CRF(nn.Module):
-    """What the class of pytorch-crf has."""
-
-    def __init__(self, num_tags, batch_first=False):
-        super().__init__()
-        self.batch_first = batch_first
-        self.start_transitions = nn.Parameter(torch.randn(num_tags))
-        self.end_transitions = nn.Parameter(torch.randn(num_tags))
-        self.transitions = nn.Parameter(torch.randn(num_tags, num_tags))
-
-    def decode(self, emissions):
-        scores = emissions[0] if self.batch_first else emissions[:, 0]
-        return [reference.viterbi(arrays_of(self), scores.numpy()).tolist()]
-
-
 def arrays_of(module):
     return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
@@ -156,7 +135,7 @@ def arrays_of(module):
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_crf_is_that_of_pytorch_crf(batch_first):
     torch.manual_seed(0)
-    tagger, crf = nn.Linear(4, 3), CRF(3, batch_first)
+    tagger, crf = nn.Linear(4, 3), own.CRF(3, batch_first)
     described = numlstm.from_torch(_state(tagger=tagger, crf=crf), layers="tagger:Linear crf:CRF")
     for model in (described, numlstm.from_torch(tagger, crf)):
         for seq_len in (1, 2, 6):
@@ -166,23 +145,6 @@ def test_a_crf_is_that_of_pytorch_crf(batch_first):
 
 
 # Networks with names ------------------------------------------------------------------------------
-
-
-class _Skip(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(9, 5)
-        self.encoder = nn.LSTM(5, 6, 2, bidirectional=True)
-        self.cell = nn.GRUCell(5, 12)
-        self.norm = nn.BatchNorm1d(12)
-        self.head = nn.Linear(17, 2)
-
-    def forward(self, xs):
-        es = self.embed(xs)
-        hs = self.encoder(es)[0]
-        cs = torch_run([self.cell], es)
-        both = self.norm(hs + torch.from_numpy(cs))
-        return self.head(torch.hstack([both, es]))
 
 
 SKIP = Network(
@@ -200,7 +162,7 @@ SKIP = Network(
 
 def test_a_network_that_is_no_chain_reads_its_tensors_by_the_names_of_its_layers(tmp_path):
     torch.manual_seed(0)
-    net = _Skip().eval()
+    net = own.Skip().eval()
     xs = torch.randint(9, (30,))
     with torch.no_grad():
         expected = net(xs).numpy()
@@ -212,14 +174,14 @@ def test_a_network_that_is_no_chain_reads_its_tensors_by_the_names_of_its_layers
     ):
         TOLERANCES["output"].check(model.run(xs.numpy()), expected)
         assert model.network == SKIP
-        assert len(model._weights.probes) == 3
+        assert len(model.weights.probes) == 3
 
 
 @pytest.mark.parametrize("name", CELL_OPTIONS)
 def test_cells_that_torch_has_not_are_read_by_the_names_of_their_tensors(name):
     torch.manual_seed(0)
     layer = CELL_OPTIONS[name]
-    cell, head = MODULES[type(layer)](layer), nn.Linear(7, 3)
+    cell, head = torch_cells.MODULES[type(layer)](layer), nn.Linear(7, 3)
     for parameter in cell.parameters():
         nn.init.normal_(parameter, std=0.5)
     network = Network((replace(layer, name="cell"), spec.Linear(7, 3, name="head")))
@@ -236,7 +198,7 @@ def test_a_decoder_that_attends_to_a_memory_is_converted():
     model = numlstm.from_torch(state, network=network)
     memory = np.random.default_rng(0).standard_normal((7, 6), np.float32)
     xs = np.ones((3, 4), np.float32)
-    expected, _ = reference.run(network, model._weights.tensors, xs, memory)
+    expected, _ = reference.run(network, model.weights.tensors, xs, memory)
     TOLERANCES["output"].check(model.run(xs, memory=memory), expected)
     assert model.verify().num_probes == 3
     assert model.verify().ok
@@ -259,19 +221,19 @@ def test_every_problem_of_a_network_is_listed():
     with pytest.raises(WeightsError) as caught:
         numlstm.from_torch(state, network=network)
     assert str(caught.value).split("\n  ")[1:] == [
-        "rnn.weight_ih_l0  expected (20, 4), found (24, 4)",
-        "rnn.weight_hh_l0  expected (20, 5), found (24, 6)",
-        "rnn.bias_ih_l0  expected (20,), found (24,)",
-        "rnn.bias_hh_l0  expected (20,), found (24,)",
-        "cell.weight_ih_l0 or cell.weight_ih  missing, expected (24, 5)",
-        "cell.weight_hh_l0 or cell.weight_hh  missing, expected (24, 6)",
+        "rnn.weight_ih_l0: expected (20, 4), found (24, 4)",
+        "rnn.weight_hh_l0: expected (20, 5), found (24, 6)",
+        "rnn.bias_ih_l0: expected (20,), found (24,)",
+        "rnn.bias_hh_l0: expected (20,), found (24,)",
+        "cell.weight_ih_l0 or cell.weight_ih: missing, expected (24, 5)",
+        "cell.weight_hh_l0 or cell.weight_hh: missing, expected (24, 6)",
         "layers.2: Linear(input_size=6, output_size=2, bias=True, activation=None): "
         "its name is that of its module, expected one",
-        "head.weight  expected (3, 2), found (2, 3)",
-        "head.bias  missing, expected (3,)",
-        "int.weight  expected floating point, found torch.int8",
-        "other.weight  belongs to no layer of the network",
-        "other.bias  belongs to no layer of the network",
+        "head.weight: expected (3, 2), found (2, 3)",
+        "head.bias: missing, expected (3,)",
+        "int.weight: expected floating point, found torch.int8",
+        "other.weight: belongs to no layer of the network",
+        "other.bias: belongs to no layer of the network",
     ]
 
 
@@ -288,68 +250,107 @@ def test_layers_and_networks_are_for_state_dicts_only():
 # Refusals -----------------------------------------------------------------------------------------
 
 
-def _state(**modules: nn.Module) -> dict[str, torch.Tensor]:
+def _state(**modules: "nn.Module") -> "dict[str, torch.Tensor]":
     return nn.ModuleDict(modules).state_dict()
 
 
 STATE_REFUSALS = {
-    "no description": (_state(a=nn.Linear(2, 2)), None, "It holds: a.weight, a.bias"),
+    "no description": (lambda: _state(a=nn.Linear(2, 2)), None, "It holds: a.weight, a.bias"),
     "wrong prefix": (
-        _state(a=nn.Linear(2, 2)), "b:Linear", "b:Linear: no tensor 'weight'.*\n.*a.weight belongs",
+        lambda: _state(a=nn.Linear(2, 2)),
+        "b:Linear",
+        "b:Linear: no tensor 'weight'.*\n.*a.weight: belongs",
     ),
-    "no prefix": (_state(a=nn.Linear(2, 2)), "Linear", "Linear needs the prefix"),
+    "no prefix": (lambda: _state(a=nn.Linear(2, 2)), "Linear", "Linear needs the prefix"),
     "left over": (
-        _state(a=nn.Linear(2, 2), b=nn.Linear(2, 2)), "a:Linear", "b.weight belongs to no layer",
+        lambda: _state(a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
+        "a:Linear",
+        "b.weight: belongs to no layer",
     ),
     "left over inside": (
-        _state(a=nn.Sequential(nn.Linear(2, 2))) | {"a.weight": torch.zeros(2, 2)},
+        lambda: _state(a=nn.Sequential(nn.Linear(2, 2))) | {"a.weight": torch.zeros(2, 2)},
         "a:Linear",
         "a:Linear",
     ),
-    "unknown kind": (_state(a=nn.Linear(2, 2)), "a:Conv", "Conv is not known"),
-    "unknown option": (_state(a=nn.Linear(2, 2)), "a:Linear(eps=1)", "Linear has no option eps"),
-    "bad option": (_state(a=nn.LayerNorm(2)), "a:LayerNorm(eps=x)", "eps is 'x', expected"),
-    "bad nonlinearity": (_state(a=nn.RNN(2, 2)), "a:RNN(nonlinearity=sin)", "a:RNN"),
-    "not a word": (_state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear' is not"),
-    "number": (_state(a=nn.Linear(2, 2)), [3], "3 is not"),
-    "other rows": (_state(a=nn.GRU(2, 3)), "a:LSTM", "weight_ih has 9 rows, not 4 per unit"),
+    "unknown kind": (lambda: _state(a=nn.Linear(2, 2)), "a:Conv", "Conv is not known"),
+    "unknown option": (
+        lambda: _state(a=nn.Linear(2, 2)),
+        "a:Linear(eps=1)",
+        "Linear has no option eps",
+    ),
+    "bad option": (lambda: _state(a=nn.LayerNorm(2)), "a:LayerNorm(eps=x)", "eps is 'x', expected"),
+    "bad nonlinearity": (lambda: _state(a=nn.RNN(2, 2)), "a:RNN(nonlinearity=sin)", "a:RNN"),
+    "not a word": (lambda: _state(a=nn.Linear(2, 2)), "a::Linear", "'a::Linear': is not"),
+    "number": (lambda: _state(a=nn.Linear(2, 2)), [3], "3: is not"),
+    "other rows": (
+        lambda: _state(a=nn.GRU(2, 3)),
+        "a:LSTM",
+        "weight_ih has 9 rows, not 4 per unit",
+    ),
     "projection of a gru": (
-        _state(a=nn.GRU(2, 3)) | {"a.weight_hr_l0": torch.zeros(2, 3)}, "a:GRU", "a:GRU",
+        lambda: _state(a=nn.GRU(2, 3)) | {"a.weight_hr_l0": torch.zeros(2, 3)},
+        "a:GRU",
+        "a:GRU",
     ),
     "half a direction": (
-        _state(a=nn.GRU(2, 3)) | {"a.weight_ih_l0_reverse": torch.zeros(9, 2)}, "a:GRU", "Missing",
+        lambda: _state(a=nn.GRU(2, 3)) | {"a.weight_ih_l0_reverse": torch.zeros(9, 2)},
+        "a:GRU",
+        "Missing",
     ),
-    "cell as a stack": (_state(a=nn.GRUCell(2, 3)), "a:GRU", "no tensor 'weight_ih_l0'"),
+    "cell as a stack": (lambda: _state(a=nn.GRUCell(2, 3)), "a:GRU", "no tensor 'weight_ih_l0'"),
     "bad padding": (
-        _state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(padding=full)",
+        lambda: _state(a=nn.Conv1d(2, 3, 2)),
+        "a:Conv1d(padding=full)",
         "padding is 'full', expected a whole number",
     ),
     "long padding": (
-        _state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(padding=2)", "more than the kernel reaches",
+        lambda: _state(a=nn.Conv1d(2, 3, 2)),
+        "a:Conv1d(padding=2)",
+        "more than the kernel reaches",
     ),
-    "bad stride": (_state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(stride=0)", "stride"),
-    "option twice": (_state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(stride=1, stride=2)", "there twice"),
-    "option without value": (_state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(stride)", "'stride' is not"),
-    "empty options": (_state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d()", "'' is not option=value"),
-    "function": (_state(a=nn.Linear(2, 2)), "a:Linear leaky_relu(1,2)", "expected 1 numbers"),
-    "final": (_state(a=nn.Linear(2, 2)), "a:Linear final", "final: is of a recurrent layer"),
-    "other cell": (_state(a=nn.LSTM(2, 3)), "a:GRU", "size mismatch"),
-    "no vector": (_state(a=nn.LayerNorm(2)), "a:Linear", "a:Linear"),
-    "no matrix": (_state(a=nn.LayerNorm(2)), "a:Embedding", "a:Embedding"),
-    "convolution": (_state(a=nn.Conv1d(2, 3, 4)), "a:Embedding", "a:Embedding"),
-    "not a tensor": ({"a.weight": 3}, "a:Linear", "'a.weight' is int"),
-    "array": ({"a.weight": np.zeros((2, 2))}, "a:Linear", "'a.weight' is ndarray"),
-    "empty": ({}, "a:Linear", "here is nothing"),
-    "names that are no text": ({0: torch.zeros(2, 2)}, "a:Linear", "0 is Tensor"),
-    "pooling first": (_state(a=nn.Linear(2, 2)), "mean a:Linear", "mean: has nothing before it"),
-}  # fmt: skip
+    "bad stride": (lambda: _state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d(stride=0)", "stride"),
+    "option twice": (
+        lambda: _state(a=nn.Conv1d(2, 3, 2)),
+        "a:Conv1d(stride=1, stride=2)",
+        "there twice",
+    ),
+    "option without value": (
+        lambda: _state(a=nn.Conv1d(2, 3, 2)),
+        "a:Conv1d(stride)",
+        "'stride' is not",
+    ),
+    "empty options": (lambda: _state(a=nn.Conv1d(2, 3, 2)), "a:Conv1d()", "'' is not option=value"),
+    "function": (
+        lambda: _state(a=nn.Linear(2, 2)),
+        "a:Linear leaky_relu(1,2)",
+        "expected 1 numbers",
+    ),
+    "final": (
+        lambda: _state(a=nn.Linear(2, 2)),
+        "a:Linear final",
+        "final: is of a recurrent layer",
+    ),
+    "other cell": (lambda: _state(a=nn.LSTM(2, 3)), "a:GRU", "size mismatch"),
+    "no vector": (lambda: _state(a=nn.LayerNorm(2)), "a:Linear", "a:Linear"),
+    "no matrix": (lambda: _state(a=nn.LayerNorm(2)), "a:Embedding", "a:Embedding"),
+    "convolution": (lambda: _state(a=nn.Conv1d(2, 3, 4)), "a:Embedding", "a:Embedding"),
+    "not a tensor": (lambda: {"a.weight": 3}, "a:Linear", "'a.weight' is int"),
+    "array": (lambda: {"a.weight": np.zeros((2, 2))}, "a:Linear", "'a.weight' is ndarray"),
+    "empty": (lambda: {}, "a:Linear", "here is nothing"),
+    "names that are no text": (lambda: {0: torch.zeros(2, 2)}, "a:Linear", "0 is Tensor"),
+    "pooling first": (
+        lambda: _state(a=nn.Linear(2, 2)),
+        "mean a:Linear",
+        "mean: has nothing before it",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", STATE_REFUSALS)
 def test_a_description_that_does_not_fit_is_refused(name):
     state, layers, message = STATE_REFUSALS[name]
     with pytest.raises(WeightsError, match=message):
-        numlstm.from_torch(state, layers=layers)
+        numlstm.from_torch(state(), layers=layers)
 
 
 def test_every_problem_of_a_description_is_listed():
@@ -360,7 +361,7 @@ def test_every_problem_of_a_description_is_listed():
         )
     lines = str(caught.value).split("\n  ")
     starts = ("a:Conv: Conv is not known", "x:Linear: no tensor", "b:GRU: GRU has no option eps")
-    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight belongs to no", "c.bias belongs to no"):
+    for start in (*starts[:2], "b:GRU(eps=1)", "c.weight: belongs to", "c.bias: belongs to"):
         assert any(line.startswith(start) for line in lines), start
 
 
@@ -377,7 +378,7 @@ def test_a_pt_file_is_read_as_tensors(tmp_path, zipped, key):
         path,
         _use_new_zipfile_serialization=zipped,
     )
-    found = read_state_dict(path, key)
+    found = from_torch.read_state_dict(path, key)
     assert list(found) == list(state)
     assert all(torch.equal(found[name], state[name]) for name in state)
 
@@ -386,11 +387,11 @@ def test_a_file_with_more_than_a_state_dict_asks_for_the_key(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save({"epoch": 3, "ema": _state(a=nn.Linear(2, 2)), "model": _state()}, path)
     with pytest.raises(WeightsError, match=r"name one of its parts as key: ema$"):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
     with pytest.raises(WeightsError, match="holds no 'net'"):
-        read_state_dict(path, "net")
+        from_torch.read_state_dict(path, "net")
     with pytest.raises(WeightsError, match="is not a state dict"):
-        read_state_dict(path, "epoch")
+        from_torch.read_state_dict(path, "epoch")
 
 
 class _Bomb:
@@ -412,7 +413,7 @@ def test_code_in_a_file_never_runs(tmp_path, how):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
     with pytest.raises(WeightsError, match="cannot be read as tensors only"):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
     assert not target.exists()
 
 
@@ -420,7 +421,7 @@ def test_a_whole_module_in_a_file_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(nn.Linear(2, 2), path)
     with pytest.raises(WeightsError, match=r"save model.state_dict\(\)"):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
 
 
 def _archive(path: Path, *names: str) -> None:
@@ -434,7 +435,7 @@ def test_a_torchscript_file_says_how_its_tensors_are_saved(tmp_path):
     path = tmp_path / "model.pt"
     _archive(path, "model/data.pkl", "model/constants.pkl", "model/code/__torch__.py")
     with pytest.raises(WeightsError, match=r"is a TorchScript program; save its tensors, .*jit"):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +451,7 @@ def test_a_zip_of_something_else_is_refused(tmp_path, names):
     path = tmp_path / "model.pt"
     _archive(path, *names)
     with pytest.raises(WeightsError, match=re.escape(str(path))):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80", b"hello", b"\0" * 100, bytes(range(256))])
@@ -458,7 +459,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=re.escape(str(path))):
-        read_state_dict(path)
+        from_torch.read_state_dict(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -469,7 +470,7 @@ def test_a_truncated_file_is_refused(tmp_path, zipped):
     for size in range(0, len(whole) - 1, max(len(whole) // 100, 1)):
         path.write_bytes(whole[:size])
         with pytest.raises(WeightsError, match=re.escape(str(path))):
-            read_state_dict(path)
+            from_torch.read_state_dict(path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch, of a flipped bit
@@ -478,20 +479,18 @@ def test_a_damaged_file_is_refused_or_still_a_state_dict(tmp_path, zipped):
     path = tmp_path / "model.pt"
     torch.save(_state(a=nn.Linear(2, 3)), path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
-    escaped = set()
+    outcomes = set()
     for at in range(0, len(whole), max(len(whole) // 400, 1)):
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
         path.write_bytes(damaged)
         try:
-            found = read_state_dict(path)
-        except WeightsError:
-            continue
+            found = from_torch.read_state_dict(path)
         except Exception as error:
-            escaped.add(type(error).__name__)
+            outcomes.add(type(error))
         else:
-            assert all(isinstance(tensor, torch.Tensor) for tensor in found.values())
-    assert escaped == set()
+            outcomes |= {type(found), *map(type, found.values())}
+    assert outcomes == {WeightsError, dict, torch.Tensor}
 
 
 @pytest.mark.parametrize("as_type", [str, Path])
@@ -512,7 +511,7 @@ def test_key_is_for_files_only():
 
 def test_a_missing_file_is_a_file_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_state_dict(tmp_path / "none.pt")
+        from_torch.read_state_dict(tmp_path / "none.pt")
 
 
 def test_integer_tensors_are_no_weights():

@@ -6,16 +6,16 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, READABLE, WRITEABLE
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, READABLE, WRITEABLE
 from numlstm.kernels.arrays import array_data, array_size, object_pointer
 from numlstm.kernels.simd import pointer
 
+_WORD, _INT = numba.types.int64, numba.types.int32
 
-@numba.njit(
-    numba.types.int64(object_pointer, numba.types.int64, numba.types.int64, numba.types.int32)
-)
-def _size(a, array_type_at, float32_at, flags):
-    return array_size(a, array_type_at, float32_at, flags)
+
+@numba.njit(_WORD(object_pointer, _WORD, _WORD, _INT, _INT))
+def _size(a, array_type_at, dtype_at, max_axes, flags):
+    return array_size(a, array_type_at, dtype_at, max_axes, flags)
 
 
 @numba.njit(numba.types.float32(object_pointer, numba.types.int64))
@@ -23,9 +23,12 @@ def _item(a, at):
     return array_data(a)[at]
 
 
-def compiled_size(a, flags=READABLE):
+def size(a, flags=READABLE, max_axes=1, dtype_at=FLOAT32_AT):
+    """Return what the compiled function says, and its twin in Python."""
     entry = next(iter(_size.overloads.values())).entry_point
-    return entry(a, ARRAY_TYPE_AT, FLOAT32_AT, flags)
+    found = entry(a, ARRAY_TYPE_AT, dtype_at, max_axes, flags)
+    assert found == array_size(a, ARRAY_TYPE_AT, dtype_at, max_axes, flags)
+    return found
 
 
 def _read_only():
@@ -80,21 +83,42 @@ OTHERS = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_flat_float32_arrays_are_known(name):
     array = ARRAYS[name]
-    assert compiled_size(array) == array_size(array, 0, 0, READABLE) == array.size
-    assert compiled_size(array, WRITEABLE) == array_size(array, 0, 0, WRITEABLE) == array.size
+    for max_axes in (1, 3):
+        assert size(array, READABLE, max_axes) == array.size
+        assert size(array, WRITEABLE, max_axes) == array.size
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_any_other_object_is_not(name):
     other = OTHERS[name]
     for flags in (READABLE, WRITEABLE):
-        assert compiled_size(other, flags) == array_size(other, 0, 0, flags) == -1
+        assert size(other, flags) == -1
+
+
+@pytest.mark.parametrize(
+    "shape", [(6,), (2, 3), (2, 3, 4), (1, 1, 1), (0, 3), (2, 0, 3), (2, 3, 0)]
+)
+def test_an_array_of_up_to_three_axes_is_all_its_numbers(shape):
+    array = np.zeros(shape, np.float32)
+    for max_axes in (1, 2, 3):
+        assert size(array, READABLE, max_axes) == (array.size if len(shape) <= max_axes else -1)
+    assert size(np.zeros((*shape, 2, 1, 1), np.float32), READABLE, 3) == -1
+    assert size(np.zeros((), np.float32), READABLE, 3) == -1
+    if array.size > 1 and len(shape) > 1:
+        assert size(array.T, READABLE, 3) == (array.size if array.T.flags.c_contiguous else -1)
+
+
+def test_an_array_of_ids_is_known_by_its_dtype():
+    ids = np.zeros((2, 3), np.int32)
+    assert size(ids, READABLE, 2, INT32_AT) == 6
+    assert size(ids, READABLE, 2) == -1
+    assert size(np.zeros(3, np.int64), READABLE, 1, INT32_AT) == -1
 
 
 def test_a_read_only_array_can_be_read_but_not_written():
     array = _read_only()
-    assert compiled_size(array, READABLE) == array_size(array, 0, 0, READABLE) == 3
-    assert compiled_size(array, WRITEABLE) == array_size(array, 0, 0, WRITEABLE) == -1
+    assert size(array, READABLE) == 3
+    assert size(array, WRITEABLE) == -1
 
 
 def test_the_floats_are_those_of_the_array():
@@ -108,10 +132,10 @@ def test_the_floats_are_those_of_the_array():
 def test_an_array_changed_in_place_is_seen_as_it_is_now():
     array = np.zeros(6, np.float32)
     array.shape = (2, 3)
-    assert compiled_size(array) == -1
+    assert size(array) == -1
     array.shape = (6,)
     array.dtype = np.int32
-    assert compiled_size(array) == -1
+    assert size(array) == -1
 
 
 def test_an_array_from_another_process_steps(float_model):

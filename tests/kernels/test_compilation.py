@@ -85,6 +85,14 @@ def test_the_engine_runs_as_plain_python(python: Python, tmp_path):
     assert np.mean(same) > 0.999  # the rest: an fma that was rounded twice
 
 
+def test_numba_must_not_be_told_otherwise_than_the_environment(python: Python):
+    code = "import numba, numlstm; numba.config.DISABLE_JIT = 1; numlstm.warmup()"
+    process = python("-c", code)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "ImportError: Numba and numlstm disagree on whether to compile" in errors
+
+
 ANSWER = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")

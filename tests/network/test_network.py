@@ -326,7 +326,11 @@ def test_one_problem_is_told_in_the_singular():
 @pytest.mark.parametrize("name", EVERY)
 def test_tensors_that_fit_are_accepted(name):
     network = EVERY[name]
-    network.check_tensors(random_weights(network).tensors)
+    tensors = random_weights(network).tensors
+    network.check_tensors(tensors)
+    for name in tensors:
+        with pytest.raises(WeightsError, match="missing"):
+            network.check_tensors({n: a for n, a in tensors.items() if n != name})
 
 
 # Weights ------------------------------------------------------------------------------------------

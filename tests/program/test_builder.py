@@ -9,7 +9,8 @@ from numlstm.network.recurrent import Recurrent
 from numlstm.program import layers
 from numlstm.program.builder import Builder, Operation
 from numlstm.program.cells import CELLS
-from numlstm.spec import Add, Embedding, Feedback, Multiply, OneHot
+from numlstm.program.lower import build
+from numlstm.spec import Add, Embedding, Feedback, Multiply, Network, OneHot, Pooling
 
 NAMES = list(vars(plan))
 COLUMNS = NAMES[NAMES.index("KIND") : NAMES.index("NUM_COLUMNS")]
@@ -43,11 +44,12 @@ def test_places_are_an_offset_and_a_stride():
     kept = builder.keep(20)
     x, y = builder.buffer(17), builder.buffer(5)
     found = columns_of(Operation(plan.KEEP, x.part(16, 1), kept, y, decays=True), builder)
-    state, block = 32, 4  # of the 20 numbers and their copy; rows
-    x_at = 2 * state
+    counter = 16  # that of the steps comes first
+    state, block = counter + 32, 4  # what is kept of one stream; rows
+    x_at = 2 * state  # behind a copy of it
     assert found == {
         "X_SIZE": 1, "X_AT": x_at + 16, "X_STRIDE": 32,
-        "Y_SIZE": 20,  # at 0, each row where the row before was
+        "Y_SIZE": 20, "Y_AT": counter,  # each row where the row before was
         "Z_AT": x_at + block * 32, "Z_STRIDE": 16,
         "DECAYS": 1,
     }  # fmt: skip
@@ -69,3 +71,12 @@ def test_operations_run_row_by_row_for_one_stream_alone(of_streams):
     else:
         assert rows[1, plan.REPEATS] == 2
     np.testing.assert_array_equal(rows[:, plan.KIND], kinds)
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum"])
+def test_what_counts_is_named_where_it_is_kept(mode):
+    """Every number of a state that is no float is one of its counters."""
+    program = build(Network((Pooling(3, mode), Pooling(3, mode))), {})
+    plan_rows = program.step.plan
+    of_pools = plan_rows[np.isin(plan_rows[:, plan.KIND], (plan.MEAN, plan.SUM)), plan.COUNT_AT]
+    assert program.counters == (0, *of_pools)

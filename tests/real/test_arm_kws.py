@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_tensorflow_gru, from_tensorflow_lstm
 from numlstm.reference import sigmoid, softmax
 from numlstm.spec import GRU, LSTM, Linear, Network, Softmax, Weights
 from tests.cases import TOLERANCES, Tolerance
 from tests.real.conftest import Runner, assert_streams
-from tests.real.layouts import linear, prefixed, tf_gru, tf_lstm
 
 PROBABILITIES = Tolerance(1e-5, 0.0, "probabilities after 49 frames")
 SIZES = {"Basic_LSTM_S": 118, "GRU_S": 154}
@@ -27,15 +28,16 @@ def read(real: Path, name: str) -> Weights:
     size = SIZES[name]
     if name == "Basic_LSTM_S":
         cell = LSTM(10, size, forget_bias=1.0)
-        own = tf_lstm(*(arrays[f"lstm__rnn__basic_lstm_cell__{n}"] for n in ("kernel", "bias")))
+        prefix = "lstm__rnn__basic_lstm_cell__"
+        own = from_tensorflow_lstm(arrays[f"{prefix}kernel"], arrays[f"{prefix}bias"])
     else:
         cell = GRU(10, size, reset_after=False)
         parts = ("gates__kernel", "gates__bias", "candidate__kernel", "candidate__bias")
-        own = tf_gru(*(arrays[f"{CELL}{part}"] for part in parts))
-    head = linear(arrays["W_o"], arrays["b_o"])
+        own = from_tensorflow_gru(*(arrays[f"{CELL}{part}"] for part in parts))
+    head = {"weight": arrays["W_o"].T, "bias": arrays["b_o"]}
     network = Network((cell, Linear(size, 12), Softmax(12)))
     labels = tuple((real / "labels.txt").read_text().split())
-    return Weights(network, prefixed("layers.0", own) | prefixed("layers.1", head), labels)
+    return Weights(network, named_tensors(network, (own, head, {})), labels)
 
 
 @pytest.fixture

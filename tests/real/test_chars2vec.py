@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
-from numlstm.convert.keras import convert
 from numlstm.spec import Weights, WeightsError
 from tests.cases import Tolerance
+from tests.lazy import from_keras, h5py
 from tests.real.conftest import Runner, assert_streams
 
 VECTORS = Tolerance(1e-5, 0.0, "the last h of two LSTMs after a short word")
@@ -31,7 +30,7 @@ def read(folder: Path, gates: str) -> Weights:
     with h5py.File(folder / "weights.h5") as file:
         names = [name.decode() for name in file.attrs["layer_names"]][1:]
         sizes = [len(file[f"{name}/{name}/recurrent_kernel:0"]) for name in names]
-    return convert(folder / "weights.h5", config=config_of(names, sizes, gates))
+    return from_keras.convert(folder / "weights.h5", config=config_of(names, sizes, gates))
 
 
 def one_hot(folder: Path, word: str) -> np.ndarray:
@@ -65,4 +64,4 @@ def test_a_stream_has_the_bits_of_a_run(real):
 
 def test_the_weights_alone_say_what_they_need(real):
     with pytest.raises(WeightsError, match=r"config=.*network=.*lstm_1, lstm_2"):
-        convert(real / "eng_50" / "weights.h5")
+        from_keras.convert(real / "eng_50" / "weights.h5")

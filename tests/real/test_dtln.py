@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import numlstm
+from tests.lazy import from_onnx
 from tests.real import test_dtln_h5 as h5
 from tests.real.conftest import assert_streams
-
-pytest.importorskip("onnx")
 
 FOLDER = "dtln"
 blocks = h5.blocks
@@ -20,12 +19,10 @@ blocks = h5.blocks
 @pytest.fixture(scope="module")
 def converted():
     """Convert each graph once."""
-    from numlstm.convert.onnx import convert
-
     found = {}
 
     def of(path):
-        return found[path] if path in found else found.setdefault(path, convert(path))
+        return found[path] if path in found else found.setdefault(path, from_onnx.convert(path))
 
     return of
 

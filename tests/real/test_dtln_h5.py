@@ -10,6 +10,7 @@ import numlstm
 from numlstm import reference
 from numlstm.spec import LSTM, Conv1d, LayerNorm, Linear, Multiply, Network, Weights
 from tests.cases import Tolerance, assert_same_bits
+from tests.lazy import from_keras, onnxruntime
 from tests.real.conftest import Record
 
 FOLDER = "dtln"
@@ -40,9 +41,8 @@ MASKS_FEATURES = Network(
 
 def read(path: Path) -> tuple[Weights, Weights]:
     """Return the network that masks magnitudes, and that which masks what a learned basis gives."""
-    from numlstm.convert.keras import convert
-
-    return convert(path, network=MASKS_MAGNITUDES), convert(path, network=MASKS_FEATURES)
+    networks = MASKS_MAGNITUDES, MASKS_FEATURES
+    return tuple(from_keras.convert(path, network=network) for network in networks)
 
 
 def read_blocks(path: Path) -> np.ndarray:
@@ -55,7 +55,6 @@ def read_blocks(path: Path) -> np.ndarray:
 
 @pytest.fixture
 def stages(real: Path) -> tuple[Weights, Weights]:
-    pytest.importorskip("h5py")
     return read(real / "model.h5")
 
 
@@ -94,7 +93,6 @@ def denoise_in_float64(stages, blocks):
 
 
 def denoise_in_onnxruntime(real, blocks):
-    onnxruntime = pytest.importorskip("onnxruntime")
     sessions = [onnxruntime.InferenceSession(real / f"model_{n}.onnx") for n in (1, 2)]
     names = [[i.name for i in session.get_inputs()] for session in sessions]
     states = [np.zeros((1, 2, 128, 2), np.float32) for _ in sessions]

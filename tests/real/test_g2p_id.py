@@ -11,8 +11,7 @@ import numlstm
 from numlstm import reference
 from numlstm.spec import Weights
 from tests.cases import Tolerance
-
-onnx = pytest.importorskip("onnx")
+from tests.lazy import from_onnx
 
 STATES = Tolerance(1e-4, 1e-5, "h and c after 24 one-hot letters")
 PROBABILITIES = Tolerance(1e-5, 0.0, "the softmax of 14 phonemes")
@@ -57,14 +56,13 @@ class G2P:
 
 @pytest.fixture
 def g2p(real: Path) -> G2P:
-    from numlstm.convert.onnx import convert
 
     def read(name: str):
         return json.loads((real / name).read_text())
 
     return G2P(
-        convert(real / "encoder_model.onnx"),
-        convert(real / "decoder_model.onnx"),
+        from_onnx.convert(real / "encoder_model.onnx"),
+        from_onnx.convert(real / "decoder_model.onnx"),
         read("g2id.json"),
         read("p2id.json"),
         read("config.json"),

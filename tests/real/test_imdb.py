@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm.convert.keras import convert
 from numlstm.spec import Weights
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import Runner
 
 FOLDER = "kerasjs_imdb_bilstm"
@@ -17,7 +17,9 @@ PROBABILITIES = Tolerance(1e-5, 0.0, "a probability after 200 words")
 
 def read(folder: Path) -> Weights:
     with np.load(folder / "weights_dequantized.npz") as file:
-        return convert({name: file[name] for name in file}, config=folder / "model_config.json")
+        return from_keras.convert(
+            {name: file[name] for name in file}, config=folder / "model_config.json"
+        )
 
 
 @pytest.fixture

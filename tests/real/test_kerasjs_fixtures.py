@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numlstm.convert.keras import convert
 from numlstm.spec import Linear, Network, Weights
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import REAL, Runner
 
 FOLDER = "kerasjs_layer_fixtures"
@@ -44,7 +44,7 @@ def weights_of(name: str, options: dict, arrays: list[np.ndarray], steps: int) -
     parts = ["kernel", "bias"] if kind == "TimeDistributed" else parts[:each]
     words = ("forward/", "backward/") if kind == "Bidirectional" else ("",)
     names = [f"layer/{word}{part}" for word in words for part in parts]
-    return convert(dict(zip(names, arrays, strict=True)), config=model)
+    return from_keras.convert(dict(zip(names, arrays, strict=True)), config=model)
 
 
 def unrolled_conv2d(kernel: np.ndarray, bias: np.ndarray, height: int, width: int) -> Weights:

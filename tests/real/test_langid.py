@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import numlstm
 from tests.cases import Tolerance
+from tests.lazy import nn, torch
 from tests.real.conftest import Runner
 
 SUMS = Tolerance(1e-4, 1e-5, "sums of up to 34 logits in float32")
@@ -58,7 +57,7 @@ def test_the_languages_of_5_texts(runner: Runner, real, model, texts):
     assert len(texts) == 5
     found = {}
     for text, ids in texts.items():
-        ys, _ = runner.run(model._weights, ids)
+        ys, _ = runner.run(model.weights, ids)
         assert ys.shape == (1, 20)  # one row for the whole text
         found[text] = model.labels[int(ys[0].argmax())]
     assert found == expected
@@ -81,7 +80,7 @@ def test_sums_of_logits_are_those_of_torch(runner: Runner, model, texts, checkpo
         with torch.no_grad():
             hs, _ = modules["lstm"](modules["char_embeddings"](torch.from_numpy(ids)))
             expected = modules["hidden2lang"](hs).sum(0, keepdim=True).numpy()
-        found, _ = runner.run(model._weights, ids)
+        found, _ = runner.run(model.weights, ids)
         runner.hold("langid", "sums of logits", found, expected, SUMS)
 
 

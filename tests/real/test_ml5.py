@@ -8,10 +8,11 @@ import pytest
 
 import numlstm
 from numlstm import reference
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_tensorflow_lstm
 from numlstm.spec import LSTM, Embedding, Linear, Network, Weights
 from tests.cases import TOLERANCES, Tolerance
 from tests.real.conftest import Runner, assert_streams
-from tests.real.layouts import linear, prefixed, tf_lstm
 
 LOGITS = Tolerance(1e-4, 0.0, "logits after 1500 characters in float32, of states up to 646")
 NLL = Tolerance(1e-6, 0.0, "a mean of 1500 logarithms")
@@ -25,19 +26,15 @@ def read(folder: Path) -> Weights:
         for name, entry in manifest.items()
     }
     cells = [
-        tf_lstm(arrays[f"{cell}/weights"], arrays[f"{cell}/biases"])
+        from_tensorflow_lstm(arrays[f"{cell}/weights"], arrays[f"{cell}/biases"])
         for cell in (f"rnnlm/multi_rnn_cell/cell_{n}/basic_lstm_cell" for n in range(2))
     ]
-    tensors = {
-        "embedding.weight": arrays["embedding"],
-        **prefixed("layers.0", cells[0]),
-        **prefixed("layers.1", cells[1]),
-        **prefixed("layers.2", linear(arrays["rnnlm/softmax_w"], arrays["rnnlm/softmax_b"])),
-    }
+    head = {"weight": arrays["rnnlm/softmax_w"].T, "bias": arrays["rnnlm/softmax_b"]}
     vocab_size, size = arrays["embedding"].shape
     lstm = LSTM(size, size, forget_bias=1.0)
     network = Network((Embedding(vocab_size, size), lstm, lstm, Linear(size, vocab_size)))
-    return Weights(network, tensors)
+    contents = ({"weight": arrays["embedding"]}, *cells, head)
+    return Weights(network, named_tensors(network, contents))
 
 
 def ids_of_darwin(folder: Path) -> np.ndarray:

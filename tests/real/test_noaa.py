@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import numlstm
 from numlstm import WeightsError, reference
 from numlstm.spec import LSTM, Linear, Network, Weights
 from tests.cases import TOLERANCES, Tolerance, assert_same_bits
+from tests.lazy import nn, torch
 from tests.real.conftest import Record, Runner, assert_streams
 
 STREAMED = Tolerance(1e-4, 0.0, "logits and streamed states after 720 hours in float32")
@@ -53,7 +52,7 @@ def test_a_run_has_the_bits_of_the_stream(stream, expected):
 
 
 def test_the_reference_gives_them_too(stream, expected):
-    weights = stream.model._weights
+    weights = stream.model.weights
     ys, _ = reference.run(weights.network, weights.tensors, expected["x"])
     STREAMED.check(ys[:, 0], expected["head_out"], "reference")
 
@@ -67,7 +66,7 @@ def test_a_torchscript_file_is_refused_and_says_what_to_do(real):
 
 
 @pytest.fixture
-def state_dict(real) -> dict[str, torch.Tensor]:
+def state_dict(real) -> "dict[str, torch.Tensor]":
     with np.load(real / "sugar_creek_weights.npz") as file:
         return {name.replace("__", "."): torch.from_numpy(file[name]) for name in file}
 
@@ -80,7 +79,7 @@ def sugar_creek(real, state_dict) -> Weights:
     ).T
     initial = {"lstm.initial_h": torch.from_numpy(h), "lstm.initial_c": torch.from_numpy(c)}
     network = Network((LSTM(11, 64, initial_state=True, name="lstm"), Linear(64, 1, name="head")))
-    return numlstm.from_torch(state_dict | initial, network=network)._weights
+    return numlstm.from_torch(state_dict | initial, network=network).weights
 
 
 def test_sugar_creek_begins_in_its_state_and_answers_as_torch(

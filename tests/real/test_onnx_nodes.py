@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from tests.cases import Tolerance
+from tests.lazy import backend, onnx
 from tests.real.conftest import REAL
-
-onnx = pytest.importorskip("onnx")
 
 FOLDER = "onnx_node_rnn"
 EXACT = Tolerance(1e-6, 0.0, "a few steps of a few units; the other engines differ by 1.2e-7")
@@ -15,8 +14,6 @@ NAMES = sorted(path.name for path in (REAL / FOLDER).glob("test_*"))
 
 @pytest.mark.parametrize("name", NAMES or ["none"])
 def test_operator(real, name, record):
-    from numlstm import backend
-
     def tensors(what: str) -> list[np.ndarray]:
         paths = sorted((real / name / "test_data_set_0").glob(f"{what}_*.pb"))
         return [onnx.numpy_helper.to_array(onnx.load_tensor(path)) for path in paths]

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_keras
 from numlstm.spec import GRU, Concat, Linear, Network, Weights
 from tests.cases import Tolerance
 from tests.real.conftest import Runner, assert_streams
-from tests.real.layouts import keras_gru, linear, prefixed
 
 TABLE = "the tanh of the C code is a table, off by 1e-6 each time, fed back for 300 frames"
 GAINS = Tolerance(2e-5, 0.0, TABLE)
@@ -28,32 +29,27 @@ def read(path: Path) -> Weights:
     with np.load(path) as file:
         arrays = {name: file[name].astype(np.float32) / 256 for name in file}
 
-    def of(name: str, *parts: str) -> list[np.ndarray]:
-        return [arrays[f"{name}__{part}"] for part in parts]
+    def dense(name: str) -> dict[str, np.ndarray]:
+        return {"weight": arrays[f"{name}__kernel"].T, "bias": arrays[f"{name}__bias"]}
 
-    dense, gru = ("kernel", "bias"), ("kernel", "recurrent_kernel", "bias")
+    def gru(name: str) -> dict[str, np.ndarray]:
+        parts = ("kernel", "recurrent_kernel", "bias")
+        return from_keras(*(arrays[f"{name}__{part}"] for part in parts))
+
     layers = (
-        (Linear(42, 24, activation="tanh", name="dense"), linear(*of("input_dense", *dense))),
-        (_gru(24, 24, "vad_state"), keras_gru(*of("vad_gru", *gru))),
-        (
-            _gru(90, 48, "noise_state", "dense", "vad_state", "input"),
-            keras_gru(*of("noise_gru", *gru)),
-        ),
-        (
-            _gru(114, 96, "denoise_state", "vad_state", "noise_state", "input"),
-            keras_gru(*of("denoise_gru", *gru)),
-        ),
-        (Linear(96, 22, activation="sigmoid", name="gains"), linear(*of("denoise_output", *dense))),
+        (Linear(42, 24, activation="tanh", name="dense"), dense("input_dense")),
+        (_gru(24, 24, "vad_state"), gru("vad_gru")),
+        (_gru(90, 48, "noise_state", "dense", "vad_state", "input"), gru("noise_gru")),
+        (_gru(114, 96, "denoise_state", "vad_state", "noise_state", "input"), gru("denoise_gru")),
+        (Linear(96, 22, activation="sigmoid", name="gains"), dense("denoise_output")),
         (
             Linear(24, 1, activation="sigmoid", name="vad", inputs=("vad_state",)),
-            linear(*of("vad_output", *dense)),
+            dense("vad_output"),
         ),
         (Concat(sum(PARTS.values()), inputs=tuple(PARTS)), {}),
     )
-    tensors = {}
-    for n, (_, own) in enumerate(layers):
-        tensors |= prefixed(f"layers.{n}", own)
-    return Weights(Network(tuple(layer for layer, _ in layers)), tensors)
+    network = Network(tuple(layer for layer, _ in layers))
+    return Weights(network, named_tensors(network, (own for _, own in layers)))
 
 
 @pytest.fixture

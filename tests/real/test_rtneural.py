@@ -9,9 +9,11 @@ import pytest
 
 import numlstm
 from numlstm import reference
-from numlstm.convert.keras import convert
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_torch
 from numlstm.spec import GRU, LSTM, Linear, Network, Weights, WeightsError
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import Runner, assert_streams
 
 SAMPLES = Tolerance(5e-6, 0.0, "one output per sample")
@@ -38,19 +40,21 @@ def read_keras(path: Path) -> Weights:
         for part, array in zip(parts, layer["weights"], strict=True):
             arrays[f"{name}/{part}"] = np.array(array, np.float32)
     model = {"class_name": "Sequential", "config": layers, "keras_version": "2.2.4"}
-    return convert(arrays, config=model)
+    return from_keras.convert(arrays, config=model)
 
 
 def read_torch(path: Path, cell: Any) -> Weights:
     """Return the network of a state dict: one layer, three layers upon it, a Linear."""
     arrays = {k: np.array(v, np.float32) for k, v in json.loads(path.read_text()).items()}
     word = cell.__name__.lower()
-    tensors = {"layers.4.weight": arrays["dense.weight"], "layers.4.bias": arrays["dense.bias"]}
-    for n, (prefix, layer) in enumerate([(word, 0), *((f"{word}2", n) for n in range(3))]):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            tensors[f"layers.{n}.{name}"] = arrays[f"{prefix}.{name}_l{layer}"]
+
+    def own(prefix: str) -> dict[str, np.ndarray]:
+        names = (name for name in arrays if name.startswith(f"{prefix}."))
+        return {name.removeprefix(f"{prefix}."): arrays[name] for name in names}
+
+    contents = [from_torch(own(word)), *(from_torch(own(f"{word}2"), n) for n in range(3))]
     network = Network((cell(1, 8), cell(8, 8), cell(8, 8), cell(8, 8), Linear(8, 1)))
-    return Weights(network, tensors)
+    return Weights(network, named_tensors(network, (*contents, own("dense"))))
 
 
 def column(path: Path) -> np.ndarray:

@@ -14,9 +14,8 @@ import pytest
 import numlstm
 from numlstm.spec import LSTM, Activation, Add, Linear, Network, Slice, Weights
 from tests.cases import Tolerance
+from tests.lazy import onnx
 from tests.real.conftest import Runner, assert_streams
-
-onnx = pytest.importorskip("onnx")
 
 FOLDER = "silero_vad"
 CHUNK, CONTEXT, PADDED = 512, 64, 640

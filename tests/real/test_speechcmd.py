@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
-from numlstm.convert.keras import convert
 from numlstm.spec import LSTM, Attention, Linear, Network, Pooling, Softmax, Weights, WeightsError
 from tests.cases import Tolerance
+from tests.lazy import from_keras, h5py
 from tests.real.conftest import Runner
 
 PROBABILITIES = Tolerance(1e-5, 0.0, "probabilities after two BiLSTMs over 125 frames")
@@ -33,7 +32,7 @@ NETWORK = Network(
 
 @pytest.fixture
 def weights(real: Path) -> Weights:
-    return convert(real / "model-attRNN.h5", network=NETWORK)
+    return from_keras.convert(real / "model-attRNN.h5", network=NETWORK)
 
 
 @pytest.fixture
@@ -112,8 +111,8 @@ def test_30_digits_of_other_people(runner: Runner, real, weights):
 
 def test_the_file_itself_is_refused_by_name(real):
     with pytest.raises(WeightsError) as caught:
-        convert(real / "model-attRNN.h5")
+        from_keras.convert(real / "model-attRNN.h5")
     lines = str(caught.value)
     assert "Lambda: code in a file is not run" in lines
-    assert "TFOpLambda is not a layer numlstm knows" in lines
-    assert "Conv2D is not a layer numlstm knows" in lines
+    assert "TFOpLambda: is not a layer numlstm knows" in lines
+    assert "Conv2D: is not a layer numlstm knows" in lines

@@ -8,9 +8,9 @@ import pytest
 
 import numlstm
 from numlstm import reference
-from numlstm.convert.keras import convert
 from numlstm.spec import LSTM, AttentionPooling, Embedding, Linear, Network, Softmax, Weights
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import Runner
 
 PROBABILITIES = Tolerance(1e-5, 0.0, "probabilities after a window of 40 characters")
@@ -32,7 +32,7 @@ NETWORK = Network(
 
 
 def read(path: Path) -> Weights:
-    return convert(path, network=NETWORK)
+    return from_keras.convert(path, network=NETWORK)
 
 
 def window(ids: list[int]) -> np.ndarray:

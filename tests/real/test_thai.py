@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from numlstm import reference
+from numlstm.convert.assembly import named_tensors
+from numlstm.convert.gates import from_keras
 from numlstm.spec import LSTM, Embedding, Linear, Network, Softmax, Weights
 from tests.cases import Tolerance
 from tests.real.conftest import Runner
-from tests.real.layouts import keras_lstm, linear, prefixed
 
 FOLDER = "unicode_thai_bilstm"
 PROBABILITIES = Tolerance(1e-5, 0.0, "probabilities of up to 94 characters")
@@ -28,13 +29,9 @@ def read(path: Path) -> tuple[Weights, dict[str, int]]:
         for n in range(1, 10)
     ]
     table, *lstms, kernel, bias = arrays
-    forward, reverse = keras_lstm(*lstms[:3]), keras_lstm(*lstms[3:])
+    forward, reverse = from_keras(*lstms[:3]), from_keras(*lstms[3:])
     both = forward | {f"{name}_reverse": tensor for name, tensor in reverse.items()}
-    tensors = {
-        "embedding.weight": table,
-        **prefixed("layers.0", both),
-        **prefixed("layers.1", linear(kernel, bias)),
-    }
+    head = {"weight": kernel.T, "bias": bias}
     vocab_size, size = table.shape
     hidden_size = len(kernel) // 2
     network = Network(
@@ -45,6 +42,7 @@ def read(path: Path) -> tuple[Weights, dict[str, int]]:
             Softmax(4),
         )
     )
+    tensors = named_tensors(network, ({"weight": table}, both, head, {}))
     return Weights(network, tensors, labels=tuple("bies")), document["dic"]
 
 

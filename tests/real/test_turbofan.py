@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numlstm.convert.keras import convert
 from tests.cases import Tolerance
+from tests.lazy import from_keras
 from tests.real.conftest import Runner, assert_streams
 
 CYCLES = Tolerance(1e-4, 0.0, "the authors' saved predictions, up to 159 cycles")
@@ -20,7 +20,7 @@ def windows(real: Path) -> dict[str, np.ndarray]:
 
 
 def test_cycles_left_of_93_engines(runner: Runner, real, windows):
-    weights = convert(real / "regression_model.h5")
+    weights = from_keras.convert(real / "regression_model.h5")
     found = np.array([runner.run(weights, x)[0][-1, 0] for x in windows["x"]], np.float64)
     saved = windows["upstream_saved_prediction"]
     runner.hold("turbofan", "cycles, the authors' own", found, saved, CYCLES)
@@ -30,11 +30,11 @@ def test_cycles_left_of_93_engines(runner: Runner, real, windows):
 
 
 def test_engines_that_fail_within_30_cycles(runner: Runner, real, windows):
-    weights = convert(real / "binary_model.h5")
+    weights = from_keras.convert(real / "binary_model.h5")
     found = np.array([runner.run(weights, x)[0][-1, 0] for x in windows["x"]])
     right = ((found > 0.5) == windows["failure_within_30"]).mean()
     assert right > 0.9
 
 
 def test_a_stream_has_the_bits_of_a_run(real, windows):
-    assert_streams(convert(real / "regression_model.h5"), windows["x"][0])
+    assert_streams(from_keras.convert(real / "regression_model.h5"), windows["x"][0])

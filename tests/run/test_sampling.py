@@ -1,11 +1,13 @@
 """Generation: the choices of a plain reference, the same in one call and token by token."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from numlstm.model import Model
+from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.spec import (
     GRU,
     LSTM,
@@ -69,7 +71,7 @@ def reference(model, first, n, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0
     The scores are the logits: what goes into a softmax at the end.
     """
     if model.network in (NETWORKS["softmax"], NETWORKS["log-softmax"]):
-        model = Model(Weights(NETWORKS["logits"], model._weights.tensors))
+        model = Model(Weights(NETWORKS["logits"], model.weights.tensors))
     stream = model.stream()
     chance = (np.random.Philox(seed).random_raw(n) >> np.uint64(40)) * 2.0**-24
     seen, ids, margins = {*history, first}, [], []
@@ -252,6 +254,14 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     for call in (lambda: stream.generate(0, 5, **settings), lambda: stream.tokens(0, **settings)):
         with pytest.raises((ValueError, TypeError), match=message):
             call()
+
+
+def test_the_options_are_those_of_the_settings():
+    assert list(SamplingOptions.__annotations__) == [each.name for each in fields(Sampling)]
+    stream = sharp_model(NETWORKS["logits"]).stream()
+    for call in (lambda **how: stream.generate(0, 5, **how), lambda **how: stream.tokens(0, **how)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'temperatur'"):
+            call(temperatur=1.0)
 
 
 def test_first_tokens_and_counts_are_checked():

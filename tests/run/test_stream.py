@@ -7,8 +7,7 @@ import sys
 import threading
 import tracemalloc
 import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -123,17 +122,16 @@ def test_reset_is_a_new_stream(model):
     assert_same_bits(stream.run(xs), model.run(xs))
 
 
-def test_a_deep_copy_is_a_copy_or_refused(float_model):
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_copies_of_the_copy_module_are_copies(float_model, make):
     xs = random_input(float_model.network, 40)
     stream = float_model.stream()
     stream.run(xs[:20])
-    for make in (copy.copy, copy.deepcopy):
-        try:
-            twin = make(stream)
-        except TypeError:
-            continue
-        twin.step(xs[0])
-        assert_same_bits(stream.copy().run(xs[20:]), float_model.run(xs)[20:])
+    twin, other = make(stream), make(stream)
+    other.step(xs[0])
+    assert twin.model is stream.model
+    assert_same_bits(twin.run(xs[20:]), float_model.run(xs)[20:])
+    assert_same_bits(stream.run(xs[20:]), float_model.run(xs)[20:])
 
 
 RESTORE = """
@@ -541,7 +539,8 @@ def test_an_out_of_a_subclass_is_written(float_model, tmp_path):
     ys = np.memmap(tmp_path / "ys", np.float32, "w+", shape=(20, 2))
     assert float_model.run(xs, out=ys) is ys
     assert_same_bits(np.array(ys), float_model.run(xs))
-    assert float_model.stream().step(xs[0], out=ys[1]) is not None
+    row = ys[1]
+    assert float_model.stream().step(xs[0], out=row) is row
     assert_same_bits(np.array(ys[1]), np.array(ys[0]))
 
 
@@ -549,19 +548,6 @@ def test_no_step_is_not_a_step(float_model):
     nothing = np.empty(0, np.float32)
     with pytest.raises(ValueError, match=r"has shape \(0,\)"):
         float_model.stream().step(nothing, out=nothing)
-
-
-def test_a_state_that_holds_a_nan_is_refused(float_model):
-    stream = float_model.stream()
-    header = numlstm.stream._STATE_HEADER
-    kept = np.full(stream._num_kept, np.nan, np.float32).tobytes()
-    fingerprint = float_model._weights.fingerprint
-    magic = numlstm.stream._STATE_MAGIC
-    blob = header.pack(magic, fingerprint, len(kept), zlib.crc32(kept)) + kept
-    before = stream.save_state()
-    with pytest.raises(ValueError, match="holds a NaN"):
-        stream.load_state(blob)
-    assert stream.save_state() == before
 
 
 def test_an_overflow_in_the_middle_of_a_run_undoes_all_of_it():
@@ -576,17 +562,27 @@ def test_an_overflow_in_the_middle_of_a_run_undoes_all_of_it():
         assert stream.save_state() == before
 
 
-def test_ctrl_c_ends_a_long_run_and_changes_nothing():
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Send what Ctrl-C sends, also where the tests run in the background, which ignores it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, handler)
+
+
+def test_ctrl_c_ends_a_long_run_and_changes_nothing(ctrl_c):
     network = Network((spec.RNN(1, 64), spec.Linear(64, 1)))
     stream = numlstm.Model(random_weights(network)).stream()
     stream.run(np.ones((3, 1), np.float32))
     before = stream.save_state()
     xs = np.zeros((20_000_000, 1), np.float32)  # many seconds
-    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    ys = np.full_like(xs, np.nan)
+    timer = threading.Timer(0.2, ctrl_c)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        stream.run(xs)
+        stream.run(xs, out=ys)
     timer.join()
+    assert np.isnan(ys[-1])  # it was not run to its end
     assert stream.save_state() == before
 
 
@@ -797,6 +793,6 @@ def test_a_state_that_decays_becomes_zero_and_never_denormal(layer):
     assert np.abs(stream.kept).max() > 1e-3
     for _ in range(60):
         stream.run(np.zeros((100, 4), np.float32))
-        kept = np.abs(stream.kept)
+        kept = np.abs(stream.kept[16:])  # behind the count of the steps
         assert not ((kept > 0) & (kept < np.finfo(np.float32).tiny)).any()
-    np.testing.assert_array_equal(stream.kept, 0)
+    np.testing.assert_array_equal(stream.kept[16:], 0)

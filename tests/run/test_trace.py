@@ -73,7 +73,7 @@ def test_the_gates_give_the_states(name, dtype):
     """c' = clip(f c + i g), h' = o b(c'), h' = (1 - z) n + z h: the equations of the layers."""
     model = model_of(name, dtype)
     trace = model.stream().trace(random_input(model.network, SEQ_LEN))
-    tensors = model._weights.tensors
+    tensors = model.weights.tensors
     for prefix, layer in model.network.named_layers():
         own = {key: tensors[f"{prefix}.{key}"] for key in layer.tensors()}
         if isinstance(layer, spec.LSTM):

@@ -9,6 +9,7 @@ import pytest
 
 import numlstm
 from numlstm import Network, spec
+from numlstm.run.threads import Turn
 from tests.cases import random_weights
 
 XS = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
@@ -62,6 +63,12 @@ LOOKAHEAD: Tries = {
 }
 
 
+def turn_of(subject: Any) -> Turn:
+    """Return what tells whose turn it is."""
+    turn: Turn = subject._state if isinstance(subject, numlstm.Stream) else subject._turn
+    return turn
+
+
 def open_pool() -> numlstm.Pool:
     pool = VECTORS.pool(4)
     for _ in SLOTS:
@@ -84,7 +91,7 @@ CASES: dict[str, tuple[Callable[[], Any], Tries]] = {
 def test_who_comes_out_of_turn_is_refused(name, what):
     make, tries = CASES[name]
     subject = make()
-    with subject._turn, pytest.raises(RuntimeError, match="in use by another thread"):
+    with turn_of(subject), pytest.raises(RuntimeError, match="in use by another thread"):
         tries[what](subject)
     tries[what](subject)  # it was left alone
 
@@ -107,7 +114,7 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(name):
         worker = threading.Thread(target=lambda s=subject, f=found: f.append(work(s).tobytes()))
         worker.start()
         while worker.is_alive() and not refused:
-            if subject._turn.taken:
+            if turn_of(subject).taken:
                 try:
                     other(subject)
                 except RuntimeError:
@@ -118,14 +125,14 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(name):
 
 def test_what_was_refused_works_afterwards():
     stream = VECTORS.stream()
-    with stream._turn, pytest.raises(RuntimeError, match="another thread"):
+    with turn_of(stream), pytest.raises(RuntimeError, match="another thread"):
         stream.step(XS[0])
     with pytest.raises(ValueError, match="finite"):
         stream.step(np.full(8, np.nan))
     fresh = VECTORS.stream()
     assert stream.step(XS[0]).tobytes() == fresh.step(XS[0]).tobytes()
     twin = stream.copy()
-    with stream._turn:
+    with turn_of(stream):
         twin.step(XS[1])  # it has a turn of its own
 
 

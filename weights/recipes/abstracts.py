@@ -10,7 +10,7 @@ from pathlib import Path
 from rouge_score.rouge_scorer import RougeScorer
 from tokenizers import Tokenizer
 
-from numlstm.text.summarize import encode_sentence
+from numlstm.tasks.text.summarize import encode_sentence
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
 _ROUGE = RougeScorer(ROUGES, use_stemmer=True)

@@ -29,8 +29,8 @@ from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
 from trainer import Result, batches_by_length, fit, parse_arguments, seed_everything, write_scores
 
-from numlstm.text.chat import BOT, END, MARKS, USER, encode_history
-from numlstm.text.encoding import encode
+from numlstm.tasks.text.chat import BOT, END, MARKS, USER, encode_history
+from numlstm.tasks.text.encoding import encode
 
 SEED = 0
 VOCAB_SIZE = 4000

@@ -6,7 +6,7 @@ import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
-from numlstm.text.chat import HISTORY_TURNS
+from numlstm.tasks.text.chat import HISTORY_TURNS
 
 SETS = ("schema_guided", "topical_chat")
 

@@ -33,8 +33,8 @@ from trainer import batches_by_length, fit, pad, parse_arguments, seed_everythin
 
 import numlstm
 from numlstm import LSTM, Embedding, Linear, Network, Weights
-from numlstm.text.sentences import split_sentences
-from numlstm.text.summarize import MARKS, MAX_TOKENS_EXTRACT
+from numlstm.tasks.text.sentences import split_sentences
+from numlstm.tasks.text.summarize import MARKS, MAX_TOKENS_EXTRACT
 
 SEED = 0
 VOCAB_SIZE = 4000

@@ -43,9 +43,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from trainer import Result, fit, parse_arguments, seed_everything, write_scores
 
-from numlstm.audio.ctc import GreedyDecoder
-from numlstm.audio.features import NUM_BINS, ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, LogMel
-from numlstm.audio.transcribe import BEGIN, BLANK, Word
+from numlstm.tasks.audio.ctc import GreedyDecoder
+from numlstm.tasks.audio.features import NUM_BINS, ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, LogMel
+from numlstm.tasks.audio.transcribe import BEGIN, BLANK, Word
 
 SEED = 0
 LABELS = (BLANK, BEGIN, *WORDS)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.audio.features import SAMPLE_RATE
-from numlstm.audio.transcribe import Word
+from numlstm.tasks.audio.features import SAMPLE_RATE
+from numlstm.tasks.audio.transcribe import Word
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

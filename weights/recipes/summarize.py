@@ -29,8 +29,8 @@ from seq2seq import Pair, Seq2Seq, mean_nats
 from tokenizers import Tokenizer
 from trainer import batches_by_length, fit, parse_arguments, seed_everything, write_scores
 
-from numlstm.text.sentences import split_sentences
-from numlstm.text.summarize import END, MARKS, MAX_TOKENS_SUMMARIZE, SENTENCE, SUMMARY, TITLE
+from numlstm.tasks.text.sentences import split_sentences
+from numlstm.tasks.text.summarize import END, MARKS, MAX_TOKENS_SUMMARIZE, SENTENCE, SUMMARY, TITLE
 
 SEED = 0
 VOCAB_SIZE = 4000

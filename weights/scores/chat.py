@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from numlstm.text.chat import BOT, END, Chat, encode_history
-from numlstm.text.encoding import encode
+from numlstm.tasks.text.chat import BOT, END, Chat, encode_history
+from numlstm.tasks.text.encoding import encode
 from weights.recipes import dialogues
 from weights.recipes.dialogues import SETS, Exchange
 from weights.scores.card import Subject, seconds, table, watch

@@ -4,18 +4,16 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from numlstm.text.classify import Classifier
+from numlstm.tasks.text.classify import Classifier
 from weights.scores.card import NOTES, Subject, accuracy, read_rows, seconds, table, watch
 
 POLARITY = {"0": "negative", "1": "positive"}
-SENTIMENT = {
-    "sentiment/sentence_polarity.valid": NOTES["valid"],
-    "sentiment/sentence_polarity.test": NOTES["test"],
-    "sentiment/movie_reviews.test": f"{NOTES['test']}; whole reviews, another kind of text",
-}
 SPLITS = {
-    "sentiment": SENTIMENT,
-    "sentiment-bilstm": SENTIMENT,
+    "sentiment": {
+        "sentiment/sentence_polarity.valid": NOTES["valid"],
+        "sentiment/sentence_polarity.test": NOTES["test"],
+        "sentiment/movie_reviews.test": f"{NOTES['test']}; whole reviews, another kind of text",
+    },
     "email": {
         "spam/sms_spam.valid": NOTES["valid"],
         "spam/sms_spam.test": NOTES["test"],
@@ -27,7 +25,7 @@ NUM_TIMED = 200
 def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield the tables of the card."""
     pipe = subject.pipeline()
-    splits = SPLITS[subject.name]
+    splits = SPLITS[subject.task]
     parts = {split: read(subject, split) for split in splits}
     last = pipe.model.labels[-1]
 
@@ -51,7 +49,7 @@ def measure(subject: Subject) -> Iterator[tuple[str, str]]:
     ]
     if rows:
         yield "dtypes", table(("dtype", *(s.partition("/")[2] for s in splits)), rows)
-    if subject.name == "email":
+    if subject.task == "email":
         yield "not shipped", not_shipped(subject)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import numlstm
 from numlstm import Score
-from numlstm.text.language import LanguageModel
+from numlstm.tasks.text.language import LanguageModel
 from weights.recipes.kneser_ney import KneserNey
 from weights.scores.card import NOTES, Subject, console, seconds, table
 

@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 import numlstm
 from numlstm import spec
-from numlstm.audio.features import LogMel
 from numlstm.spec import parse_function
-from numlstm.text.chat import BOT, encode_history
-from numlstm.text.encoding import encode
-from numlstm.text.sentences import split_sentences
-from numlstm.text.seq2seq import EncoderDecoder
-from numlstm.text.summarize import (
+from numlstm.tasks.audio.features import LogMel
+from numlstm.tasks.text.chat import BOT, encode_history
+from numlstm.tasks.text.encoding import encode
+from numlstm.tasks.text.sentences import split_sentences
+from numlstm.tasks.text.seq2seq import EncoderDecoder
+from numlstm.tasks.text.summarize import (
     MAX_TOKENS_EXTRACT,
     MAX_TOKENS_SUMMARIZE,
     SUMMARY,
 )
-from numlstm.text.tag import Tagger
+from numlstm.tasks.text.tag import Tagger
 from weights.recipes import abstracts, dialogues, speech_data
 from weights.scores import classification, language, tagging
 from weights.scores.card import Subject, watch
@@ -181,7 +181,7 @@ def inputs(subject: Subject, pipe: Any) -> Iterator[NDArray[Any]]:
     """Yield what a network of one part reads of each item."""
     match subject.task:
         case "sentiment" | "email":
-            split = next(s for s in classification.SPLITS[subject.name] if s.endswith(".test"))
+            split = next(s for s in classification.SPLITS[subject.task] if s.endswith(".test"))
             for text in classification.read(subject, split)[0]:
                 yield np.array(pipe.encoder(text), np.int32)
         case "language-model":

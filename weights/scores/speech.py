@@ -9,8 +9,8 @@ import numpy as np
 import soxr
 
 import numlstm
-from numlstm.audio.features import ROW_SECONDS, SAMPLE_RATE
-from numlstm.audio.transcribe import Transcriber, Transcript
+from numlstm.tasks.audio.features import ROW_SECONDS, SAMPLE_RATE
+from numlstm.tasks.audio.transcribe import Transcriber, Transcript
 from weights.recipes.speech_data import Utterance, WordErrors, read, singles, strings, word_errors
 from weights.scores.card import NOTES, Subject, seconds, table, watch
 

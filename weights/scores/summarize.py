@@ -7,7 +7,7 @@ three.
 from collections.abc import Callable, Iterator, Sequence
 
 import numlstm
-from numlstm.text.sentences import split_sentences
+from numlstm.tasks.text.sentences import split_sentences
 from weights.recipes import abstracts
 from weights.recipes.abstracts import ROUGES, Paper, mean_rouge, rouge
 from weights.scores.card import WEIGHTS, Subject, seconds, table, watch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from numlstm import Tag
-from numlstm.text.tag import Tagger
+from numlstm.tasks.text.tag import Tagger
 from weights.scores.card import NOTES, Subject, accuracy, seconds, table, watch
 
 LOOKAHEADS = (0, 1, 2, 4, 8)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.keras.files import Source, read
 from numlstm.convert.keras.graph import translate
 from numlstm.convert.keras.probes import probes_of
@@ -74,20 +75,14 @@ def _tensors_by_name(network: Network, source: Source) -> Tensors:
     """Return the tensors of a network from the groups that bear the names of its layers."""
     groups = source.groups_of_layers()
     tensors: dict[str, NDArray[np.float32]] = {}
-    problems = []
+    refusals = Refusals("the weights")
     for prefix, layer in network.named_layers():
         if not layer.tensors():
             continue
-        place = f"{prefix}: {type(layer).__name__} {layer.name!r}"
-        if layer.name not in groups:
-            problems.append(f"{place}: no weights of that name; there are {', '.join(groups)}")
-            continue
-        try:
+        with refusals.of(f"{prefix}: {type(layer).__name__} {layer.name!r}"):
+            if layer.name not in groups:
+                raise Refused("no weights of that name", f"there are {', '.join(groups)}")
             found = tensors_of(layer, [array for _, array in groups[layer.name]])
-        except WeightsError as error:
-            problems.append(f"{place}: {error}")
-            continue
-        tensors |= {f"{prefix}.{name}": array for name, array in found.items()}
-    if problems:
-        raise WeightsError("the weights do not fit the network:\n  " + "\n  ".join(problems))
+            tensors |= {f"{prefix}.{name}": array for name, array in found.items()}
+    refusals.check()
     return tensors

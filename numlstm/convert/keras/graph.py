@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
-from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Builder, Call, Value
+from numlstm.convert.assembly import Assembly, Misfit, Refusals, Refused
+from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
 from numlstm.convert.keras.config import (
     MODELS,
     RECURRENT,
@@ -32,8 +33,7 @@ from numlstm.convert.keras.nodes import (
     order_of,
     refs_of,
 )
-from numlstm.convert.keras.options import MisfitError, UnsupportedError
-from numlstm.spec import INPUT, Layer, Network, WeightsError
+from numlstm.spec import Network, WeightsError
 
 Values: TypeAlias = list[Value | None]  # None for what a refused layer would have given
 
@@ -86,55 +86,40 @@ class _Translator:
         assert source.config is not None
         self.source = source
         self.config: Config = source.config
-        self.builder = Builder()
-        self.problems: list[str] = []
+        self.assembly = Assembly()
+        self.refusals = Refusals("the Keras model")
         self.arrays: dict[Key, list[Array]] = {}
         self.unbound: set[str] = set()  # layers whose weights were not found
 
     def run(self) -> Translation:
-        self.problems += _refusals(self.config, "")
+        self.refusals.found += _strangers(self.config, "")
         self._bind()
         every = list(_every_layer(self.config))
         time_major = self._check_time_major(every)
         inputs = self._inputs(any(class_of(layer) == "Embedding" for layer in every), time_major)
         found = self.model(self.config, (), inputs, "")
         kinds = {value.kind for value in found if value is not None}
-        if len(kinds) > 1 and not self.problems:
-            self.problems.append(
-                f"the outputs are {' and '.join(sorted(kinds))}, expected one kind"
-            )
-        self._raise()
+        if len(kinds) > 1 and not self.refusals:
+            self.refusals.add("the outputs", f"{' and '.join(sorted(kinds))}, expected one kind")
+        self.refusals.check()
         outputs = [value for value in found if value is not None]
-        # The last layer is the output, also where a model within gives more than is read.
-        last = self.builder.layers[-1].name if self.builder.layers else ""
-        if [value.name for value in outputs] != [last]:
-            size = sum(value.size for value in outputs)
-            self.builder.add(spec.Concat, size, name="output", reads=outputs)
-        network = Network(_without_needless_names(self.builder.layers))
-        tensors = {
-            f"{prefix}.{name}": array
-            for (prefix, _), own in zip(network.named_layers(), self.builder.tensors, strict=True)
-            for name, array in own.items()
-        }
+        size = sum(value.size for value in outputs)
+        answer = self.assembly.joined([value.draft for value in outputs], size)
         sizes = tuple(value.size for value in inputs)
+        network, tensors = self.assembly.network(answer, sum(sizes))
         return Translation(network, tensors, sizes, inputs[0].kind, outputs[0].kind, time_major)
-
-    def _raise(self) -> None:
-        if self.problems:
-            lines = "\n  ".join(dict.fromkeys(self.problems))
-            raise WeightsError(f"the Keras model cannot be converted:\n  {lines}")
 
     def _bind(self) -> None:
         """Find the arrays of every layer."""
         layers = layers_of(self.config)
         for n, (layer, path) in enumerate(zip(layers, paths_of(self.config), strict=True)):
             leaves = list(leaves_of(layer, (name_of(layer),), path))
-            known = not _refusals({"class_name": "Model", "config": {"layers": [layer]}}, "")
-            try:
+            known = not _strangers({"class_name": "Model", "config": {"layers": [layer]}}, "")
+            before = len(self.refusals)
+            with self.refusals.of(f"{_place(n, layer)}: {class_of(layer)}"):
                 self.arrays |= self.source.arrays_of(leaves) if leaves and known else {}
-            except WeightsError as error:
+            if len(self.refusals) > before:
                 self.unbound.add(name_of(layer))
-                self.problems.append(f"{_place(n, layer)}: {class_of(layer)}: {error}")
         for key, arrays in self.arrays.items():
             if self.source.backend == "theano" and any(a.ndim in (3, 4) for a in arrays):
                 # Theano turned kernels round before it slid them.
@@ -152,43 +137,42 @@ class _Translator:
         others = {class_of(x) for x in every if not class_of(x).endswith(("Cell", "Cells"))}
         if flags != {True} or others - set(known):
             with_ = ", ".join(sorted(others - set(known))) or "layers that are not"
-            self.problems.append(f"time_major=True together with {with_}")
+            self.refusals.add("the layers", f"time_major=True together with {with_}")
         return True
 
     # Inputs ---------------------------------------------------------------------------------------
 
     def _inputs(self, has_tokens: bool, time_major: bool) -> list[Value]:
         shapes = self._input_shapes(has_tokens)
-        values, before = [], len(self.problems)
+        values, before = [], len(self.refusals)
         for name, shape in shapes:
             steps = shape[0 if time_major else 1] if len(shape) > 1 else None
             steps = steps if isinstance(steps, int) else None
             if len(shape) == 2 and has_tokens:
-                values.append(Value(INPUT, 1, TOKENS, steps))
+                values.append(Value(None, 1, TOKENS, steps))
             elif len(shape) in (2, 3) and isinstance(shape[-1], int):
                 kind = SEQUENCE if len(shape) == 3 else VECTOR
-                values.append(Value(INPUT, shape[-1], kind, steps if kind == SEQUENCE else None))
+                values.append(Value(None, shape[-1], kind, steps if kind == SEQUENCE else None))
             else:
-                self.problems.append(
-                    f'input "{name}" has shape {tuple(shape)}, expected (batch, steps) token ids, '
-                    "(batch, steps, features) or (batch, features)"
+                self.refusals.add(
+                    f'input "{name}"',
+                    f"has shape {tuple(shape)}, expected (batch, steps) token ids, "
+                    "(batch, steps, features) or (batch, features)",
                 )
         if len({(value.kind, value.steps) for value in values}) > 1 or (
             len(values) > 1 and has_tokens
         ):
-            self.problems.append("several inputs, expected all sequences or all vectors of numbers")
-        if len(self.problems) > before:
-            self._raise()
+            self.refusals.add("several inputs", "expected all sequences or all vectors of numbers")
+        if len(self.refusals) > before:
+            self.refusals.check()
         if len(values) == 1:
             return values
         total = sum(value.size for value in values)
         stops = np.cumsum([value.size for value in values]).tolist()
         named = []
         for value, stop, (name, _) in zip(values, stops, shapes, strict=True):
-            layer = self.builder.add(
-                spec.Slice, total, stop - value.size, stop, name=name, reads=[value]
-            )
-            named.append(replace(value, name=layer.name))
+            draft = self.assembly.part(None, total, stop - value.size, stop, name)
+            named.append(replace(value, draft=draft))
         return named
 
     def _input_shapes(self, has_tokens: bool) -> list[tuple[str, list[Any]]]:
@@ -246,20 +230,32 @@ class _Translator:
         calls = [name for name, _ in order]
         for name, n in order:
             node, layer = nodes[name, n], layers[name]
-            reads = [_output(values, ref, self.problems, places[name]) for ref in node.refs]
+            reads = [self._output(values, ref, places[name]) for ref in node.refs]
             wrong = self._wrong_options(node, layer, nodes, layers)
             parts = [layer, *_every_layer(layer)]
             if calls.count(name) > 1 and any(config_of(part).get("stateful") for part in parts):
                 wrong.append("stateful=True and called more than once")
-            self.problems += [f"{places[name]}: {class_of(layer)} {w}" for w in wrong]
+            for why in wrong:
+                self.refusals.add(f"{places[name]}: {class_of(layer)}", why)
             values[name, n] = self.layer(layer, (*key, name), reads, places[name])
-        return [_output(values, ref, self.problems, "the output") for ref in outputs]
+        return [self._output(values, ref, "the output") for ref in outputs]
+
+    def _output(self, values: dict[tuple[str, int], Values], ref: Ref, place: str) -> Value | None:
+        name, n, index = ref
+        found = values[name, n]
+        if index < len(found):
+            return found[index]
+        if None not in found:
+            self.refusals.add(
+                place, f'reads output {index} of "{name}", a state, expected output 0'
+            )
+        return None
 
     def _wrong_options(
         self, node: Node, layer: Config, nodes: dict[tuple[str, int], Node], layers: Any
     ) -> list[str]:
         """Return what of the arguments of a call cannot be had."""
-        wrong = [f"with the constant {constant!r}" for constant in node.constants]
+        wrong = [f"called with the constant {constant!r}" for constant in node.constants]
         for name, value in node.options.items():
             mask = refs_of(value) if name == "mask" else []
             if mask and all(is_own_mask(ref, nodes, layers, self._mask_values()) for ref in mask):
@@ -284,66 +280,72 @@ class _Translator:
         kind = class_of(item)
         if kind in MODELS:
             return self.model(item, key, inputs, f"{place} > ")
-        refusal = _refusal(item)
-        if refusal is None and kind not in LAYERS:
-            refusal = f"{kind}, an operation for masks, read as numbers"
-        if refusal:
-            self.problems.append(f"{place}: {refusal}")
+        subject = f"{place}: {kind}"
+        refused = _stranger(item)
+        if refused is None and kind not in LAYERS:
+            refused = Refused("an operation for masks, read as numbers")
+        if refused is not None:
+            self.refusals.add(subject, refused.why, refused.instead)
             return [None]
-        known = [value or Value(INPUT, 1) for value in inputs]
+        known = [value or Value(None, 1) for value in inputs]
         call = Call(
-            item, key[-1], key, known, self.arrays, self.builder,
+            item, key[-1], key, known, self.arrays, self.assembly,
             self.source.major, self.source.version, self._inner(place),
         )  # fmt: skip
-        try:
-            if self.builder.mask is not None and any(v.name == INPUT for v in known if v in inputs):
-                raise MisfitError("reads the input beside the layer that masks it")
+        with self.refusals.of(subject, None not in inputs and key[0] not in self.unbound):
+            reads_input = any(v is not None and v.draft is None for v in inputs)
+            if reads_input and _masks_input(self.assembly):
+                raise Misfit("reads the input beside the layer that masks it")
             return [LAYERS[kind](call)]
-        except UnsupportedError as error:
-            self.problems.append(f"{place}: {kind} {error}")
-        except (MisfitError, WeightsError) as error:
-            # It may come from a layer before it that was refused, or from weights not found.
-            if None not in inputs and key[0] not in self.unbound:
-                self.problems.append(f"{place}: {kind} {error}")
         return [None]
 
     def _inner(self, place: str) -> Any:
         def call(item: Config, key: Key, inputs: list[Value]) -> list[Value]:
-            count = len(self.problems)
+            count = len(self.refusals)
             found = self.layer(item, key, list(inputs), place)
             values = [value for value in found if value is not None]
             if len(values) != 1:
-                raise MisfitError("of a layer that cannot be had" if count else "of this layer")
+                raise Misfit("of a layer that cannot be had" if count else "of this layer")
             return values
 
         return call
 
 
-def _refusals(item: Config, place: str) -> list[str]:
+def _masks_input(assembly: Assembly) -> bool:
+    """Tell whether the first layer masks steps of the input."""
+    first = assembly.drafts[0].layer if assembly.drafts else None
+    is_mask = isinstance(first, spec.Masking)
+    return is_mask or (isinstance(first, spec.Embedding) and first.mask_zero)
+
+
+def _strangers(item: Config, place: str) -> list[Refused]:
     """Return which layers of a model, and within it, numlstm does not have."""
     found = []
     for n, layer in enumerate(layers_of(item)):
         kind, where = class_of(layer), place + _place(n, layer)
         for inner in [layer, *_every_layer(layer)] if kind not in MODELS else []:
-            refusal = _refusal(inner)
-            found += [f"{where}: {refusal}"] if refusal else []
+            refused = _stranger(inner)
+            if refused is not None:
+                refused.subject = f"{where}: {class_of(inner) or 'nothing'}"
+                found.append(refused)
         if kind in MODELS:
-            found += _refusals(layer, f"{where} > ")
+            found += _strangers(layer, f"{where} > ")
     return found
 
 
-def _refusal(item: Config) -> str | None:
+def _stranger(item: Config) -> Refused | None:
     """Return why a layer cannot be had, or None."""
     kind, module = class_of(item), str(item.get("module") or "")
     if kind == "Lambda":
-        return f"{kind}: code in a file is not run; write it as layers"
+        return Refused("code in a file is not run", "write it as layers")
     if kind in MODELS or kind.endswith(("Cell", "Cells")):
         return None
     if kind in LAYERS:
-        return f"operation {kind}" if ".ops" in module and kind not in _JOINING else None
+        is_operation = ".ops" in module and kind not in _JOINING
+        return Refused("is an operation, not the layer of that name") if is_operation else None
     if kind in OF_MASKS:
         return None  # of a mask; refused where it is read as numbers
-    return f"{kind or 'nothing'} is not a layer numlstm knows"
+    return Refused("is not a layer numlstm knows")
 
 
 def _place(n: int, layer: Config) -> str:
@@ -373,28 +375,3 @@ def _shape_of(layer: Config) -> list[Any] | None:
     if isinstance(config.get("layer"), dict):
         return _shape_of(config["layer"])
     return None
-
-
-def _output(
-    values: dict[tuple[str, int], Values], ref: Ref, problems: list[str], place: str
-) -> Value | None:
-    name, n, index = ref
-    found = values[name, n]
-    if index >= len(found):
-        if None not in found:
-            problems.append(
-                f'{place}: reads output {index} of "{name}", a state, expected output 0'
-            )
-        return None
-    return found[index]
-
-
-def _without_needless_names(layers: list[Layer]) -> tuple[Layer, ...]:
-    """Return layers that name only those others which they would not read anyhow."""
-    found = []
-    for n, layer in enumerate(layers):
-        before = layers[n - 1].name if n else INPUT
-        found.append(replace(layer, inputs=()) if layer.inputs == (before,) else layer)
-    read = {name for layer in found for name in layer.inputs}
-    read |= {layer.memory for layer in found if isinstance(layer, spec.Attention)}
-    return tuple(x if x.name in read else replace(x, name="") for x in found)

@@ -2,28 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from numlstm import spec
+from numlstm.convert.assembly import Misfit, Refused
 from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
 from numlstm.convert.keras.config import class_of, config_of
-from numlstm.convert.keras.options import (
-    MisfitError,
-    Options,
-    UnsupportedError,
-    advanced,
-    function_of,
-)
+from numlstm.convert.keras.options import Options, advanced, function_of
 from numlstm.convert.keras.recurrent import bidirectional, recurrent
-from numlstm.spec import INPUT, Layer
+from numlstm.spec import Layer
 
 # Layers of one step -------------------------------------------------------------------------------
 
 
 def _input(call: Call) -> Value:
-    raise MisfitError("reads something")
+    raise Misfit("reads something")
 
 
 def _same(call: Call) -> Value:
@@ -38,10 +33,8 @@ def _embedding(call: Call) -> Value:
     options.take("dropout")
     options.end()
     value = call.one(TOKENS)
-    if value.name != INPUT or call.builder.layers:
-        raise MisfitError("is not the first and only layer that reads the token ids")
-    if mask_zero:
-        call.builder.mask = (INPUT, 0.0)
+    if value.draft is not None or call.assembly.drafts:
+        raise Misfit("is not the first and only layer that reads the token ids")
     layer = call.add(
         spec.Embedding, vocab_size, size, reads=[value], arrays=call.own, mask_zero=mask_zero
     )
@@ -53,9 +46,8 @@ def _masking(call: Call) -> Value:
     skipped = options.number("mask_value", default=0.0)
     options.end()
     value = call.one(SEQUENCE)
-    if value.name != INPUT or call.builder.layers:
-        raise MisfitError("is not the first and only layer that reads the input")
-    call.builder.mask = (INPUT, skipped)
+    if value.draft is not None or call.assembly.drafts:
+        raise Misfit("is not the first and only layer that reads the input")
     layer = call.add(spec.Masking, value.size, skipped, reads=[value])
     return call.then(value, layer, masked=True)
 
@@ -82,7 +74,7 @@ def _advanced(call: Call) -> Value:
     assert function is not None
     value = call.one(SEQUENCE, VECTOR)
     if function == "softmax" and value.masked:
-        raise MisfitError("is a Softmax layer, which would add the mask to its input")
+        raise Misfit("is a Softmax layer, which would add the mask to its input")
     return call.function(value, function)
 
 
@@ -99,7 +91,7 @@ def _check_axis(options: Options, value: Value) -> None:
     axis = options.take("axis", default=-1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     if axis not in (-1, 2 if value.kind == SEQUENCE else 1):
-        raise UnsupportedError(f"axis={axis!r}, expected that of the features")
+        raise Refused(f"axis={axis!r}, expected that of the features")
 
 
 def _batch_norm(call: Call) -> Value:
@@ -135,13 +127,13 @@ def _reshape(call: Call) -> Value:
     options.end()
     value = call.one(SEQUENCE, VECTOR)
     if value.masked:
-        raise MisfitError("reads a sequence with a mask")
+        raise Misfit("reads a sequence with a mask")
     flat = target in (None, [value.size], [-1])
     if flat and (value.kind == VECTOR or value.steps == 1):
         return replace(value, kind=VECTOR, steps=None)
     if value.kind == SEQUENCE and target in ([-1, value.size], [value.steps, value.size]):
         return value
-    raise MisfitError(f"changes the shape of {value.kind}: the steps would become features")
+    raise Misfit(f"changes the shape of {value.kind}: the steps would become features")
 
 
 def _repeat(call: Call) -> Value:
@@ -172,12 +164,12 @@ def _conv(call: Call) -> Value:
     options.end()
     value = call.one(SEQUENCE)
     if value.masked:
-        raise MisfitError("reads a sequence with a mask, which it would not heed")
+        raise Misfit("reads a sequence with a mask, which it would not heed")
     reach = (length - 1) * dilation
     if padding == "same" and stride > 1:
-        raise UnsupportedError("padding='same' with strides, which depends on the length")
+        raise Refused("padding='same' with strides, which depends on the length")
     if padding not in ("causal", "same", "valid"):
-        raise UnsupportedError(f"padding={padding!r}")
+        raise Refused(f"padding={padding!r}")
     pads = {"causal": None, "same": (reach // 2, reach - reach // 2), "valid": (0, 0)}[padding]
     steps = None
     if value.steps is not None:
@@ -199,9 +191,9 @@ def _pooling(mode: str) -> Callable[[Call], Value]:
         options.end()
         value = call.one(SEQUENCE)
         if keepdims:
-            raise UnsupportedError("keepdims=True")
+            raise Refused("keepdims=True")
         if value.masked and mode != "mean":
-            raise MisfitError("reads a sequence with a mask, which it would not heed")
+            raise Misfit("reads a sequence with a mask, which it would not heed")
         layer = call.add(spec.Pooling, value.size, mode, reads=[value])
         return call.then(value, layer, kind=VECTOR, steps=None, masked=False)
 
@@ -216,21 +208,21 @@ def _attention(call: Call) -> Value:
     options.take("causal")
     options.end()
     if config_of(call.item).get("causal"):
-        raise UnsupportedError("causal=True")
+        raise Refused("causal=True")
     if len(call.inputs) == 3 and call.inputs[2] == call.inputs[1]:
         call.inputs.pop()
     if len(call.inputs) != 2 or {value.kind for value in call.inputs} != {SEQUENCE}:
-        raise MisfitError("expected [query, value], two sequences")
+        raise Misfit("expected [query, value], two sequences")
     query, value = call.inputs
     own = [float(np.squeeze(a)) if a.size == 1 else np.asarray(a, np.float32) for a in call.own]
     memory = value
-    if value.name == INPUT:
+    if value.draft is None:  # a memory is what a layer gives
         memory = call.then(value, call.add(spec.Concat, value.size, reads=[value]))
     size = query.size
     if not additive:
-        given = {"scale": own[0]} if use_scale and own else {}
+        given: dict[str, Any] = {"scale": own[0]} if use_scale and own else {}
         layer = call.add(
-            spec.Attention, size, value.size, "dot", memory=memory.name, reads=[query], **given
+            spec.Attention, size, value.size, "dot", memory=memory.draft, reads=[query], **given
         )
         return call.then(query, layer)
     is_concat = class_of(call.item) == "Attention"
@@ -238,15 +230,22 @@ def _attention(call: Call) -> Value:
     score = np.ones(size, np.float32) * (own[-1] if is_concat and own else 1.0)
     # Of "concat" the scale is within the tanh, of AdditiveAttention it weighs what comes out.
     inside, outside = (scale, score) if is_concat else (np.ones_like(scale), scale)
-    layer = call.add(
-        spec.Attention, size, value.size, "additive", memory=memory.name, size=size, reads=[query]
-    )
-    call.builder.tensors[-1] = {
+    tensors = {
         "weight_query": np.diag(inside).astype(np.float32),
         "weight_memory": np.diag(inside).astype(np.float32),
         "bias": np.zeros(size, np.float32),
         "weight_score": np.asarray(outside, np.float32),
     }
+    layer = call.add(
+        spec.Attention,
+        size,
+        value.size,
+        "additive",
+        memory=memory.draft,
+        size=size,
+        reads=[query],
+        tensors=tensors,
+    )
     return call.then(query, layer)
 
 
@@ -257,16 +256,14 @@ def _together(call: Call, same_size: bool = True) -> Value:
     """Return the first input, after a look at whether all go together."""
     first, *others = call.inputs
     if not others:
-        raise MisfitError("reads one input, expected several")
+        raise Misfit("reads one input, expected several")
     for value in others:
         if value.kind != first.kind or value.masked != first.masked or first.kind == TOKENS:
-            raise MisfitError(f"joins {_describe(first)} and {_describe(value)}")
+            raise Misfit(f"joins {_describe(first)} and {_describe(value)}")
         if same_size and value.size != first.size:
-            raise MisfitError(
-                f"joins {first.size} and {value.size} features, which it would stretch"
-            )
+            raise Misfit(f"joins {first.size} and {value.size} features, which it would stretch")
         if None not in (value.steps, first.steps) and value.steps != first.steps:
-            raise MisfitError(f"joins sequences of {first.steps} and {value.steps} steps")
+            raise Misfit(f"joins sequences of {first.steps} and {value.steps} steps")
     return first
 
 
@@ -280,7 +277,7 @@ def _concatenate(call: Call) -> Value:
     options.end()
     value = _together(call, same_size=False)
     if axis not in (-1, 2 if value.kind == SEQUENCE else 1):
-        raise UnsupportedError(f"axis={axis!r}, expected that of the features")
+        raise Refused(f"axis={axis!r}, expected that of the features")
     size = sum(v.size for v in call.inputs)
     return call.then(value, call.add(spec.Concat, size, reads=call.inputs))
 
@@ -315,12 +312,12 @@ def _merge(call: Call) -> Value:
         options.take(name)
     axis = options.take("concat_axis", default=-1)
     if config_of(call.item).get("layers") and len(call.inputs) < 2:
-        raise UnsupportedError("layers of its own; convert the model as a functional one")
+        raise Refused("layers of its own", "convert the model as a functional one")
     options.take("layers")
     options.end()
     joins = {"sum": "Add", "mul": "Multiply", "ave": "Average", "concat": "Concatenate"}
     if mode not in joins:
-        raise UnsupportedError(f"mode={mode!r}")
+        raise Refused(f"mode={mode!r}")
     config = {"axis": axis} if mode == "concat" else {}
     call.item = {"class_name": joins[mode], "config": config}
     return LAYERS[joins[mode]](call)
@@ -334,7 +331,7 @@ def _time_distributed(call: Call) -> Value:
     step = replace(value, kind=VECTOR, steps=None, masked=False)
     (found,) = call.inner(item, (*call.key, "layer"), [step])
     if found.kind != VECTOR:
-        raise MisfitError(f"{class_of(item)} gives {found.kind} for each step")
+        raise Misfit(f"{class_of(item)} gives {found.kind} for each step")
     return replace(found, kind=SEQUENCE, steps=value.steps, masked=value.masked)
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from numlstm.convert.assembly import Refused
 from numlstm.spec import FUNCTIONS, function_text
 
 # Initial values, training, placement: nothing that a trained network does.
@@ -16,14 +17,6 @@ _IGNORED = {
     "noise_shape", "momentum", "renorm_momentum", "l1", "l2",
 }  # fmt: skip
 _IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
-
-
-class UnsupportedError(Exception):
-    """An option or a layer that numlstm does not have."""
-
-
-class MisfitError(Exception):
-    """A layer that does not go with what it reads."""
 
 
 class Options:
@@ -44,7 +37,7 @@ class Options:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise UnsupportedError(f"{names[0]}={value!r}, expected true or false")
+            raise Refused(f"{names[0]}={value!r}, expected true or false")
         return value
 
     def size(self, *names: str, default: int | None = None) -> int:
@@ -53,7 +46,7 @@ class Options:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if type(value) is not int or value < 1:
-            raise UnsupportedError(f"{names[0]}={value!r}, expected a whole number above 0")
+            raise Refused(f"{names[0]}={value!r}, expected a whole number above 0")
         return value
 
     def number(self, *names: str, default: float) -> float:
@@ -65,14 +58,14 @@ class Options:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UnsupportedError(f"{names[0]}={value!r}, expected a number")
+            raise Refused(f"{names[0]}={value!r}, expected a number")
         return float(value)
 
     def expect(self, name: str, *allowed: Any) -> None:
         """Refuse an option that has another value than the allowed ones, the first its default."""
         value = self.take(name, default=allowed[0])
         if value not in allowed:
-            raise UnsupportedError(f"{name}={value!r}")
+            raise Refused(f"{name}={value!r}")
 
     def end(self) -> None:
         """Refuse what is left and does something."""
@@ -87,7 +80,7 @@ class Options:
             and not option.endswith(_IGNORED_ENDINGS)
         ]
         if left:
-            raise UnsupportedError(", ".join(left))
+            raise Refused(", ".join(left))
 
 
 # Functions ----------------------------------------------------------------------------------------
@@ -109,7 +102,7 @@ def function_of(value: Any, major: int | None) -> str:
 
     Raises
     ------
-    UnsupportedError
+    Refused
         If it is not known.
     """
     if value is None:
@@ -121,26 +114,26 @@ def function_of(value: Any, major: int | None) -> str:
         elif isinstance(kind, str) and isinstance(config, dict):
             return advanced(kind, Options(config, major)) or str(kind)
     if not isinstance(value, str):
-        raise UnsupportedError(f"activation {value!r}")
+        raise Refused(f"activation {value!r}")
     if value in _SAME or value in _ROWS:
         return value
     if value in _OTHER:
         return _OTHER[value]
     if value in ("hard_sigmoid", "hard_silu", "hard_swish"):
         if value != "hard_sigmoid":
-            raise UnsupportedError(f"activation {value!r}")
+            raise Refused(f"activation {value!r}")
         if major is None:
-            raise UnsupportedError("activation 'hard_sigmoid' without the version of Keras")
+            raise Refused("activation 'hard_sigmoid' without the version of Keras")
         # clip(0.2 x + 0.5, 0, 1), since Keras 3 relu6(x + 3) / 6.
         return function_text("hard_sigmoid", 1 / 6 if major >= 3 else 0.2, 0.5)
-    raise UnsupportedError(f"activation {value!r}")
+    raise Refused(f"activation {value!r}")
 
 
 def elementwise(value: Any, major: int | None) -> str:
     """Return a function of single numbers, as a recurrent layer needs it."""
     function = function_of(value, major)
     if function in _ROWS:
-        raise UnsupportedError(f"activation {value!r} in a recurrent layer")
+        raise Refused(f"activation {value!r} in a recurrent layer")
     return function
 
 
@@ -173,9 +166,7 @@ def _relu(options: Options) -> str:
     threshold = options.number("threshold", default=0.0)
     options.end()
     if sum((largest != math.inf, slope != 0, threshold != 0)) > 1:
-        raise UnsupportedError(
-            f"max_value={largest}, negative_slope={slope}, threshold={threshold}"
-        )
+        raise Refused(f"max_value={largest}, negative_slope={slope}, threshold={threshold}")
     if largest != math.inf:
         return function_text("clip", 0.0, largest)
     if slope:

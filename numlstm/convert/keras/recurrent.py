@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from numlstm import spec
+from numlstm.convert.assembly import Misfit, Refused
 from numlstm.convert.keras.call import SEQUENCE, VECTOR, Call, Value
 from numlstm.convert.keras.config import Key, class_of, config_of
 from numlstm.convert.keras.files import Array
-from numlstm.convert.keras.options import MisfitError, Options, UnsupportedError, elementwise
+from numlstm.convert.keras.options import Options, elementwise
 from numlstm.spec import Layer
 
 
@@ -56,9 +57,9 @@ def _recurrence(item: Any, key: Key, call: Call) -> Recurrence:
     elif kind in ("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU"):
         cells = (_cell(item | {"config": options.rest}, key, call),)
     else:
-        raise UnsupportedError(f"{kind or 'nothing'} as a recurrent layer")
+        raise Refused(f"{kind or 'nothing'} as a recurrent layer")
     if zeros and not sequences and call.inputs[0].masked:
-        raise UnsupportedError("zero_output_for_mask=True")
+        raise Refused("zero_output_for_mask=True")
     return Recurrence(cells, sequences, backwards, time_major)
 
 
@@ -71,11 +72,11 @@ def _cell(item: Any, key: Key, call: Call) -> Cell:
     if kind in ("CuDNNLSTM", "CuDNNGRU"):
         options.end()
         if call.inputs[0].masked:
-            raise MisfitError("reads a sequence with a mask, which cuDNN layers do not know")
+            raise Misfit("reads a sequence with a mask, which cuDNN layers do not know")
         given: tuple[tuple[str, Any], ...] = (("reset_after", True),) if kind == "CuDNNGRU" else ()
         return Cell(spec.GRU if given else spec.LSTM, size, bias, given, arrays)
     if kind not in ("LSTM", "GRU", "SimpleRNN"):
-        raise UnsupportedError(f"{class_of(item) or 'nothing'} as a cell")
+        raise Refused(f"{class_of(item) or 'nothing'} as a cell")
     function = elementwise(options.take("activation", default="tanh"), call.major)
     if kind == "SimpleRNN":
         options.end()
@@ -103,12 +104,12 @@ def _default_gates(version: str) -> str:
         return "sigmoid"
     if numbers and "-" not in version:
         return "hard_sigmoid"
-    raise UnsupportedError("no recurrent_activation, and its default is not known")
+    raise Refused("no recurrent_activation, and its default is not known")
 
 
 def _default_reset(major: int | None) -> bool:
     if major is None or major == 2:
-        raise UnsupportedError("no reset_after, and its default is not known")
+        raise Refused("no reset_after, and its default is not known")
     return major >= 3
 
 
@@ -142,7 +143,7 @@ def recurrent(call: Call) -> Value:
         return replace(found, kind=VECTOR, steps=None, masked=False)
     if recurrence.backwards:
         if value.masked:
-            raise MisfitError("go_backwards gives a sequence in reverse, the mask stays as it was")
+            raise Misfit("go_backwards gives a sequence in reverse, the mask stays as it was")
         # Keras leaves the answers in the order in which they came.
         return call.then(found, call.add(spec.Reverse, found.size, reads=[found]))
     return found
@@ -157,13 +158,13 @@ def bidirectional(call: Call) -> Value:
     merge = options.take("merge_mode")
     options.end()
     if merge not in _MERGES:
-        raise UnsupportedError(f"merge_mode={merge!r}")
+        raise Refused(f"merge_mode={merge!r}")
     forward = _recurrence(forward_item, (*call.key, "forward"), call)
     backward = _recurrence(backward_item or forward_item, (*call.key, "backward"), call)
     if forward.backwards or (backward_item and not backward.backwards):
-        raise UnsupportedError("go_backwards of the layers: expected forward, then backward")
+        raise Refused("go_backwards of the layers: expected forward, then backward")
     if forward.sequences != backward.sequences:
-        raise UnsupportedError("layers of which one returns sequences")
+        raise Refused("layers of which one returns sequences")
     value = call.one(SEQUENCE)
     one, *more = forward.cells
     if not more and len(backward.cells) == 1 and one.is_like(backward.cells[0]):

@@ -1,8 +1,4 @@
-"""The arrays of a Keras layer, as Keras lists them -> the canonical tensors of a layer.
-
-Keras has kernels (I, O), gates i f c o of an LSTM and z r h of a GRU, and one bias. Weights of
-cuDNN layers have each block transposed in its own memory, and two biases, end to end.
-"""
+"""The arrays of a Keras layer, as Keras lists them -> the canonical tensors of a layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -11,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
+from numlstm.convert import gates
 from numlstm.spec import Layer, WeightsError
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Sequence[Array]
 Recurrent: TypeAlias = spec.RNN | spec.GRU | spec.LSTM
-
-_GRU_ORDER = (1, 0, 2)  # z r h -> r z n
 
 
 def tensors_of(layer: Layer, arrays: Arrays) -> dict[str, NDArray[np.float32]]:
@@ -107,58 +102,24 @@ def _recurrent(layer: Recurrent, arrays: Arrays) -> dict[str, Array]:
 
 
 def _one_direction(layer: Recurrent, arrays: Arrays) -> dict[str, Array]:
-    gates, size = layer.num_gates, layer.hidden_size
+    size, rows = layer.hidden_size, layer.num_gates * layer.hidden_size
     if layer.initial_state or layer.h_size != size or getattr(layer, "peepholes", False):
         raise WeightsError("Keras has no projection, peepholes or initial state as weights")
-    if gates > 1 and len(arrays) == 3 * gates:
-        arrays = _of_keras_1(arrays)
+    if layer.num_gates > 1 and len(arrays) == 3 * layer.num_gates:
+        each = {"W": (layer.input_size, size), "U": (size, size), "b": (size,)}
+        order = gates.KERAS_1[layer.num_gates]
+        named = {f"{name}_{gate}": shape for gate in order for name, shape in each.items()}
+        return gates.from_keras_1(*_expect(arrays, **named))
     shapes: dict[str, tuple[int, ...]] = {
-        "kernel": (layer.input_size, gates * size),
-        "recurrent_kernel": (size, gates * size),
+        "kernel": (layer.input_size, rows),
+        "recurrent_kernel": (size, rows),
     }
-    is_cudnn = len(arrays) == 3 and gates > 1 and arrays[2].shape == (2 * gates * size,)
+    is_cudnn = len(arrays) == 3 and layer.num_gates > 1 and arrays[2].shape == (2 * rows,)
     two_biases = isinstance(layer, spec.GRU) and layer.reset_after
     if layer.bias:
-        shapes["bias"] = (2 * gates * size,) if is_cudnn else (gates * size,)
-        if two_biases and not is_cudnn:
-            shapes["bias"] = (2, gates * size)
+        shapes["bias"] = (2 * rows,) if is_cudnn else (2, rows) if two_biases else (rows,)
     kernel, recurrent, *biases = _expect(arrays, **shapes)
-    if is_cudnn:
-        if isinstance(layer, spec.GRU) and not layer.reset_after:
-            raise WeightsError("weights of cuDNN for a GRU with reset_after=False")
-        kernel, recurrent, biases = _of_cudnn(kernel, recurrent, biases[0], gates)
-    found = {"weight_ih": _gates(layer, kernel.T), "weight_hh": _gates(layer, recurrent.T)}
-    if layer.bias:
-        bias = biases[0].reshape(-1, gates * size)
-        both = bias if len(bias) == 2 else np.stack([bias[0], np.zeros_like(bias[0])])
-        found |= {"bias_ih": _gates(layer, both[0]), "bias_hh": _gates(layer, both[1])}
-    return found
-
-
-def _gates(layer: Recurrent, rows: Array) -> Array:
-    if not isinstance(layer, spec.GRU):
-        return rows
-    blocks = np.split(rows, 3)
-    return np.concatenate([blocks[n] for n in _GRU_ORDER])
-
-
-def _of_cudnn(
-    kernel: Array, recurrent: Array, bias: Array, gates: int
-) -> tuple[Array, Array, list[Array]]:
-    """Return the kernels of a cuDNN layer as other layers have them, and the bias (2, G*H)."""
-    blocks = [k.T.reshape(k.shape, order="F") for k in np.split(kernel, gates, 1)]
-    squares = [k.T for k in np.split(recurrent, gates, 1)]
-    return np.hstack(blocks), np.hstack(squares), [bias.reshape(2, -1)]
-
-
-def _of_keras_1(arrays: Arrays) -> Arrays:
-    """Return kernel, recurrent kernel and bias of Keras 1, which had W, U, b of each gate.
-
-    Of an LSTM the gates are i, c, f, o; of a GRU z, r, h.
-    """
-    num_gates = len(arrays) // 3
-    order = (0, 2, 1, 3) if num_gates == 4 else (0, 1, 2)
-    try:
-        return [np.concatenate([arrays[3 * n + k] for n in order], -1) for k in range(3)]
-    except ValueError as error:
-        raise WeightsError(f"the gates have weights {_shapes(arrays)}") from error
+    if is_cudnn and isinstance(layer, spec.GRU) and not layer.reset_after:
+        raise WeightsError("weights of cuDNN for a GRU with reset_after=False")
+    translate = gates.from_keras_cudnn if is_cudnn else gates.from_keras
+    return translate(kernel, recurrent, *biases)

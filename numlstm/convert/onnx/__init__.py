@@ -16,8 +16,9 @@ import onnx
 import onnx.inliner
 
 from numlstm import reference
+from numlstm.convert.assembly import Refusals
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
-from numlstm.convert.onnx.network import Assembly
+from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.trace import Array, Trace, Value
@@ -118,10 +119,8 @@ def _choose(model: onnx.ModelProto, opset: int) -> Found:
             found.append(network)
     if not found:
         inputs = ", ".join(f"{i.name} {i.shape}" for i in map(Input.of, model.graph.input))
-        nothing = _Failure(0, [f"no input is a sequence of one batch: {inputs}"])
-        best = max(failures, key=lambda failure: failure.progress, default=nothing)
-        problems = "\n  ".join(dict.fromkeys(best.problems))
-        raise WeightsError(f"the graph cannot be converted:\n  {problems}")
+        nothing = _failure(0, "no input is a sequence of one batch", inputs)
+        max(failures, key=lambda failure: failure.progress, default=nothing).refusals.check()
     if len(found) > 1:
         ways = ", ".join(f"{f.roles.data.name} (time is axis {f.roles.time})" for f in found)
         raise WeightsError(f"the graph can be read in {len(found)} ways: the data is {ways}")
@@ -129,10 +128,21 @@ def _choose(model: onnx.ModelProto, opset: int) -> Found:
 
 
 class _Failure(Exception):  # noqa: N818  # one of several readings, seen if it is the best
-    def __init__(self, progress: int, problems: list[str]) -> None:
-        super().__init__(problems)
+    def __init__(self, progress: int, refusals: Refusals) -> None:
+        super().__init__(progress, refusals)
         self.progress = progress
-        self.problems = problems
+        self.refusals = refusals
+
+
+def _failure(progress: int, subject: str, why: str) -> _Failure:
+    refusals = Refusals("the graph")
+    refusals.add(subject, why)
+    return _Failure(progress, refusals)
+
+
+def _check(trace: Trace) -> None:
+    if trace.refusals:
+        raise _Failure(trace.progress, trace.refusals)
 
 
 def _of_any_length(model: onnx.ModelProto, opset: int, roles: Roles) -> Found:
@@ -141,9 +151,8 @@ def _of_any_length(model: onnx.ModelProto, opset: int, roles: Roles) -> Found:
     try:
         first, second = (_walk(model, opset, roles, length, None) for length in _LENGTHS)
         if not first.same(second):
-            raise _Failure(
-                len(model.graph.node), ["the network depends on the length of the sequence"]
-            )
+            why = "the network that is found depends on the length of the sequence"
+            raise _failure(len(model.graph.node), f"input {roles.data.name!r}", why)
     except _Failure as failure:
         # An exporter may call a length free, and yet fix it: the shapes of the outputs say so.
         for length in sorted({n for o in model.graph.output for n in Input.of(o).shape if n}):
@@ -163,20 +172,20 @@ def _walk(
     scope = _inputs(trace, roles, length)
     after = trace.run(model.graph, scope)
     outputs = {o.name: after.get(o.name) for o in model.graph.output}
-    if trace.problems:
-        raise _Failure(trace.progress, trace.problems)
+    _check(trace)
     for state, output in roles.pairs:
         value = outputs[output.name]
         if not isinstance(value, Value) or value.ids.size != scope[state.name].ids.size:
-            raise _Failure(
-                trace.progress, [f"output {output.name!r} does not continue input {state.name!r}"]
-            )
+            why = f"it does not continue input {state.name!r}"
+            raise _failure(trace.progress, f"output {output.name!r}", why)
         trace.carried.append((scope[state.name].ids.ravel(), value.ids.ravel()))
     name, value = _answer(trace, roles, outputs)
-    try:
-        network, tensors = Assembly(trace).network(value.ids)
-    except WeightsError as error:
-        raise _Failure(trace.progress, [str(error)]) from error
+    growth = Growth(trace)
+    last = growth.answer(value.ids)
+    _check(trace)
+    with trace.refusals.of("the network"):
+        network, tensors = growth.network(last)
+    _check(trace)
     rows = {n: v.ids for n, v in outputs.items() if isinstance(v, Value) and v.time is None}
     moves = _moves(trace, roles, list(rows.values()), scope)
     return Found(
@@ -212,7 +221,7 @@ def _answer(trace: Trace, roles: Roles, outputs: dict[str, Any]) -> tuple[str, V
         answers = [name for name in every if trace.kinds(every[name].ids) == {"layer"}][:1]
     if len(answers) != 1:
         what = ", ".join(repr(name) for name in answers) or "none"
-        raise _Failure(trace.progress, [f"outputs that are no states: {what}; expected one"])
+        raise _failure(trace.progress, "outputs that are no states", f"{what}, expected one")
     return answers[0], outputs[answers[0]]
 
 

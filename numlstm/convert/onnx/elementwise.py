@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
 from numlstm.spec import (
     Activation,
     Add,

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.elementwise import ELEMENTWISE
 from numlstm.convert.onnx.recurrent import RECURRENT
 from numlstm.convert.onnx.shapes import SHAPES, axis_of, pooled, reshaped
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
 from numlstm.spec import BatchNorm, Conv1d, LayerNorm, Linear, LogSoftmax, Softmax
 
 # Products -----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""RNN, GRU and LSTM of ONNX as layers: their options, and their tensors in PyTorch's order.
+"""RNN, GRU and LSTM of ONNX as layers: their options and tensors.
 
-Gates of ONNX are i o f c and z r h, peepholes i o f; W, R, B, P have an axis of directions.
+W, R, B, P have an axis of directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from numlstm.convert.assembly import Refused
+from numlstm.convert.gates import from_onnx
 from numlstm.convert.onnx.shapes import backwards, pooled
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Refused, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 
 Recurrent: TypeAlias = RNN | GRU | LSTM
@@ -34,7 +36,7 @@ _DEFAULTS = {
     "GRU": ("Sigmoid", "Tanh"),
     "LSTM": ("Sigmoid", "Tanh", "Tanh"),
 }
-_GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}  # ours, as blocks of ONNX
+_LAYERS: dict[str, type[Recurrent]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
 _COUNTS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 Attribute: TypeAlias = Callable[..., Any]
@@ -71,7 +73,7 @@ def directions(
     if w is None or r is None or w.ndim != 3 or r.ndim != 3 or len(w) != count:
         raise Refused("W and R, expected (directions, gates, size)")
     size = attribute("hidden_size", r.shape[2])
-    if r.shape != (count, len(_GATES[kind]) * size, size) or w.shape[:2] != r.shape[:2]:
+    if r.shape != (count, _LAYERS[kind].num_gates * size, size) or w.shape[:2] != r.shape[:2]:
         raise Refused(f"W {w.shape} and R {r.shape} for hidden_size {size}")
     functions = _functions(kind, attribute, count)
     found = []
@@ -118,12 +120,7 @@ def _direction(
     w, r, b, p = own["W"], own["R"], own["B"], own["P"]
     assert w is not None
     assert r is not None
-    tensors = {"weight_ih": _gates(kind, w), "weight_hh": _gates(kind, r)}
-    if b is not None:
-        tensors["bias_ih"], tensors["bias_hh"] = (_gates(kind, half) for half in np.split(b, 2))
-    if p is not None:
-        for gate, part in zip("iof", np.split(p, 3), strict=True):
-            tensors[f"peephole_{gate}"] = part
+    tensors = from_onnx(w, r, b, p)
     h0, c0 = own["H0"], own["C0"]
     starts = any(state is not None and state.any() for state in (h0, c0))
     if starts:
@@ -143,11 +140,6 @@ def _direction(
     options |= {"output_activation": functions[2], "peepholes": p is not None}
     coupled = bool(attribute("input_forget", 0))
     return Direction(LSTM(*sizes, coupled=coupled, **options), tensors)
-
-
-def _gates(kind: str, tensor: Array) -> Array:
-    blocks = np.split(tensor, len(_GATES[kind]))
-    return np.concatenate([blocks[n] for n in _GATES[kind]])
 
 
 # In a graph ---------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Refused, Trace, Value
+from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value
 from numlstm.spec import Conv1d, Embedding, OneHot, Pooling, Reverse
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from numlstm.spec import Layer
+from numlstm.convert.assembly import Refusals, Refused
+from numlstm.spec import Layer, WeightsError
 
 Ids: TypeAlias = NDArray[np.int64]
 Array: TypeAlias = NDArray[Any]
@@ -22,10 +23,6 @@ Array: TypeAlias = NDArray[Any]
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"}
 _RANDOM |= {"RandomNormalLike", "RandomUniformLike"}
 MAX_FOLDED = 2**28  # numbers in a constant that a graph computes
-
-
-class Refused(Exception):  # noqa: N818  # it is collected, never seen
-    """Why one node cannot be converted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +147,7 @@ class Trace:
     """One walk through a graph.
 
     length     of the time axis, or 1 for a graph of one step
-    problems   of the nodes that cannot be converted, with their names
+    refusals   of the nodes that cannot be converted
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
     """
@@ -160,7 +157,7 @@ class Trace:
         self.opset = opset
         self.length = length
         self.nodes: list[Node] = []
-        self.problems: list[str] = []
+        self.refusals = Refusals("the graph")
         self.carried: list[tuple[Ids, Ids]] = []
         self.consumed: set[str] = set()
         self.progress = 0
@@ -236,14 +233,15 @@ class Trace:
                 scope[tensor.name] = numpy_helper.to_array(tensor)
             except Exception as error:  # its type, shape and data need not fit each other
                 scope[tensor.name] = None
-                self.problems.append(f"initializer {tensor.name!r} cannot be read: {error}")
+                self.refusals.add(f"initializer {tensor.name!r}", f"it cannot be read: {error}")
         self.consumed |= {name for node in graph.node for name in node.input}
         self.consumed |= {output.name for output in graph.output}
         for proto in graph.node:
             names = [name for name in proto.input if name]
             missing = [name for name in names if name not in scope]
             if missing:
-                self.problems.append(f"{proto.op_type} {proto.name!r}: nothing gives {missing[0]}")
+                label = Op(proto, [], self.opset).label
+                self.refusals.add(label, f"nothing gives {missing[0]!r}, which it reads")
             known = all(scope.get(name) is not None for name in names)
             inputs = [scope.get(name) if name else None for name in proto.input]
             outputs = self._one(Op(proto, inputs, self.opset), scope) if known else ()
@@ -254,29 +252,32 @@ class Trace:
         return scope
 
     def _one(self, op: Op, scope: dict[str, Any]) -> Any:
-        try:
-            if op.proto.domain not in ("", "ai.onnx"):
-                raise Refused(f"operators of {op.proto.domain!r} are not known")
-            if op.kind == "If" and isinstance(op.inputs[0], np.ndarray):
-                taken = "then_branch" if op.inputs[0].ravel()[0] else "else_branch"
-                branch = op.attribute(taken)
-                inner = self.run(branch, scope)
-                return tuple(inner[output.name] for output in branch.output)
-            if not any(isinstance(value, Value) for value in op.inputs):
-                return _fold(op)
-            handler = self.handlers.get(op.kind)
-            if handler is None:
-                raise Refused("this operator is not known of what depends on the input")
-            found = handler(self, op)
-            self.progress += 1
-            return found
-        except Refused as refused:
-            self.problems.append(f"{op.label}: {refused}")
-        except (ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
-            # The reader of a graph that is wrong in a way the checker does not see, or of an
-            # option that no layer has.
-            self.problems.append(f"{op.label}: {error}")
+        with self.refusals.of(op.label):
+            try:
+                return self._converted(op, scope)
+            except WeightsError:
+                raise
+            except (ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
+                # The reader of a graph that is wrong in a way the checker does not see.
+                raise Refused(str(error)) from error
         return ()
+
+    def _converted(self, op: Op, scope: dict[str, Any]) -> Any:
+        if op.proto.domain not in ("", "ai.onnx"):
+            raise Refused(f"operators of {op.proto.domain!r} are not known")
+        if op.kind == "If" and isinstance(op.inputs[0], np.ndarray):
+            taken = "then_branch" if op.inputs[0].ravel()[0] else "else_branch"
+            branch = op.attribute(taken)
+            inner = self.run(branch, scope)
+            return tuple(inner[output.name] for output in branch.output)
+        if not any(isinstance(value, Value) for value in op.inputs):
+            return _fold(op)
+        handler = self.handlers.get(op.kind)
+        if handler is None:
+            raise Refused("this operator is not known of what depends on the input")
+        found = handler(self, op)
+        self.progress += 1
+        return found
 
 
 def _fold(op: Op) -> tuple[Any, ...]:

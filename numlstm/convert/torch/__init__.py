@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.convert.torch.description import steps_of_state_dict, tensors_of_network
-from numlstm.convert.torch.modules import Arrays, flatten, runner, step_of_word, translate
+from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
+from numlstm.convert.torch.probes import runner
 from numlstm.spec import Network, Weights, WeightsError
 
 

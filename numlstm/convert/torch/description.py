@@ -23,7 +23,9 @@ import torch
 from torch import nn
 
 from numlstm import spec
-from numlstm.convert.torch.modules import CRF, Arrays, Step, raise_if, step_of_word
+from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.gates import torch_name
+from numlstm.convert.torch.modules import CRF, Arrays, Step, step_of_word
 from numlstm.spec import Layer, Network, WeightsError
 
 _WORD = re.compile(r"(?:(?P<prefix>[^:()\s]*):)?(?P<kind>\w+)(?:\((?P<options>[^()]*)\))?")
@@ -44,38 +46,42 @@ def steps_of_state_dict(
         Lists every word that does not fit, and every tensor that belongs to none.
     """
     words = _SPACES.split(layers.strip()) if isinstance(layers, str) else list(layers)
-    problems: list[str] = []
+    refusals = Refusals("the state dict")
     steps: list[Step] = []
     rest = dict(tensors)
     for word in words:
         match = _WORD.fullmatch(word) if isinstance(word, str) else None
         if match is None:
-            problems.append(f"{word!r} is not [prefix:]kind[(option=value, ...)]")
+            refusals.add(repr(word), "is not [prefix:]kind[(option=value, ...)]")
             continue
         prefix, kind, options = match.groups()
-        if prefix is None:
-            step = step_of_word(word)
-            if step is not None:
-                steps.append(step)
-            elif kind in spec.FUNCTIONS:
-                problems.append(f"{word}: expected {len(spec.FUNCTIONS[kind])} numbers in brackets")
-            else:
-                problems.append(
-                    f"{word}: {kind} needs the prefix of its tensors, as in lstm:{kind}"
-                )
-            continue
-        dot = f"{prefix}." if prefix else ""
-        own = {name.removeprefix(dot): t for name, t in rest.items() if name.startswith(dot)}
-        rest = {name: t for name, t in rest.items() if not name.startswith(dot)}
-        try:
-            with torch.random.fork_rng(devices=[]):  # a new module draws random weights
-                steps += _modules(kind, own, _read_options(options))
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            what = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{word}: {what}; the state dict has {_describe(own) or 'nothing'}")
-    problems += [f"{name} belongs to no layer of the description" for name in rest]
-    raise_if(problems)
+        with refusals.of(word):
+            if prefix is None:
+                steps.append(_step_without_tensors(word, kind))
+                continue
+            dot = f"{prefix}." if prefix else ""
+            own = {name.removeprefix(dot): t for name, t in rest.items() if name.startswith(dot)}
+            rest = {name: t for name, t in rest.items() if not name.startswith(dot)}
+            try:
+                with torch.random.fork_rng(devices=[]):  # a new module draws random weights
+                    steps += _modules(kind, own, _read_options(options))
+            except (RuntimeError, KeyError, ValueError, TypeError) as error:
+                what = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
+                found = f"the state dict has {_describe(own) or 'nothing'}"
+                raise Refused(what, found) from error
+    for name in rest:
+        refusals.add(name, "belongs to no layer of the description")
+    refusals.check()
     return steps
+
+
+def _step_without_tensors(word: str, kind: str) -> Step:
+    step = step_of_word(word)
+    if step is not None:
+        return step
+    if kind in spec.FUNCTIONS:
+        raise Refused(f"expected {len(spec.FUNCTIONS[kind])} numbers in brackets")
+    raise Refused(f"{kind} needs the prefix of its tensors, as in lstm:{kind}")
 
 
 def _describe(own: Own) -> str:
@@ -261,29 +267,30 @@ def tensors_of_network(state: Mapping[str, torch.Tensor], network: Network) -> A
     WeightsError
         Lists every tensor that is missing, that does not fit, and that belongs to no layer.
     """
-    problems: list[str] = []
+    refusals = Refusals("the state dict")
     tensors: Arrays = {}
     rest = {name: tensor for name, tensor in state.items() if not _is_count(name)}
     for prefix, layer in network.named_layers():
         if layer.tensors() and not layer.name:
-            problems.append(f"{prefix}: {layer}: its name is that of its module, expected one")
+            refusals.add(f"{prefix}: {layer}", "its name is that of its module, expected one")
             continue
         for name, shape in layer.tensors().items():
             known = _names_in_state_dict(layer, name)
             found = next((candidate for candidate in known if candidate in rest), None)
             if found is None:
-                problems.append(f"{' or '.join(known)}  missing, expected {shape}")
+                refusals.add(" or ".join(known), f"missing, expected {shape}")
                 continue
             tensor = rest.pop(found)
             if tuple(tensor.shape) != shape:
-                problems.append(f"{found}  expected {shape}, found {tuple(tensor.shape)}")
+                refusals.add(found, f"expected {shape}, found {tuple(tensor.shape)}")
             elif not tensor.is_floating_point():
-                problems.append(f"{found}  expected floating point, found {tensor.dtype}")
+                refusals.add(found, f"expected floating point, found {tensor.dtype}")
             else:
                 array = tensor.detach().to("cpu", torch.float32).numpy()
                 tensors[f"{prefix}.{name}"] = np.array(array)
-    problems += [f"{name}  belongs to no layer of the network" for name in rest]
-    raise_if(problems)
+    for name in rest:
+        refusals.add(name, "belongs to no layer of the network")
+    refusals.check()
     return tensors
 
 
@@ -291,8 +298,6 @@ def _names_in_state_dict(layer: Layer, name: str) -> list[str]:
     """Return what a tensor of a layer may be called, the likeliest first."""
     if not isinstance(layer, spec.Recurrent):
         return [f"{layer.name}.{name}"]
-    base = name.removesuffix("_reverse")
-    direction = name.removeprefix(base)
-    names = [f"{layer.name}.{base}_l0{direction}", f"{layer.name}.{name}"]
-    match = re.fullmatch(r"(.*)\.(l\d+)", layer.name)
-    return [*names, f"{match[1]}.{base}_{match[2]}{direction}"] if match else names
+    names = [f"{layer.name}.{torch_name(name)}", f"{layer.name}.{name}"]
+    match = re.fullmatch(r"(.*)\.l(\d+)", layer.name)
+    return [*names, f"{match[1]}.{torch_name(name, int(match[2]))}"] if match else names

@@ -1,9 +1,8 @@
-"""PyTorch modules in forward order -> a network with its tensors, and what the modules answer."""
+"""PyTorch modules in forward order -> a network with its tensors."""
 
 import copy
 import math
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeGuard
 
@@ -14,6 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from numlstm import spec
+from numlstm.convert.assembly import Assembly, Draft, Refusals, Refused
+from numlstm.convert.gates import from_torch
 from numlstm.spec import POOLINGS, Layer, Network, WeightsError
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
@@ -113,32 +114,46 @@ def flatten(modules: Sequence[Any]) -> list[Step]:
     WeightsError
         Lists everything that is no module, or of which the answers are not those of its tensors.
     """
-    problems = []
+    refusals = Refusals("the modules")
+    steps = _flat(modules, refusals)
+    refusals.check()
+    return steps
+
+
+def _flat(modules: Sequence[Any], refusals: Refusals) -> list[Step]:
     steps: list[Step] = []
     for module in modules:
-        if isinstance(module, str):
-            step = step_of_word(module)
-            if step is None:
-                problems.append(
-                    f"{module!r} is neither a torch module nor one of "
-                    f"{', '.join((*POOLINGS, FINAL))}, softmax, log_softmax, a function"
-                )
+        subject = repr(module) if isinstance(module, str) else type(module).__name__
+        with refusals.of(subject):
+            if type(module) is nn.Sequential and not _has_hooks(module):
+                steps += _flat(list(module), refusals)
             else:
-                steps.append(step)
-        elif not isinstance(module, nn.Module):
-            problems.append(f"{type(module).__name__} is neither a torch module nor a word")
-        elif module._forward_hooks or module._forward_pre_hooks:
-            problems.append(f"{type(module).__name__} has hooks, which cannot be converted")
-        elif type(module) is nn.Sequential:
-            steps += flatten(list(module))
-        else:
-            strange = _strange_parameters(module)
-            if strange:
-                problems.append(f"{type(module).__name__} has weights of {strange}")
-                continue
-            steps.append(copy.deepcopy(module).cpu().float().eval())
-    raise_if(problems)
+                steps.append(_step_of(module))
     return steps
+
+
+def _step_of(module: Any) -> Step:
+    """Return a word as what it means, or a module as a copy in eval mode."""
+    if isinstance(module, str):
+        step = step_of_word(module)
+        if step is None:
+            words = ", ".join((*POOLINGS, FINAL))
+            raise Refused(
+                f"is neither a torch module nor one of {words}, softmax, log_softmax, a function"
+            )
+        return step
+    if not isinstance(module, nn.Module):
+        raise Refused("is neither a torch module nor a word")
+    if _has_hooks(module):
+        raise Refused("has hooks, which cannot be converted")
+    strange = _strange_parameters(module)
+    if strange:
+        raise Refused(f"has weights of {strange}")
+    return copy.deepcopy(module).cpu().float().eval()
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _strange_parameters(module: nn.Module) -> str:
@@ -151,12 +166,6 @@ def _strange_parameters(module: nn.Module) -> str:
             }
         )
     )
-
-
-def raise_if(problems: list[str]) -> None:
-    """Raise a `WeightsError` that lists the problems, if there are any."""
-    if problems:
-        raise WeightsError("cannot be converted:\n  " + "\n  ".join(problems))
 
 
 # Modules -> network and tensors -------------------------------------------------------------------
@@ -173,87 +182,71 @@ def translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
     chain = _Chain()
     for n, step in enumerate(steps):
         name = str(step) if isinstance(step, str | Function) else type(step).__name__
-        try:
-            problems = chain.append(step)
-        except WeightsError as error:
-            problems = [str(error)]
-        chain.problems += [f"{n}: {name}: {problem}" for problem in problems]
+        with chain.refusals.of(f"{n}: {name}"):
+            chain.append(step)
     if chain.pads is not None:
-        chain.problems.append("ZeroPad1d has no Conv1d behind it")
-    raise_if(chain.problems)
-    network = Network(tuple(chain.layers))
-    tensors = {
-        f"{prefix}.{name}": tensor
-        for (prefix, _), own in zip(network.named_layers(), chain.contents, strict=True)
-        for name, tensor in own.items()
-    }
-    return network, tensors
+        chain.refusals.add("ZeroPad1d", "has no Conv1d behind it")
+    chain.refusals.check()
+    if chain.last is None:
+        raise Refused("there are no layers among the modules")
+    return chain.assembly.network(chain.last, chain.assembly.drafts[0].layer.input_size)
 
 
 class _Chain:
-    """The layers so far, each with its tensors by their names within it."""
+    """The layers so far, each of which reads the one before it."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.layers: list[Layer] = []
-        self.contents: list[Arrays] = []
+        self.refusals = Refusals("the modules")
+        self.assembly = Assembly()
+        self.last: Draft | None = None
         self.pads: tuple[int, int] | None = None  # of the next Conv1d
 
-    def append(self, step: Step) -> list[str]:
-        """Add a step, or return why it cannot be converted."""
+    def append(self, step: Step) -> None:
+        """Add a step, or raise why it cannot be converted."""
         if isinstance(step, _DROPPED):  # what they do ends with training
-            return []
+            return
         if isinstance(step, nn.ConstantPad1d) and step.value == 0:
             before, after = self.pads or (0, 0)
             self.pads = (before + step.padding[0], after + step.padding[1])
-            return []
-        if self.pads is not None and not isinstance(step, nn.Conv1d):
-            self.pads = None
-            return ["comes after a ZeroPad1d, which only a Conv1d may"]
+            return
+        pads, self.pads = self.pads, None
+        if pads is not None and not isinstance(step, nn.Conv1d):
+            raise Refused("comes after a ZeroPad1d, which only a Conv1d may")
         if not isinstance(step, str) and not _is_elementwise(step):
-            pads, self.pads = self.pads, None
-            problems = _refusals(step)
-            found = [] if problems else _layers_of(step, pads)
-            self.layers += [layer for layer, _ in found]
-            self.contents += [tensors for _, tensors in found]
-            return problems
-        if not self.layers:
-            # After a refused module nothing more is known of the sizes.
-            return [] if self.problems else ["has nothing before it"]
-        if isinstance(step, str):
-            return self._append_pooling(step)
-        return self._append_elementwise(step)
+            _check(step)
+            for layer, tensors in _layers_of(step, pads):
+                self._grow(layer, tensors)
+        elif self.last is not None:
+            if isinstance(step, str):
+                self._append_pooling(step, self.last)
+            else:
+                self._append_elementwise(step, self.last.layer.output_size)
+        elif not self.refusals:  # after one nothing more is known of the sizes
+            raise Refused("has nothing before it")
 
-    def _append_pooling(self, word: str) -> list[str]:
-        before = self.layers[-1]
+    def _append_pooling(self, word: str, before: Draft) -> None:
         if word != FINAL:
-            self._append(spec.Pooling(before.output_size, word))
-        elif isinstance(before, spec.RNN | spec.GRU | spec.LSTM):
-            self.layers[-1] = replace(before, outputs="last")
+            self._grow(spec.Pooling(before.layer.output_size, word))
+        elif isinstance(before.layer, spec.Recurrent):
+            before.layer = replace(before.layer, outputs="last")
         else:
-            return [f"is of a recurrent layer, before it is {type(before).__name__}"]
-        return []
+            kind = type(before.layer).__name__
+            raise Refused(f"is of a recurrent layer, before it is {kind}")
 
-    def _append_elementwise(self, module: nn.Module) -> list[str]:
-        before = self.layers[-1]
+    def _append_elementwise(self, module: nn.Module, size: int) -> None:
         if isinstance(module, nn.Softmax | nn.LogSoftmax):
             if module.dim != -1:
-                return [f"dim={module.dim}: only dim=-1, the features"]
+                raise Refused(f"dim={module.dim}: only dim=-1, the features")
             kind = spec.Softmax if isinstance(module, nn.Softmax) else spec.LogSoftmax
-            self._append(kind(before.output_size))
-            return []
+            self._grow(kind(size))
+            return
         function = _function_of(module)
         if function is None:
-            return [f"is not a function numlstm knows with these options: {module}"]
-        if isinstance(before, spec.Linear | spec.Conv1d) and before.activation is None:
-            self.layers[-1] = replace(before, activation=function)
-        else:
-            self._append(spec.Activation(before.output_size, function))
-        return []
+            raise Refused(f"is not a function numlstm knows with these options: {module}")
+        self._grow(spec.Activation(size, function), fuses=True)
 
-    def _append(self, layer: Layer) -> None:
-        self.layers.append(layer)
-        self.contents.append({})
+    def _grow(self, layer: Layer, tensors: Arrays | None = None, fuses: bool = False) -> None:
+        self.last = self.assembly.grow(layer, [self.last], tensors, fuses=fuses)
 
 
 # Functions by the options of their modules; None where no function is equal in float32.
@@ -288,31 +281,31 @@ def _function_of(module: nn.Module) -> str | None:
     return _ELEMENTWISE[type(module)](module)
 
 
-def _refusals(module: nn.Module) -> list[str]:
-    """Return what of a module cannot be converted."""
+def _check(module: nn.Module) -> None:
+    """Refuse a module that has no layer, or options that its layer has not."""
     if hasattr(module, "parametrizations"):
-        return ["is parametrized; torch.nn.utils.parametrize.remove_parametrizations first"]
+        raise Refused("is parametrized", "torch.nn.utils.parametrize.remove_parametrizations first")
     match module:
         case nn.RNNBase() | nn.RNNCellBase() if type(module) in _RECURRENT:
-            return []
+            return
         case nn.Embedding() if module.max_norm is not None:
-            return ["max_norm, which changes the weights at run time, is not supported"]
+            raise Refused("max_norm, which changes the weights at run time, is not supported")
         case nn.LayerNorm() if len(module.normalized_shape) != 1:
-            return [f"normalized_shape={module.normalized_shape}: only the features"]
+            raise Refused(f"normalized_shape={module.normalized_shape}: only the features")
         case nn.BatchNorm1d() if module.running_mean is None:
-            return ["track_running_stats=False: what it answers depends on the batch"]
+            raise Refused("track_running_stats=False: what it answers depends on the batch")
         case nn.Conv1d() if module.padding_mode != "zeros":
-            return [f"padding_mode={module.padding_mode!r}: only 'zeros'"]
+            raise Refused(f"padding_mode={module.padding_mode!r}: only 'zeros'")
         case nn.Embedding() | nn.LayerNorm() | nn.BatchNorm1d() | nn.Conv1d() | nn.Linear():
-            return []
+            return
         case nn.Flatten():
-            return ["would join the steps of a sequence; a network answers step by step"]
-        case _ if _is_crf(module):
-            return []
-    return ["is not a layer numlstm knows; pass the layers it is made of, in forward order"]
+            raise Refused("would join the steps of a sequence; a network answers step by step")
+        case _ if is_crf(module):
+            return
+    raise Refused("is not a layer numlstm knows", "pass the layers it is made of, in forward order")
 
 
-def _is_crf(module: nn.Module) -> TypeGuard[CRF]:
+def is_crf(module: nn.Module) -> TypeGuard[CRF]:
     """Whether it is a CRF of pytorch-crf, by its tensors: the package need not be there."""
     names = {"start_transitions", "end_transitions", "transitions"}
     return type(module).__name__ == "CRF" and set(module.state_dict()) == names
@@ -382,88 +375,7 @@ def _recurrent_layers(module: nn.RNNBase, own: Arrays) -> list[tuple[Layer, Arra
     found: list[tuple[Layer, Arrays]] = []
     size = module.input_size
     for n in range(module.num_layers):
-        suffixes = {f"_l{n}": "", f"_l{n}_reverse": "_reverse"}
-        of_layer = {
-            name.removesuffix(suffix) + canonical: tensor
-            for suffix, canonical in suffixes.items()
-            for name, tensor in own.items()
-            if name.endswith(suffix)
-        }
         layer = _recurrent_layer(module, size)
-        found.append((layer, of_layer))
+        found.append((layer, from_torch(own, n)))
         size = layer.output_size
     return found
-
-
-# What the modules answer --------------------------------------------------------------------------
-
-
-def runner(steps: Iterable[Step], is_causal: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return a ``run`` for `make_probes`: what the modules themselves answer, in their dtype.
-
-    Parameters
-    ----------
-    is_causal : bool
-        Whether poolings give the value of every step, or one for the sequence.
-    """
-    steps = list(steps)
-
-    def run(xs: NDArray[Any]) -> NDArray[Any]:
-        values = torch.from_numpy(xs.copy())  # some modules write to what they read
-        h_n = values
-        # PyTorch warns where another of its paths would be faster.
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            for step in steps:
-                if isinstance(step, str):
-                    values = _pooled(step, values, h_n, is_causal)
-                elif isinstance(step, nn.RNNBase):
-                    # Without a batch axis, so that batch_first does not matter.
-                    values, last = step(values)
-                    last = last[0] if isinstance(last, tuple) else last  # (layers x directions, H)
-                    h_n = last[-2:].reshape(1, -1) if step.bidirectional else last[-1:]
-                elif isinstance(step, nn.RNNCellBase):
-                    values = _run_cell(step, values)
-                    h_n = values[-1:]
-                else:
-                    values = _run_module(step, values)
-        return np.asarray(values.numpy())
-
-    return run
-
-
-def _pooled(word: str, xs: torch.Tensor, h_n: torch.Tensor, is_causal: bool) -> torch.Tensor:
-    """Return what a pooling makes of (T, F): the value so far, or the last of them alone."""
-    match word:
-        case "final":
-            ys = xs if is_causal else h_n
-        case "mean":
-            ys = xs.cumsum(0) / torch.arange(1, len(xs) + 1)[:, None]
-        case "sum":
-            ys = xs.cumsum(0)
-        case "max":
-            ys = xs.cummax(0).values
-        case _:
-            ys = xs
-    return ys if is_causal else ys[-1:]
-
-
-def _run_cell(cell: nn.RNNCellBase, xs: torch.Tensor) -> torch.Tensor:
-    rows = []
-    state: Any = None
-    for x in xs:
-        state = cell(x, state)
-        rows.append(state[0] if isinstance(state, tuple) else state)
-    return torch.stack(rows)
-
-
-def _run_module(module: nn.Module, xs: torch.Tensor) -> torch.Tensor:
-    match module:
-        case nn.Conv1d() | nn.ConstantPad1d():
-            return torch.as_tensor(module(xs.T)).T
-        case nn.Embedding():
-            return torch.as_tensor(module(xs.long()))
-        case _ if _is_crf(module):
-            batch_axis = 0 if getattr(module, "batch_first", False) else 1
-            (tags,) = module.decode(xs.unsqueeze(batch_axis))
-            return torch.eye(xs.shape[1], dtype=xs.dtype)[torch.tensor(tags)]
-    return torch.as_tensor(module(xs))

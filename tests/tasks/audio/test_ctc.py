@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numlstm.audio.ctc import BLANK, BeamDecoder, GreedyDecoder, Peak
+from numlstm.tasks.audio.ctc import BLANK, BeamDecoder, GreedyDecoder, Peak
 
 DECODERS = {
     "greedy": GreedyDecoder,

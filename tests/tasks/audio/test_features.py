@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numlstm.audio.features import NUM_BINS, ROW_SIZE, SAMPLE_RATE, LogMel
+from numlstm.tasks.audio.features import NUM_BINS, ROW_SIZE, SAMPLE_RATE, LogMel
 
 
 def random_samples(seconds, seed=0):

@@ -6,16 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numlstm
-from numlstm.audio.features import ROW_SIZE, SAMPLE_RATE
-from numlstm.audio.sound import Resampler, mono
-from numlstm.audio.transcribe import Transcriber, Transcript
 from numlstm.spec import Weights
+from numlstm.tasks.audio.features import ROW_SIZE, SAMPLE_RATE
+from numlstm.tasks.audio.sound import Resampler, mono
+from numlstm.tasks.audio.transcribe import Transcriber, Transcript
 from tests.conftest import ROOT
+from tests.lazy import soundfile
 
 LABELS = ("<blank>", "|", "yes", "no")
 
@@ -194,6 +194,7 @@ def test_a_rate_is_a_number_of_hertz(pipe, rate, error):
 def test_a_sound_is_a_path_or_samples_and_rate(pipe):
     one = (SAMPLES[8000], 8000)
     assert pipe([one, one]) == [pipe(one)] * 2
+    assert pipe([one, ([], 8000), one]) == [pipe(one), Transcript("", ()), pipe(one)]
     assert pipe([]) == []
     with pytest.raises(TypeError, match=r"ndarray, expected a path or \(samples, rate\)"):
         pipe(SAMPLES[8000])

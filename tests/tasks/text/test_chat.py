@@ -8,8 +8,8 @@ import pytest
 
 import numlstm
 from numlstm import LSTM, Embedding, LogSoftmax, Model, Network, Turn, Weights
-from numlstm.text.chat import BOT, HISTORY_TOKENS, USER, encode_history
-from numlstm.text.seq2seq import beam_search
+from numlstm.tasks.text.chat import BOT, HISTORY_TOKENS, USER, encode_history
+from numlstm.tasks.text.seq2seq import beam_search
 
 HELLO = "Hi, I want to book a hotel in London."
 

@@ -11,8 +11,8 @@ from tokenizers.models import WordLevel
 
 import numlstm
 from numlstm.spec import Weights
-from numlstm.text.classify import Classifier
-from numlstm.text.encoding import MAX_WORD
+from numlstm.tasks.text.classify import Classifier, Prediction
+from numlstm.tasks.text.encoding import MAX_WORD
 
 WORDS = ["[UNK]", "the", "movie", "was", "not", "good", ".", ",", "don", "'", "t", "é", "😀"]
 TEXT = "The movie was not good,  and I don't\tlike it.\nÉtait-il 😀 bon ?  "
@@ -127,11 +127,24 @@ def test_other_scripts_and_odd_characters_are_texts(pipe, text):
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \u3000"])
-def test_an_empty_text_is_refused(pipe, text):
-    with pytest.raises(ValueError, match="the text is empty"):
-        pipe(text)
-    with pytest.raises(ValueError, match="text 1: the text is empty"):
-        pipe(["good", text])
+def test_a_text_without_words_has_no_label(pipe, text):
+    nothing = Prediction("", 0.0)
+    assert pipe(text) == nothing
+    assert pipe(["good", text, "not"]) == [pipe("good"), nothing, pipe("not")]
+    assert feed_all(pipe, [text])[1] == nothing
+    assert list(pipe.steps(text)) == []
+
+
+def test_of_many_texts_the_one_that_overflows_is_named():
+    network = numlstm.Network((numlstm.Embedding(20, 1), numlstm.Linear(1, 2), numlstm.Softmax(2)))
+    tensors = {"embedding.weight": np.ones((20, 1), np.float32)}
+    tensors["embedding.weight"][WORDS.index("good")] = 3e38
+    tensors["layers.0.weight"] = np.full((2, 1), 2, np.float32)
+    tensors["layers.0.bias"] = np.zeros(2, np.float32)
+    texts = Weights(network, tensors, labels=("a", "b"), tokenizer=make_tokenizer().to_str())
+    pipe = Classifier(numlstm.Model(texts))
+    with pytest.raises(ValueError, match="text 40: xs made the network overflow"):
+        pipe([*["the movie"] * 40, "not good", "the movie"])
 
 
 @pytest.mark.parametrize("text", [None, 3, b"good", ["a", None], ["a", b"b"], {"a": 1}])
@@ -202,11 +215,6 @@ def test_a_tokenizer_that_fails_is_refused():
     sparse = Tokenizer(WordLevel({"[UNK]": 0, "the": 50}, unk_token="[UNK]"))
     with pytest.raises(numlstm.WeightsError, match="ids up to 50, the model reads ids below 20"):
         Classifier(numlstm.Model(make_weights(sparse)))
-
-
-def test_steps_of_an_empty_text_are_refused(pipe):
-    with pytest.raises(ValueError, match="the text is empty"):
-        list(pipe.steps(" "))
 
 
 def test_a_tokenizer_that_joins_words_is_refused():

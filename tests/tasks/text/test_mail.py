@@ -6,7 +6,7 @@ from email.message import EmailMessage
 import pytest
 
 import numlstm
-from numlstm.text.mail import parse_message, read_messages
+from numlstm.tasks.text.mail import parse_message, read_messages
 
 SPAM = "WINNER! You have won a 1000 prize. Call 09061701461 now to claim it."
 HAM = "Are you coming to the party tonight? We will be there at 8."

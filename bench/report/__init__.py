@@ -1,0 +1,100 @@
+"""``python -m bench report``: tables and plots from the JSON, from nothing else."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.report import (
+    accuracy_page,
+    change_page,
+    lookahead_table,
+    process_pages,
+    speed_pages,
+    step_page,
+    tasks_page,
+)
+from bench.report.page import Results
+
+RESULTS = Path(__file__).parents[1] / "results"
+_ROOT = Path(__file__).parents[2]
+
+# By the "benchmark" of a JSON file: its page.
+_PAGES: dict[str, Callable[[Results], str]] = {
+    "step": step_page.report,
+    "sequence": speed_pages.sequence,
+    "pool": speed_pages.pool,
+    "generate": speed_pages.generate,
+    "cold": process_pages.cold,
+    "memory": process_pages.memory,
+    "long": process_pages.long,
+    "accuracy": accuracy_page.accuracy,
+    "tasks": tasks_page.tasks,
+    "change": change_page.change,
+}
+# Likewise: the document with the markers of a table, and who writes that table.
+_SUMMARIES = {
+    "step": ("README.md", step_page.summary),
+    "lookahead": ("docs/layers.md", lookahead_table.summary),
+}
+
+
+def report(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="JSON of the benchmarks [default: all results].")
+    ] = None,
+) -> None:
+    """Write the tables and the plots of results, beside their JSON."""
+    console = Console()
+    paths = paths or sorted(RESULTS.glob("*.json"))
+    if not paths:
+        console.print("there are no results yet; python -m bench step writes some")
+    for path in paths:
+        results = json.loads(path.read_text())
+        benchmark = results["benchmark"]
+        for written in [path, *_write(results, path)]:
+            console.print(f"{written.parent.name}/{written.name}", highlight=False)
+        if path.parent == RESULTS and path.stem in _SUMMARIES:
+            document, summary = _SUMMARIES[benchmark]
+            _write_table(_ROOT / document, benchmark, summary(results))
+
+
+def finish(results: Results, path: Path | None) -> None:
+    """Write the JSON of a benchmark with its page and its plots, or print the page."""
+    if path is None:
+        print(_page(results))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    report([path])
+
+
+def _page(results: Results) -> str:
+    return _PAGES[results["benchmark"]](results)
+
+
+def _write(results: Results, path: Path) -> list[Path]:
+    """Write the page and the plots of a benchmark beside its JSON; return their paths."""
+    if results["benchmark"] not in _PAGES:
+        return []
+    from bench.report import plots  # matplotlib is for those who write plots
+
+    markdown = path.with_suffix(".md")
+    markdown.write_text(_page(results))
+    return [markdown, *plots.write(results, path)]
+
+
+def _write_table(document: Path, benchmark: str, text: str) -> None:
+    """Put a table between a document's markers of a benchmark."""
+    begin, end = f"<!-- bench: {benchmark} -->", f"<!-- /bench: {benchmark} -->"
+    pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+    written, count = re.subn(
+        pattern, lambda _: f"{begin}\n{text}\n{end}", document.read_text(), flags=re.S
+    )
+    if count != 1:
+        raise ValueError(f"{document.name} has no place for the table of {benchmark}")
+    document.write_text(written)

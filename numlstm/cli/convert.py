@@ -1,0 +1,134 @@
+"""``numlstm convert``: a trained network, made a numlstm file."""
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import numlstm
+from numlstm.cli import terminal
+
+
+class Dtype(StrEnum):
+    """What `--dtype` may be."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A .pt (PyTorch), .keras or .h5 (Keras), or .onnx file.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            "-l",
+            help='What the tensors of a .pt file are, in forward order: "embed:Embedding '
+            'lstm:LSTM mean head:Linear softmax". Before the colon is the name in the state dict.',
+        ),
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            "--network",
+            help="A JSON file with the layers of a .pt or .h5 file, for networks that are no "
+            "chain; their names are those in the file.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The model's JSON, of an .h5 file with weights only."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Where in a .pt file the state dict is.")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", help="Names of the outputs, separated by commas.")
+    ] = "",
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="A tokenizer.json to put into the file.")
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            "--dtype",
+            help="Of the matrices in the file; bfloat16 halves its size, int8 quarters it.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the target.")] = False,
+) -> None:
+    """Convert a trained network to a numlstm file, and check it against its framework.
+
+    [bold]Examples[/bold]
+
+        numlstm convert model.pt model.safetensors --layers "lstm:LSTM head:Linear"
+
+        numlstm convert model.pt model.safetensors --layers "embed:Embedding lstm:LSTM max
+        head:Linear softmax" --labels negative,positive --tokenizer tokenizer.json
+
+        numlstm convert model.keras model.safetensors
+
+        numlstm convert weights.h5 model.safetensors --config model.json
+
+        numlstm convert model.onnx model.safetensors --dtype int8
+    """
+    if target.exists() and not force:
+        raise typer.BadParameter(f"{target} exists; --force replaces it")
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"{target.parent} is not a folder")
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} is not a file")
+    given = {"layers": layers, "network": network, "config": config, "key": key}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if source.suffix.lower() not in _SOURCES:
+        raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
+    from_source, known = _SOURCES[source.suffix.lower()]
+    for name in options.keys() - known:
+        raise typer.BadParameter(f"--{name} is not for {source.suffix} files")
+    if network is not None:
+        options["network"] = numlstm.Network.from_json(_read_json(network))
+    if config is not None:
+        options["config"] = _read_json(config)
+    with terminal.waiting(f"converting {source}"):
+        model = from_source(
+            source,
+            labels=[label.strip() for label in labels.split(",")] if labels else [],
+            tokenizer=None if tokenizer is None else _read_text(tokenizer),
+            **options,
+        )
+        if dtype is not None:
+            model = model.astype(dtype.value)
+        model.save(target)
+    terminal.console.print(model.info(), markup=False)
+
+
+_Source = tuple[Callable[..., numlstm.Model], set[str]]
+_TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key"})
+_KERAS: _Source = (numlstm.from_keras, {"network", "config"})
+_ONNX: _Source = (numlstm.from_onnx, set())
+_SOURCES: dict[str, _Source] = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
+    ".onnx": _ONNX,
+}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise numlstm.WeightsError(f"{path}: is not JSON: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise numlstm.WeightsError(f"{path}: is not UTF-8 text: {error}") from error

@@ -1,0 +1,280 @@
+"""Where models come from: bundled models, files, and the networks of other frameworks."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from numlstm import storage
+from numlstm.model import Model
+from numlstm.program.lower import Fold
+from numlstm.quantize import with_dtype
+from numlstm.spec import Network, Weights, WeightsError
+
+_log = logging.getLogger("numlstm")
+
+
+def load(
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    activations: str = "int16",
+    fold: Fold = "auto",
+    num_threads: int = 1,
+) -> Model:
+    """Load a bundled model by its name, or a .safetensors file by its path.
+
+    Parameters
+    ----------
+    name : str or path
+        "sentiment", for example, or a path that `Model.save` wrote to.
+    dtype : str, optional
+        Of the matrices: "float32", "bfloat16" or "int8". Without it they are as the file says;
+        "float32" of another file runs the rounded weights in float32.
+    activations : str
+        What int8 matrices are multiplied with, "int16" or "int8": half the work, which pays where
+        the weights are read for many rows, in pools and sequences, for about twice the error. Only
+        with ``dtype="int8"``.
+    fold : bool or "auto"
+        Whether to tabulate what the first recurrent layer of a token model makes of each token: it
+        reads a row then in place of multiplying, with the same bits (in float32; of int8 weights
+        this half is exact). "auto": if the table takes no more than 64 MB of memory.
+    num_threads : int
+        How many threads share the streams of a pool or a batch, and the directions of a
+        bidirectional layer, where that is faster. A step of one stream is always one thread's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model or file.
+    ValueError
+        If an option is none of these.
+    WeightsError
+        If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
+    """
+    return _model(storage.load(storage.find(name)), dtype, activations, fold, num_threads)
+
+
+def load_parts(
+    name: str | os.PathLike[str],
+    dtype: str | None = None,
+    activations: str = "int16",
+    fold: Fold = "auto",
+    num_threads: int = 1,
+) -> dict[str, Model]:
+    """Load all networks of a file by their names: an encoder and a decoder, for example.
+
+    Parameters and errors are those of `load`. A file of `Model.save` has one network, named "".
+
+    Examples
+    --------
+    >>> encoder, decoder = numlstm.load_parts("chat").values()
+    """
+    return {
+        part: _model(weights, dtype, activations, fold, num_threads)
+        for part, weights in storage.load_parts(storage.find(name)).items()
+    }
+
+
+def save_parts(
+    parts: Mapping[str, Model], path: str | os.PathLike[str], dtype: str | None = None
+) -> None:
+    """Write several networks to one .safetensors file, or leave what is there untouched.
+
+    Parameters
+    ----------
+    parts : dict of Model
+        The networks by their names, which have no slash.
+    dtype : str, optional
+        As of `Model.save`.
+
+    Raises
+    ------
+    ValueError
+        If there are none, a name has a slash, or dtype is none of these.
+    WeightsError
+        If a number is too large for the dtype.
+    """
+    if dtype is not None:
+        parts = {part: model.astype(dtype) for part, model in parts.items()}
+    storage.save_parts({part: model.weights for part, model in parts.items()}, path)
+
+
+def _model(
+    weights: Weights, dtype: str | None, activations: str, fold: Fold, num_threads: int
+) -> Model:
+    if dtype is None and activations != "int16":
+        raise ValueError(f"activations={activations!r} goes with dtype='int8'")
+    if dtype is not None:
+        weights = with_dtype(weights, dtype, activations)
+    return Model(weights, fold, num_threads)
+
+
+def from_torch(
+    *modules: Any,
+    layers: str | Sequence[str] | None = None,
+    network: Network | None = None,
+    key: str | None = None,
+    labels: Sequence[str] = (),
+    tokenizer: str | None = None,
+) -> Model:
+    """Convert PyTorch modules, or a state dict, to a model, and check it against PyTorch.
+
+    Parameters
+    ----------
+    *modules : torch.nn.Module or str
+        Modules in forward order, and words: "last", "mean", "max", "sum" for pooling over time;
+        "final" after a recurrent module for the last h of each of its directions; functions, as
+        "leaky_relu(0.1)". Or one state dict, or the path of a .pt file with one, which is only read
+        with ``weights_only=True``.
+    layers : str or list of str, optional
+        Only with a state dict: what its tensors are, in forward order, for example
+        ``"embed:Embedding lstm:LSTM mean head:Linear softmax"``. Before the colon is the name in
+        the state dict; options stand in brackets: ``rnn:RNN(nonlinearity=relu)``.
+    network : Network, optional
+        Only with a state dict: what its tensors are, for networks that are no chain. The names of
+        its layers are those in the state dict; "lstm.l1" is the second layer of "lstm".
+    key : str, optional
+        Only with a file: where in it the state dict is, ``"model_state_dict"`` for example.
+    labels : list of str
+        Names of the outputs.
+    tokenizer : str, optional
+        The text of a tokenizer.json.
+
+    Returns
+    -------
+    Model
+        On random input it differs from PyTorch by no more than `TOLERANCE`; `Model.verify` and the
+        log tell how much.
+
+    Raises
+    ------
+    WeightsError
+        If something cannot be converted (everything that cannot is listed), or if the result
+        differs from PyTorch.
+    ImportError
+        If PyTorch is not installed.
+
+    Examples
+    --------
+    >>> model = numlstm.from_torch(net.embed, net.lstm, "mean", net.head)
+    >>> model.save("model.safetensors")
+    """
+    options = {"layers": layers, "network": network, "key": key}
+    return _from("torch", "PyTorch", modules, labels, tokenizer, options)
+
+
+def from_keras(
+    source: Any,
+    *,
+    network: Network | None = None,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    labels: Sequence[str] = (),
+    tokenizer: str | None = None,
+) -> Model:
+    """Convert a Keras model, and check it against Keras where that is installed.
+
+    Files are read as data: Keras is not needed, and nothing in them is executed.
+
+    Parameters
+    ----------
+    source : str, path, or Keras model
+        A ``.keras`` file (Keras 3), an ``.h5`` file (Keras 1, 2, 3), or a model in memory.
+    network : Network, optional
+        Of a file with weights only: what they are. The names of its layers are those in the file.
+    config : dict, str or path, optional
+        Of a file with weights only: the model's configuration, as ``model.to_json()`` gives it, or
+        the path of a file with it.
+    labels : list of str
+        Names of the outputs.
+    tokenizer : str, optional
+        The text of a tokenizer.json.
+
+    Raises
+    ------
+    WeightsError
+        If something cannot be converted (everything that cannot is listed), or if the result
+        differs from Keras.
+    ImportError
+        If h5py is not installed.
+
+    Examples
+    --------
+    >>> model = numlstm.from_keras("model.keras")
+    >>> model = numlstm.from_keras("weights.h5", config="model.json")
+    """
+    options = {"network": network, "config": config}
+    return _from("keras", "Keras", (source,), labels, tokenizer, options)
+
+
+def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> Model:
+    """Convert an ONNX model, and check it against ONNX Runtime or the evaluator of onnx.
+
+    Parameters
+    ----------
+    source : str, path, bytes or onnx.ModelProto
+        States that are inputs and outputs of the graph become the state of a stream.
+    labels : list of str
+        Names of the outputs.
+    tokenizer : str, optional
+        The text of a tokenizer.json.
+
+    Raises
+    ------
+    WeightsError
+        If something cannot be converted (everything that cannot is listed), or if the result
+        differs from the source.
+    ImportError
+        If onnx is not installed.
+
+    Examples
+    --------
+    >>> model = numlstm.from_onnx("model.onnx")
+    """
+    return _from("onnx", "ONNX", (source,), labels, tokenizer, {})
+
+
+def _from(
+    module: str,
+    framework: str,
+    sources: tuple[Any, ...],
+    labels: Sequence[str],
+    tokenizer: str | None,
+    options: dict[str, Any],
+) -> Model:
+    """Convert with a module of `numlstm.convert`, and check the result."""
+    if isinstance(labels, str):
+        raise TypeError("labels is a str, expected a list of str")
+    try:
+        convert = import_module(f"numlstm.convert.{module}").convert
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("numlstm"):
+            raise
+        raise ImportError(
+            f"converting from {framework} needs {error.name}; install it with: "
+            f"pip install 'numlstm[{module}]'"
+        ) from error
+    source = sources if module == "torch" else sources[0]
+    weights = replace(convert(source, **options), labels=tuple(labels), tokenizer=tokenizer)
+    if tokenizer is not None:
+        weights.load_tokenizer()  # or the file would be refused where it is used
+    return checked(weights)
+
+
+def checked(weights: Weights) -> Model:
+    """Return the model of a conversion, or raise if it differs from the source framework."""
+    model = Model(weights)
+    verification = model.verify()
+    _log.info(
+        "converted from %s; largest difference on %d outputs of random input: %.1e",
+        weights.origin,
+        verification.num_outputs,
+        verification.largest_difference,
+    )
+    if not verification.ok:
+        raise WeightsError(
+            f"the converted model differs from {weights.origin} by "
+            f"{verification.largest_difference:.1e} on random input, more than rounding explains"
+        )
+    return model

@@ -1,0 +1,212 @@
+"""Compiled: a causal network as flat arrays, and the function that runs them."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm import spec
+from numlstm.kernels.addresses import READABLE, aligned, argument
+from numlstm.kernels.plan import DONE
+from numlstm.network.weights import fingerprint_of
+from numlstm.program.lower import Fold, build
+from numlstm.quantize import FORMATS, Encoded, floats_of
+from numlstm.run.border import (
+    FLOAT32,
+    INT32,
+    Floats,
+    as_floats,
+    raise_status,
+    token_ids,
+)
+from numlstm.run.mask import resting
+from numlstm.spec import MatrixLayer, Network
+
+_MAX_SPARE = 2  # work arrays that are kept for the next call, of one thread and another
+
+
+class Compiled:
+    """A causal network, ready to run. Immutable; threads share it.
+
+    Attributes
+    ----------
+    network : Network
+        Its layers.
+    program : Program
+        Its arrays.
+    """
+
+    def __init__(self, network: Network, tensors: Encoded, fold: Fold = False) -> None:
+        self.network = network
+        self.tensors = tensors
+        self.program = build(network, tensors, fold)
+        self.vocab_size = network.vocab_size
+        self.input_size, self.output_size = network.input_size, network.output_size
+        self.num_kept = self.program.initial_state.size
+        self._row_axes = 2 if self.vocab_size is None else 1
+        self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
+        self._spare: list[Floats] = []  # arrays of the layout of blocks that nobody works in
+        self._keys = [(at, _keys_of(w)) for at, w in self._memory_keys()]
+        self._resting: tuple[Compiled, NDArray[Any]] | None = None
+        if network.masks:
+            layers, own, x = resting(network, tensors)
+            self._resting = Compiled(layers, own), x
+
+    def _memory_keys(self) -> tuple[tuple[int, Floats], ...]:
+        return () if self.program.memory is None else self.program.memory.keys
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """16 bytes that differ for any other network or tensors."""
+        return fingerprint_of(self.network, floats_of(self.tensors))
+
+    @cached_property
+    def run(self) -> Callable[..., int]:
+        """The walker, (plan, params, state, xs, ys) -> status; compiled when something runs."""
+        from numlstm.kernels.compilation import compile_run
+
+        return compile_run()
+
+    # What comes in --------------------------------------------------------------------------------
+
+    def rows(self, xs: ArrayLike, name: str = "xs") -> NDArray[Any]:
+        """Return xs as the kernel reads them: float32 (T, input_size), or int32 ids (T,).
+
+        An array that is such rows already is returned as it is: the kernel looks at each number and
+        each id when it reads it.
+        """
+        if (
+            type(xs) is np.ndarray
+            and xs.dtype is self._row_dtype
+            and xs.ndim == self._row_axes
+            and (xs.ndim == 1 or xs.shape[1] == self.input_size)
+            and xs.flags.num & READABLE == READABLE
+        ):
+            return xs
+        if self.vocab_size is None:
+            return as_floats(name, xs, (-1, self.input_size))
+        return token_ids(name, xs, self.vocab_size)
+
+    def memory_rows(self, memory: ArrayLike | None, ids: ArrayLike | None) -> Floats:
+        """Return the rows that attention reads: what was given, keys made of it, id, score.
+
+        (0, 0) for a network without attention to a memory.
+        """
+        layout = self.program.memory
+        if layout is None:
+            if memory is not None or ids is not None:
+                raise ValueError("the network takes no memory")
+            return np.zeros((0, 0), FLOAT32)
+        if memory is None:
+            raise ValueError(
+                f"the network attends to a memory: pass memory=, (M, {layout.memory_size})"
+            )
+        given = as_floats("memory", memory, (-1, layout.memory_size))
+        if not len(given) or not np.isfinite(given).all():
+            raise ValueError("memory is empty, or holds a NaN or an infinity")
+        rows = np.zeros((len(given), layout.row_size), FLOAT32)
+        rows[:, : layout.memory_size] = given
+        vocab_size = self.network.memory_vocab_size
+        if vocab_size is None:
+            if ids is not None:
+                raise ValueError("the network copies no tokens: it takes no memory_ids")
+        elif ids is None:
+            raise ValueError("the network copies tokens: pass memory_ids=, (M,), those of memory")
+        else:
+            tokens = token_ids("memory_ids", ids, vocab_size)
+            if len(tokens) != len(rows):
+                raise ValueError(f"memory has {len(rows)} rows, memory_ids {len(tokens)}")
+            rows[:, layout.keys_end] = tokens
+        for at, keys in self._keys:
+            rows[:, at : at + keys.output_size] = keys.run_whole(given)
+        return rows
+
+    def initial_state(self, memory_rows: Floats) -> Floats:
+        """Return what a stream with these rows of a memory keeps before its first step."""
+        program = self.program
+        kept = program.initial_state.copy()
+        if program.memory is not None:
+            program.memory.set_count(kept, len(memory_rows))
+        if program.answer is not None:
+            at, size = program.answer
+            kept[at : at + size] = self.answer_before_any(memory_rows)
+        return kept
+
+    def answer_before_any(self, memory_rows: Floats) -> Floats:
+        """Return what steps that are left out repeat before the first answer, (output_size,).
+
+        Zeros where the resting network overflows, as the logarithm of zero does.
+        """
+        assert self._resting is not None
+        compiled, x = self._resting
+        try:
+            answer: Floats = compiled.run_whole(x, memory_rows)[0]
+        except ValueError:
+            answer = np.zeros(self.output_size, FLOAT32)
+        return answer
+
+    # Work -----------------------------------------------------------------------------------------
+
+    def run_whole(self, xs: NDArray[Any], memory_rows: Floats | None = None) -> Floats:
+        """Return the answers to `rows` from the initial state, none left out, (T, output_size)."""
+        ys = np.empty((len(xs), self.output_size), FLOAT32)
+        memory_rows = _NO_MEMORY if memory_rows is None else memory_rows
+        self.take(self.initial_state(memory_rows), memory_rows, xs, ys)
+        return ys
+
+    def take(self, kept: Floats, memory_rows: Floats, xs: NDArray[Any], ys: Floats) -> None:
+        """Take the steps of `rows`, without the GIL: all of them, or none if this raises.
+
+        kept   what a stream keeps, (num_kept,), read and written
+        ys     the answers, (T, output_size), written
+        """
+        size = self.program.block.state_size
+        if memory_rows.size:
+            block = aligned(size + memory_rows.size)
+            block[size:] = memory_rows.reshape(-1)
+        else:
+            block = self._spare.pop() if self._spare else aligned(size)
+        block[: self.num_kept] = kept
+        plan_at, params_at, block_at = self.program.block.plan_at, self.params_at, argument(block)
+        stride = self.steps_per_call
+        for t in range(0, len(xs), stride):
+            part = xs[t : t + stride]
+            status = self.run(plan_at, params_at, block_at, part, ys[t : t + stride])
+            if status != DONE:
+                raise_status("xs", part, t, status, self.vocab_size)
+        kept[:] = block[: self.num_kept]
+        if not memory_rows.size and len(self._spare) < _MAX_SPARE:
+            self._spare.append(block)
+
+    @cached_property
+    def params_at(self) -> Any:
+        """The weights as the walker takes them."""
+        return self.program.params_at
+
+    @cached_property
+    def work(self) -> int:
+        """What a step costs in many rows: products, in the time of float32."""
+        products = 0
+        for layer in self.network.layers:
+            if isinstance(layer, MatrixLayer) and not isinstance(layer, spec.Embedding):
+                shapes = layer.tensors()
+                own = sum(math.prod(shapes[name]) for name in layer.matrices())
+                products += own // FORMATS[layer.dtype].speed[layer.activations]
+        return products
+
+    @cached_property
+    def steps_per_call(self) -> int:
+        """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms."""
+        return min(max(2**28 // max(self.work, 1), 64), 2**16)
+
+
+_NO_MEMORY = np.zeros((0, 0), FLOAT32)
+
+
+def _keys_of(weight: Floats) -> Compiled:
+    """Return what makes the keys of a memory: ``weight @ row``, weight (N, memory_size)."""
+    layer = spec.Linear(weight.shape[1], len(weight), False)
+    return Compiled(Network((layer,)), {"layers.0.weight": weight})

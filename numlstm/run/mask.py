@@ -1,0 +1,54 @@
+"""Steps that a network leaves out: they change no state, and the answer before is repeated.
+
+Which steps those are, `Network.masked` tells.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm import spec
+from numlstm.quantize import Encoded
+from numlstm.run.border import Floats
+
+
+def resting(network: spec.Network, tensors: Encoded) -> tuple[spec.Network, Encoded, NDArray[Any]]:
+    """Return what is run for the steps that are left out before any other.
+
+    The network and the tensors without masks, every recurrent layer giving zeros; and such a step,
+    (1,) or (1, input_size), as its input.
+    """
+    layers: list[spec.Layer] = []
+    kept = dict(tensors)
+    x: NDArray[Any] = np.zeros(1, np.int32)
+    for prefix, layer in network.named_layers():
+        if isinstance(layer, spec.Recurrent):
+            kept = {name: t for name, t in kept.items() if not name.startswith(f"{prefix}.")}
+            shape = (layer.output_size, layer.input_size)
+            kept[f"{prefix}.weight"] = np.zeros(shape, np.float32)
+            layer = spec.Linear(*shape[::-1], False, name=layer.name, inputs=layer.inputs)
+        elif isinstance(layer, spec.Masking):
+            x = np.full((1, layer.input_size), layer.value, np.float32)
+        layers.append(unmasked(layer))
+    return spec.Network(tuple(layers)), kept, x
+
+
+def unmasked(layer: spec.Layer) -> spec.Layer:
+    """Return a layer that leaves out no steps."""
+    match layer:
+        case spec.Embedding():
+            return replace(layer, mask_zero=False)
+        case spec.Masking():
+            return spec.Concat(layer.input_size, name=layer.name)
+    return layer
+
+
+def spread(before: Floats, ys: Floats, masked: NDArray[np.bool_]) -> Floats:
+    """Return an answer for every step: those that were left out repeat the one before.
+
+    before   what the steps before the first answer repeat, (O,)
+    ys       the answers to the other steps, (T - masked.sum(), O)
+    """
+    return np.concatenate([before[None], ys])[np.cumsum(~masked)]

@@ -1,0 +1,383 @@
+"""Pool: many sequences in progress, which take their steps together."""
+
+import operator
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm.kernels import plan as columns
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE
+from numlstm.run.border import (
+    FLOAT32,
+    Floats,
+    as_floats,
+    filled,
+    for_kernel,
+    raise_status,
+    token_ids,
+)
+from numlstm.run.compiled import Compiled
+from numlstm.run.saved import from_bytes, to_bytes
+from numlstm.run.stream import Stream, stream_of
+from numlstm.run.threads import Turn, run_together
+
+# Another thread pays when each has this much work (`Model.work`), 0.3 ms: a thread takes 0.05 ms
+# to begin and to end, and shares the caches.
+THREAD_WORK = 2**25
+
+_INT64 = np.dtype(np.int64)
+
+
+class Pool:
+    """Many sequences in progress: a step of several reads the weights once.
+
+    A stream has a slot from `open` to `close`. Any slots, in any order, may take a step together;
+    each gets the bits of a lone `Stream`. A pool belongs to one thread at a time; a second one that
+    enters it gets a RuntimeError. If a call raises, every stream is as it was before.
+
+    Attributes
+    ----------
+    capacity : int
+        How many streams may be open.
+    """
+
+    def __init__(self, model: Any, compiled: Compiled, capacity: int, num_threads: int = 1) -> None:
+        if isinstance(capacity, bool) or operator.index(capacity) < 1:
+            raise ValueError(f"capacity is {capacity!r}, expected 1 stream or more")
+        self.model = model
+        self.capacity = operator.index(capacity)
+        self._turn = Turn()
+        self._compiled = compiled
+        self._first = compiled.initial_state(np.zeros((0, 0), FLOAT32))
+        # The work of each thread, and behind it what the streams keep. Memory that no stream has
+        # touched is not taken.
+        work_size = compiled.program.pool.state_size
+        work = num_threads * work_size
+        state = aligned(work + self.capacity * compiled.num_kept)
+        self._kept = state[work:].reshape(self.capacity, compiled.num_kept)
+        self._workers = [
+            _Worker(compiled, state[at:], work - at) for at in range(0, work, work_size)
+        ]
+        self._is_open = np.zeros(self.capacity, np.bool_)
+        # The slots of the last call, while they are open.
+        self._key: bytes | None = None
+        self._slots = np.zeros(0, np.int64)
+        self._order = np.zeros(self.capacity, np.int64)
+        self._free = list(range(self.capacity))[::-1]
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return self.capacity - len(self._free)
+
+    def open(self, stream: Stream | None = None) -> int:
+        """Begin a stream, or continue one of the same model from where it is; return its slot.
+
+        Raises
+        ------
+        ValueError
+            If every slot is open, or the stream is another model's.
+        """
+        if stream is not None and (
+            not isinstance(stream, Stream) or stream.model is not self.model
+        ):
+            raise ValueError("the stream is another model's")
+        kept = self._first if stream is None else stream.kept
+        with self._turn:
+            return self._open([kept])[0]
+
+    def open_many(self, states: Iterable[bytes]) -> list[int]:
+        """Continue many streams from what `save_states` or `Stream.save_state` returned.
+
+        Returns
+        -------
+        list of int
+            The slot of each.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are not as many free slots, or as `Stream.load_state`, naming the state. None
+            of them is open then.
+        """
+        kept = []
+        for n, blob in enumerate(states):
+            try:
+                kept.append(from_bytes(self._compiled, blob)[0])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"state {n}: {error}") from error
+        with self._turn:
+            return self._open(kept)
+
+    def _open(self, kept: list[Floats]) -> list[int]:
+        if len(kept) > len(self._free):
+            raise ValueError(
+                f"all {self.capacity} slots of the pool are open; close one first"
+                if len(kept) == 1
+                else f"{len(self)} of {self.capacity} slots of the pool are open, {len(kept)} more "
+                "do not fit; close some first"
+            )
+        slots = [self._free.pop() for _ in kept]
+        if slots:
+            self._kept[slots] = kept
+            self._is_open[slots] = True
+        return slots
+
+    def close(self, slot: int) -> None:
+        """End the stream of a slot."""
+        with self._turn:
+            self._check_slots([slot])
+            self._is_open[slot] = False
+            self._key = None
+            self._free.append(operator.index(slot))
+
+    def stream(self, slot: int) -> Stream:
+        """Return a lone stream that continues from where the stream of a slot is."""
+        stream = stream_of(self.model, self._compiled)
+        with self._turn:
+            self._check_slots([slot])
+            stream.kept = self._kept[slot]
+        return stream
+
+    def save_states(self, slots: ArrayLike) -> list[bytes]:
+        """Return the states of some of the streams, each what `Stream.save_state` would return.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+
+        Returns
+        -------
+        list of n bytes
+        """
+        with self._turn:
+            compiled, memory_rows = self._compiled, np.zeros((0, 0), FLOAT32)
+            return [
+                to_bytes(compiled, self._kept[n], memory_rows) for n in self._check_slots(slots)
+            ]
+
+    def step(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take one step of some of the streams.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+        xs : array of shape (n,) or (n, input_size)
+            A token id, or float32 numbers, for each of them.
+        out : float32 array of shape (n, output_size), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (n, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a slot is not open or comes twice, or as `Stream.step`. No stream has taken a step.
+        """
+        turn = self._turn
+        if turn.taken:
+            turn.refuse()
+        turn.taken = True
+        try:
+            checked = self._check_slots(slots)
+            xs = self._rows(xs, (len(checked),))
+            shape = (len(checked), self._compiled.output_size)
+            xs, ys = for_kernel(xs, out, shape)
+            self._take(checked, xs[None], ys[None], xs)
+            return filled(out, ys)
+        finally:
+            turn.taken = False
+
+    def run(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take T steps of some of the streams in one call; the same bits as T calls of `step`.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+        xs : array of shape (T, n) or (T, n, input_size)
+            Token ids, or float32 numbers.
+        out : float32 array of shape (T, n, output_size), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (T, n, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `step`. No stream has taken a step.
+        """
+        with self._turn:
+            checked = self._check_slots(slots)
+            xs = self._rows(xs, (-1, len(checked)))
+            xs, ys = for_kernel(xs, out, (*xs.shape[:2], self._compiled.output_size))
+            self._take(checked, xs, ys, xs)
+            return filled(out, ys)
+
+    # Checks ---------------------------------------------------------------------------------------
+
+    def _check_slots(self, slots: ArrayLike) -> NDArray[np.int64]:
+        """Return slots as an array that nobody else has, each open and named once, or raise."""
+        if type(slots) is np.ndarray and slots.dtype is _INT64 and slots.ndim == 1:
+            array = slots  # only its bytes are read
+        else:
+            given = np.array(slots)
+            if given.size == 0:
+                given = given.astype(_INT64)
+            if given.ndim != 1 or given.dtype.kind not in "iu":
+                raise TypeError(
+                    f"slots are {given.dtype} of shape {given.shape}, expected integers (n,)"
+                )
+            array = given.astype(_INT64, copy=False)
+        key = array.tobytes()
+        if key == self._key:  # as in the call before, as a rule
+            return self._slots
+        array = np.frombuffer(key, _INT64)
+        outside = (array < 0) | (array >= self.capacity)
+        is_closed = outside | ~self._is_open[np.where(outside, 0, array)]
+        if is_closed.any():
+            raise ValueError(f"slot {array[is_closed.argmax()]} is not open")
+        self._order[array] = np.arange(len(array))
+        repeated = self._order[array] != np.arange(len(array))
+        if repeated.any():
+            raise ValueError(f"slot {array[repeated.argmax()]} comes twice")
+        self._key, self._slots = key, array
+        return array
+
+    def _rows(self, xs: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return xs as the kernel reads them: ``shape`` of ids, or (*shape, input_size)."""
+        vocab_size = self._compiled.vocab_size
+        if vocab_size is None:
+            return as_floats("xs", xs, (*shape, self._compiled.input_size))
+        return token_ids("xs", xs, vocab_size, shape)
+
+    # Steps ----------------------------------------------------------------------------------------
+
+    def _take(
+        self, slots: NDArray[np.int64], xs: NDArray[Any], ys: Floats, given: NDArray[Any]
+    ) -> None:
+        """Take the steps of xs, (T, n, ...); write ys, (T, n, O).
+
+        given   xs as they were given, for errors
+        """
+        if not self._compiled.network.masks:
+            self.take(slots, xs, ys, given)
+            return
+        before = self._kept[slots]
+        try:
+            for x, y in zip(xs, ys, strict=True):
+                self._take_unmasked(slots, x, y, given)
+        except BaseException:
+            self._kept[slots] = before
+            raise
+
+    def _take_unmasked(
+        self, slots: NDArray[np.int64], x: NDArray[Any], y: Floats, given: NDArray[Any]
+    ) -> None:
+        """Take one step of the streams whose x is not masked; of others repeat the answer."""
+        answer = self._compiled.program.answer
+        is_masked = self._compiled.network.masked(x)
+        assert answer is not None
+        assert is_masked is not None
+        at, size = answer
+        y[is_masked] = self._kept[slots[is_masked], at : at + size]
+        goes_on = ~is_masked
+        new = np.empty((1, np.count_nonzero(goes_on), y.shape[1]), FLOAT32)
+        self.take(slots[goes_on], x[goes_on][None], new, given)
+        y[goes_on] = new[0]
+
+    def take(
+        self, slots: NDArray[np.int64], xs: NDArray[Any], ys: Floats, given: NDArray[Any]
+    ) -> None:
+        """Take steps (T, n, ...), none of them masked, of checked slots."""
+        num_steps, num_streams = xs.shape[:2]
+        if not num_steps or not num_streams:
+            return
+        rows = self._workers[0].num_rows
+        stride = max(1, self._compiled.steps_per_call // num_streams)
+        num_threads = self._num_threads(num_steps, num_streams)
+        if num_streams <= rows and num_steps <= stride and num_threads == 1:
+            self._workers[0].take(slots, xs, ys, given)
+            return
+        before = self._kept[slots]
+        try:
+            rows = min(rows, -(-num_streams // num_threads // 4) * 4)
+            parts = [slice(at, at + rows) for at in range(0, num_streams, rows)]
+
+            def work(worker: _Worker, parts: list[slice]) -> None:
+                for part in parts:
+                    for t in range(0, num_steps, stride):
+                        steps = slice(t, t + stride)
+                        y = np.empty_like(ys[steps, part])
+                        x = np.ascontiguousarray(xs[steps, part])
+                        worker.take(slots[part], x, y, given)
+                        ys[steps, part] = y
+
+            run_together(
+                [
+                    partial(work, worker, parts[n::num_threads])
+                    for n, worker in enumerate(self._workers[:num_threads])
+                ]
+            )
+        except BaseException:
+            self._kept[slots] = before
+            raise
+
+    def take_alone(self, slot: int, xs: NDArray[Any], ys: Floats) -> None:
+        """Take steps (T, ...), none of them masked, of one checked slot, together."""
+        self._compiled.take(self._kept[slot], np.zeros((0, 0), FLOAT32), xs, ys)
+
+    def _num_threads(self, num_steps: int, num_streams: int) -> int:
+        """Return how many threads pay for these steps."""
+        pay = num_steps * num_streams * self._compiled.work // THREAD_WORK
+        return max(1, min(len(self._workers), pay, num_streams // 4))
+
+    def __repr__(self) -> str:
+        return f"<numlstm.Pool of {self.model!r}, {len(self)} of {self.capacity} streams open>"
+
+
+class _Worker:
+    """The arrays with which a thread takes a step of some streams."""
+
+    def __init__(self, compiled: Compiled, state: Floats, kept_at: int) -> None:
+        layout = compiled.program.pool
+        plan = layout.plan.copy()
+        plan[0, columns.KEPT_AT] = kept_at
+        slots_at, checks_at = plan[0, columns.SLOTS_AT], plan[0, columns.CHECK_AT]
+        self.num_rows = int(plan[0, columns.BLOCK_ROWS])
+        self._vocab_size = compiled.vocab_size
+        self._num_streams = plan[0, columns.BLOCK_ROWS : columns.BLOCK_ROWS + 1]
+        self._slots = state[slots_at : slots_at + 2 * self.num_rows].view(_INT64)
+        self._placed: NDArray[np.int64] | None = None  # those that lie there
+        self._checks = state[checks_at : checks_at + self.num_rows * LANES].reshape(-1, LANES)
+        self._arguments = argument(plan), compiled.params_at, argument(state)
+        self._alive = plan, state
+        self._run = compiled.run
+
+    def take(
+        self, slots: NDArray[np.int64], xs: NDArray[Any], ys: Floats, given: NDArray[Any]
+    ) -> None:
+        """Take the steps of xs, (T, n) or (T, n, I), or raise."""
+        if slots is not self._placed:
+            self._num_streams[0] = len(slots)
+            self._slots[: len(slots)] = slots
+            self._placed = slots
+        status = self._run(*self._arguments, xs, ys)
+        if status == OUTPUT_NOT_FINITE:
+            is_kept = np.isnan(self._checks[: len(slots)]).any(1)
+            row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][1]
+            raise ValueError(
+                f"xs made the network overflow in slot {slots[row]}; "
+                "scale the input as the model was trained on"
+            )
+        if status != DONE:
+            raise_status("xs", given, 0, status, self._vocab_size)

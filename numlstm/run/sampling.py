@@ -1,0 +1,170 @@
+"""How a stream generates: the settings of the choice, checked, and the arrays of the loop."""
+
+import math
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.kernels import plan as columns
+from numlstm.kernels.packing import padded
+from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
+from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
+from numlstm.run.state import State
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How the next token is chosen: the options of all that writes tokens.
+
+    The choice follows the order of Hugging Face's generation: repetition penalty, temperature,
+    top-k, top-p, min-p. The same seed gives the same tokens on every machine.
+
+    temperature          the scores are divided by it; 0: the token of the largest score, always
+    top_k                only that many tokens of the largest scores; None: all
+    top_p                only the fewest tokens that have this probability together, the nucleus
+                         (Holtzman et al. 2020)
+    min_p                only tokens with this share of the probability of the likeliest one
+    repetition_penalty   scores of tokens that came before are divided by it, or multiplied by it if
+                         they are negative (Keskar et al. 2019)
+    seed                 decides the choices; None: another one each time
+    """
+
+    temperature: float
+    top_k: int | None
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`SamplingOptions`, all of them and checked."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("temperature", 0.0, math.inf),
+            ("top_p", 0.0, 1.0),
+            ("min_p", 0.0, 1.0),
+            ("repetition_penalty", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not is_number or not low <= value <= high or math.isinf(value):
+                bounds = f"{low:g} to {high:g}" if high == 1 else f"{low:g} or more"
+                raise ValueError(f"{name} is {value!r}, expected a number, {bounds}")
+        for name in ("top_p", "repetition_penalty"):
+            if np.float32(getattr(self, name)) == 0:
+                raise ValueError(f"{name} is 0, which leaves no token")
+        for name, low in (("top_k", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or operator.index(value) < low):
+                raise ValueError(f"{name} is {value!r}, expected {low} or more, or None")
+
+
+class Generator:
+    """The compiled loop of a stream: from a token to the next ones.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether the last token was one of ``stop``.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        first_id: int,
+        how: Sampling,
+        stop: Iterable[int],
+        history: Iterable[int],
+    ) -> None:
+        compiled = state.compiled
+        layout, vocab_size = compiled.program.generate, compiled.vocab_size
+        if layout is None or vocab_size is None:
+            raise ValueError(
+                f"the model cannot generate: it reads "
+                f"{'vectors' if vocab_size is None else f'{vocab_size} token ids'}, "
+                f"gives {compiled.output_size} scores"
+                f"{' and skips masked steps' if compiled.network.masks else ''}"
+            )
+        self._token = token_id(first_id)  # the last one, which the next step reads
+        if not 0 <= self._token < vocab_size:
+            raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
+        self._state = state
+        self._layout = layout
+        self._num_scores = int(layout.plan[-1, X_SIZE])
+        self._numbers = self._flags = self._seen = np.zeros(0, np.int32)
+        self._place()
+        floats = self._numbers.view(FLOAT32)
+        floats[columns.TEMPERATURE] = how.temperature
+        floats[columns.TOP_P], floats[columns.MIN_P] = how.top_p, how.min_p
+        floats[columns.REPETITION_PENALTY] = how.repetition_penalty
+        self._numbers[columns.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
+        self._flags[:] = 0
+        self._flags[_ids("stop", stop, self._num_scores)] = columns.STOP
+        self._see(_ids("history", [*history, self._token], vocab_size))
+        self._is_random = how.temperature > 0
+        self._chance = np.random.Philox(how.seed)
+        self.stopped = False
+
+    def _place(self) -> None:
+        """Make room for the stream's state and its memory, and for what the choice needs."""
+        layout = self._layout
+        self._memory_rows = self._state.memory_rows
+        self._array = self._state.array_for(layout)
+        settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
+        numbers = self._array.view(np.int32)
+        self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
+        flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(self._num_scores)]
+        self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
+
+    def _see(self, ids: NDArray[np.int32]) -> None:
+        """Take tokens for seen, which the repetition penalty is for; some may have no score."""
+        ids = np.unique(ids[ids < self._flags.size])
+        self._flags[ids] |= columns.SEEN
+        self._seen[: len(ids)] = ids
+        self._numbers[columns.NUM_SEEN] = len(ids)
+
+    def next(self, count: int) -> NDArray[np.int32]:
+        """Return up to ``count`` tokens, fewer if one stops; the stream has read all but the last.
+
+        Raises
+        ------
+        ValueError
+            If the network overflows. The stream is as it was before.
+        """
+        state = self._state
+        if state.memory_rows is not self._memory_rows:  # a state with another memory was loaded
+            before = self._array[: self._layout.state_size]
+            self._place()
+            self._array[: self._layout.state_size] = before
+        numbers = np.empty(count + 1, FLOAT32)
+        ids = numbers.view(np.int32)
+        if self._is_random:
+            # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
+            numbers[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
+        ids[0] = self._token
+        self._numbers[columns.NUM_CHOSEN] = 0
+        status = state.take(self._layout, self._array, ids[:-1], numbers[1:])
+        if status > STOPPED:
+            raise_status("the tokens", ids, 0, status, state.compiled.vocab_size)
+        self.stopped = status == STOPPED
+        chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]]
+        self._token = int(chosen[-1])
+        return chosen
+
+
+def _ids(name: str, ids: Iterable[int], vocab_size: int) -> NDArray[np.int32]:
+    given: Any = ids if isinstance(ids, np.ndarray) else list(ids)
+    return token_ids(name, given, vocab_size)

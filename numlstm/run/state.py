@@ -1,0 +1,144 @@
+"""State: what one sequence keeps from step to step, and its memory. It belongs to one owner."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.plan import DONE, STOPPED
+from numlstm.program.program import Layout
+from numlstm.run.border import FLOAT32, Floats, raise_status
+from numlstm.run.compiled import Compiled
+from numlstm.run.saved import from_bytes, to_bytes
+from numlstm.run.threads import Turn
+
+
+class State(Turn):
+    """What one sequence keeps, where the kernel takes its steps. One thread's at a time.
+
+    Attributes
+    ----------
+    compiled : Compiled
+        The network.
+    at : address
+        Where it is, as the kernel takes it.
+    memory_rows : float32 array of shape (M, row_size)
+        What attention reads; (0, 0) without one.
+    """
+
+    __slots__ = ("_array", "_first", "at", "compiled", "memory_rows")
+
+    def __init__(self, compiled: Compiled, memory_rows: Floats) -> None:
+        super().__init__()
+        self.compiled = compiled
+        self._place(compiled.initial_state(memory_rows), memory_rows)
+        self._first = self.kept
+
+    def _place(self, kept: Floats, memory_rows: Floats) -> None:
+        """Begin in a new array, with room for the memory."""
+        self.memory_rows = memory_rows
+        self._array = self.array_for(self.compiled.program.step)
+        self.at = argument(self._array)
+        self.go_back(kept)
+
+    def array_for(self, layout: Layout) -> Floats:
+        """Return an array for a layout, with the memory behind it; the rest is not initialised."""
+        array = aligned(layout.state_size + self.memory_rows.size)
+        array[layout.state_size :] = self.memory_rows.reshape(-1)
+        return array
+
+    @property
+    def kept(self) -> Floats:
+        """A copy of all that is kept from step to step, (num_kept,)."""
+        return self._array[: self.compiled.num_kept].copy()
+
+    def go_back(self, kept: Floats) -> None:
+        """Go to where `kept` was taken."""
+        self._array[: self.compiled.num_kept] = kept
+        memory = self.compiled.program.memory
+        if memory is not None:
+            memory.set_count(self._array, len(self.memory_rows))
+
+    def begin(self) -> None:
+        """Go back to the initial state; a memory stays."""
+        self.go_back(self._first)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps were taken since the beginning, without those that are left out."""
+        return int(self._array[:2].view(np.int64)[0])
+
+    @property
+    def answer(self) -> Floats:
+        """A copy of the last answer, which a step that is left out repeats."""
+        answer = self.compiled.program.answer
+        assert answer is not None, "the network leaves out no steps"
+        return self.numbers(answer)
+
+    def numbers(self, place: tuple[int, int]) -> Floats:
+        """Return a copy of what is at a place of the layout of a step: (offset, size)."""
+        at, size = place
+        return self._array[at : at + size].copy()
+
+    def set_numbers(self, place: tuple[int, int], values: Floats) -> None:
+        at, size = place
+        self._array[at : at + size] = values
+
+    # Steps ----------------------------------------------------------------------------------------
+
+    def run(self, xs: NDArray[Any], ys: Floats) -> None:
+        """Take the steps of `Compiled.rows`, none of them left out: all, or none if this raises.
+
+        ys   (T, output_size), written
+        """
+        compiled = self.compiled
+        if len(xs) != 1:
+            compiled.take(self._array[: compiled.num_kept], self.memory_rows, xs, ys)
+            return
+        program = compiled.program
+        x, y = xs.reshape(-1), ys.reshape(-1)
+        status = compiled.run(program.step.plan_at, compiled.params_at, self.at, x, y)
+        if status != DONE:
+            raise_status("xs", xs, 0, status, compiled.vocab_size)
+
+    def answers(self, xs: NDArray[Any]) -> Floats:
+        """Return the answers to steps that `run` takes, (T, output_size)."""
+        ys = np.empty((len(xs), self.compiled.output_size), FLOAT32)
+        self.run(xs, ys)
+        return ys
+
+    def take(self, layout: Layout, array: Floats, xs: NDArray[Any], ys: Floats) -> int:
+        """Take steps in an array of `array_for`; return the kernel's status.
+
+        What they leave is kept if that is one of the statuses up to STOPPED.
+        """
+        compiled = self.compiled
+        kept = slice(0, compiled.num_kept)
+        array[kept] = self._array[kept]
+        status = compiled.run(layout.plan_at, compiled.params_at, argument(array), xs, ys)
+        if status <= STOPPED:
+            self._array[kept] = array[kept]
+        return status
+
+    def twin(self) -> Self:
+        """Return a state that goes on from here on its own."""
+        twin = type(self).__new__(type(self))
+        twin.taken, twin.compiled, twin._first = False, self.compiled, self._first
+        twin._place(self.kept, self.memory_rows)
+        return twin
+
+    # Bytes ----------------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """Return the state as bytes; see `saved`."""
+        return to_bytes(self.compiled, self._array[: self.compiled.num_kept], self.memory_rows)
+
+    def load(self, blob: bytes) -> None:
+        """Go to where `to_bytes` was called, with the memory that was there, or raise."""
+        kept, memory_rows = from_bytes(self.compiled, blob)
+        if memory_rows.size:
+            self._first = self.compiled.initial_state(memory_rows)
+            self._place(kept, memory_rows)
+        else:
+            self.go_back(kept)

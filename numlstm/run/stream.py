@@ -1,0 +1,383 @@
+"""Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm.kernels.plan import DONE, WRONG_ARRAY
+from numlstm.run.border import (
+    FLOAT32,
+    Floats,
+    as_floats,
+    check_out,
+    checked_rows,
+    filled,
+    for_kernel,
+    raise_status,
+    token_id,
+)
+from numlstm.run.compiled import Compiled
+from numlstm.run.mask import spread
+from numlstm.run.sampling import Generator, Sampling, SamplingOptions
+from numlstm.run.state import State
+from numlstm.run.trace import Trace, record
+
+
+class Stream:
+    """One sequence in progress: owns its state, shares the model's weights.
+
+    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
+    call raises, the stream is as it was before.
+
+    Attributes
+    ----------
+    model : Model
+        The model that it is of.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        compiled: Compiled,
+        memory: ArrayLike | None = None,
+        memory_ids: ArrayLike | None = None,
+    ) -> None:
+        self.model = model
+        self._compiled = compiled
+        self._state = State(compiled, compiled.memory_rows(memory, memory_ids))
+        self._token = np.zeros(1, np.int32)
+        # What every step needs.
+        self._vocab_size = compiled.vocab_size
+        self._x_shape, self._y_shape = (compiled.input_size,), (compiled.output_size,)
+        self._run = compiled.run
+        self._plan_at, self._params_at = compiled.program.step.plan_at, compiled.params_at
+
+    def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take one step.
+
+        Parameters
+        ----------
+        x : int or array of shape (input_size,)
+            A token id, or float32 numbers; other real numbers are converted.
+        out : float32 array of shape (output_size,), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (output_size,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x or out is not as above, x holds a NaN or an infinity, or the network overflows.
+            The stream is as it was before.
+        """
+        state = self._state
+        if state.taken:
+            state.refuse()
+        state.taken = True
+        try:
+            if self._vocab_size is not None:
+                if type(x) is not int:
+                    x = token_id(x)
+                if not 0 <= x < self._vocab_size:
+                    raise ValueError(f"token id {x} is outside 0 <= id < {self._vocab_size}")
+                self._token[0] = x
+                x = self._token
+            if out is None:
+                out = np.empty(self._y_shape, FLOAT32)
+            # The kernel looks at the type, shape and numbers of x and out before it begins.
+            status = self._run(self._plan_at, self._params_at, state.at, x, out)
+            if status != DONE:
+                self._step_fitted(x, out, status)
+            return out
+        finally:
+            state.taken = False
+
+    def _step_fitted(self, x: ArrayLike, out: Floats, status: int) -> None:
+        """Take a step that the kernel refused, with arrays made to fit, or raise what is wrong."""
+        if self._vocab_size is None:
+            x = as_floats("x", x, self._x_shape)
+        if status == WRONG_ARRAY:
+            check_out(out, self._y_shape)
+            y = np.empty(self._y_shape, FLOAT32)
+            status = self._run(self._plan_at, self._params_at, self._state.at, x, y)
+            if status == DONE:
+                out[:] = y
+        if status != DONE:
+            raise_status("x", np.asarray(x), 0, status, self._vocab_size)
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        """Take T steps in one call, without the GIL; the same bits as T calls of `step`.
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+        out : float32 array of shape (T, output_size), optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+
+        Returns
+        -------
+        float32 array of shape (T, output_size)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
+        """
+        state = self._state
+        if state.taken:
+            state.refuse()
+        state.taken = True
+        try:
+            return self._run_rows(self._compiled.rows(xs), out)
+        finally:
+            state.taken = False
+
+    def _run_rows(self, xs: NDArray[Any], out: Floats | None) -> Floats:
+        xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
+        self._state.run(xs, ys)
+        return filled(out, ys)
+
+    def trace(self, xs: ArrayLike) -> Trace:
+        """Take T steps, the same bits as `run`, and return what went on in the cells as well.
+
+        It costs a call of Python per step; what is not traced pays nothing.
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+
+        Returns
+        -------
+        Trace
+            The answers ``ys``, and by name the rows of the gates and states of every recurrent
+            layer: ``trace["layers.0.f"]``, (T, hidden_size).
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `run`; or if the network has no recurrent layer.
+        """
+        with self._state as state:
+            return record(state, checked_rows(self._compiled.network, xs))
+
+    def generate(
+        self,
+        first_id: int,
+        n: int,
+        *,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+        **options: Unpack[SamplingOptions],
+    ) -> NDArray[np.int32]:
+        """Take steps whose answers choose the tokens of the next ones, in one call without the GIL.
+
+        The scores of the tokens are what the network answers, logits; of one that ends in a
+        softmax, what goes into it.
+
+        Parameters
+        ----------
+        first_id : int
+            The token that the first step reads.
+        n : int
+            How many tokens to choose.
+        stop : token ids
+            It ends after one of these.
+        history : token ids
+            Tokens before ``first_id`` that the repetition penalty is for.
+        temperature, top_k, top_p, min_p, repetition_penalty, seed
+            How a token is chosen: see `SamplingOptions`. Without them by the probabilities that the
+            scores are.
+
+        Returns
+        -------
+        int32 array of shape (n,), or shorter if it was stopped
+            The last one was not read yet: it is the ``first_id`` to go on with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is not as above, the network does not score the tokens that it reads, or it
+            overflows. The stream is as it was before.
+        """
+        if isinstance(n, bool) or operator.index(n) < 0:
+            raise ValueError(f"n is {n!r}, expected a number of tokens")
+        generator = Generator(self._state, first_id, Sampling(**options), stop, history)
+        stride = self._compiled.steps_per_call
+        parts = [np.zeros(0, np.int32)]
+        with self._state as state:
+            kept = state.kept
+            try:
+                for at in range(0, operator.index(n), stride):
+                    parts.append(generator.next(min(stride, n - at)))
+                    if generator.stopped:
+                        break
+            except BaseException:
+                state.go_back(kept)
+                raise
+        return np.concatenate(parts)
+
+    def tokens(
+        self,
+        first_id: int,
+        *,
+        stop: Iterable[int] = (),
+        history: Iterable[int] = (),
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[int]:
+        """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
+        return self._tokens(Generator(self._state, first_id, Sampling(**options), stop, history))
+
+    def _tokens(self, generator: Generator) -> Iterator[int]:
+        while not generator.stopped:
+            with self._state:
+                token = int(generator.next(1)[0])
+            yield token
+
+    def reset(self) -> None:
+        """Return to the initial state; a memory stays."""
+        with self._state as state:
+            state.begin()
+
+    def copy(self) -> Self:
+        """Return a new stream that continues from here on its own."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__ |= self.__dict__
+        twin._token = np.zeros(1, np.int32)
+        with self._state as state:
+            twin._state = state.twin()
+        return twin
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.model, self.save_state())
+
+    @property
+    def latency(self) -> int:
+        """How many steps behind its input an answer is: none."""
+        return 0
+
+    @property
+    def kept(self) -> Floats:
+        """A copy of all that is kept from step to step; assigning it goes back there."""
+        with self._state as state:
+            return state.kept
+
+    @kept.setter
+    def kept(self, values: Floats) -> None:
+        with self._state as state:
+            state.go_back(values)
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps were taken since the initial state, without masked ones."""
+        return self._state.num_steps
+
+    @property
+    def state(self) -> dict[str, Floats]:
+        """Copies of the h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,).
+
+        Assigning a dict replaces those it names, for a decoder that begins where an encoder ended:
+        ``decoder.state = {"layers.0.h": encoder.state["layers.0.h"]}``.
+        """
+        with self._state as state:
+            names = self._compiled.program.state_names
+            return {name: state.numbers(place) for name, place in names.items()}
+
+    @state.setter
+    def state(self, values: Mapping[str, ArrayLike]) -> None:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"the state is {type(values).__name__}, expected a dict of arrays")
+        names = self._compiled.program.state_names
+        problems = [f"{name} is not among {', '.join(names)}" for name in values - names.keys()]
+        arrays = {}
+        for name in values.keys() & names.keys():
+            try:
+                arrays[name] = as_floats(name, values[name], names[name][1:])
+                if not np.isfinite(arrays[name]).all():
+                    problems.append(f"{name} holds a NaN or an infinity")
+            except (TypeError, ValueError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
+        with self._state as state:
+            for name, array in arrays.items():
+                state.set_numbers(names[name], array)
+
+    def save_state(self) -> bytes:
+        """Return the state as bytes; `load_state` continues from them, in any process."""
+        with self._state as state:
+            return state.to_bytes()
+
+    def load_state(self, blob: bytes) -> None:
+        """Continue from what `save_state` returned, of this version or those before.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a saved state, is damaged, or is another model's.
+        """
+        with self._state as state:
+            state.load(blob)
+
+    def __repr__(self) -> str:
+        return f"<numlstm.Stream of {self.model!r}>"
+
+
+class MaskedStream(Stream):
+    """A stream that skips masked steps: they change no state, the answer before is repeated."""
+
+    def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        if self._vocab_size is None:
+            row = as_floats("x", x, self._x_shape)[None]
+        else:
+            row = self._compiled.rows([token_id(x)], "x")
+        if not self._masked(row)[0]:
+            return super().step(x, out)
+        if out is not None:
+            check_out(out, self._y_shape)
+        with self._state as state:
+            return filled(out, state.answer)
+
+    def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
+        xs = self._compiled.rows(xs)
+        masked = self._masked(xs)
+        if out is not None:
+            check_out(out, (len(xs), *self._y_shape))
+        with self._state as state:
+            before = state.answer
+            return filled(out, spread(before, state.answers(xs[~masked]), masked))
+
+    def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
+        masked = self._compiled.network.masked(xs)
+        assert masked is not None
+        return masked
+
+
+def stream_of(
+    model: Any,
+    compiled: Compiled,
+    memory: ArrayLike | None = None,
+    memory_ids: ArrayLike | None = None,
+) -> Stream:
+    """Return a new stream of a network, which may leave out steps."""
+    kind = MaskedStream if compiled.network.masks else Stream
+    return kind(model, compiled, memory, memory_ids)
+
+
+def _restore(model: Any, blob: bytes) -> Stream:
+    size, copies = model.network.memory_size, model.network.memory_vocab_size is not None
+    memory = None if size is None else np.zeros((1, size), np.float32)
+    stream: Stream = model.stream(memory=memory, memory_ids=[0] if copies else None)
+    stream.load_state(blob)
+    return stream

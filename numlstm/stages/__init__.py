@@ -1,0 +1,1 @@
+"""A network that reads later steps: causal networks, and what joins their rows."""

@@ -1,0 +1,182 @@
+"""LookaheadStream: a network that reads later steps as a stream, its answers some steps late."""
+
+import operator
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numlstm.run.border import Floats, checked_rows
+from numlstm.run.compiled import Compiled
+from numlstm.run.threads import Turn
+from numlstm.stages.causal import Causal
+from numlstm.stages.stage import INPUT, Collecting, Flow, Read, Stage, no_rows
+from numlstm.stages.staged import Staged
+
+
+class LookaheadStream:
+    """One sequence in progress of a network that reads later steps.
+
+    Every bidirectional layer waits for ``lookahead`` steps after one before it answers: the forward
+    direction goes on from its state, the other one reads that window of steps anew. The answer to
+    a step is therefore `latency` steps late, lookahead times the number of such layers. `finish`
+    gives the answers that are left; a lookahead that reaches the end of the sequence gives the
+    bits of `Model.run`.
+
+    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
+    call raises, the stream is as it was before.
+
+    Attributes
+    ----------
+    model : Model
+        The model that it is of.
+    latency : int or None
+        How many steps behind its input an answer is; None if all come from `finish`.
+    """
+
+    def __init__(self, model: Any, network: Compiled | Staged, lookahead: int) -> None:
+        if isinstance(lookahead, bool) or operator.index(lookahead) < 0:
+            raise ValueError(f"lookahead is {lookahead!r}, expected 0 steps or more")
+        self.model = model
+        self._turn = Turn()
+        self.lookahead = operator.index(lookahead)
+        self._of = network
+        self._network = network.network
+        last = len(self._network.layers) - 1
+        if isinstance(network, Staged):
+            self._stages = network.stages
+        else:
+            writes = ((last, self._network.output_size),)
+            self._stages = [Causal((Read(INPUT),), writes, network)]
+        self._late = self._latencies()
+        self.latency = self._late[last]
+        self.reset()
+
+    def _latencies(self) -> dict[int, int | None]:
+        """Return how late each layer answers, None where it waits for the end."""
+        late: dict[int, int | None] = {INPUT: 0}
+        for stage in self._stages:
+            own = stage.latency(self.lookahead)
+            before = [late[read.source] for read in stage.reads]
+            waits = own is None or self._comes_at_end(stage, late)
+            total = None if waits else max(n or 0 for n in before) + (own or 0)
+            late |= dict.fromkeys((n for n, _ in stage.writes), total)
+        return late
+
+    @staticmethod
+    def _comes_at_end(stage: Stage, late: dict[int, int | None]) -> bool:
+        """Whether a stage can only begin when the sequence is at its end."""
+        return any(read.last or late[read.source] is None for read in stage.reads)
+
+    def reset(self) -> None:
+        """Return to the initial state."""
+        with self._turn:
+            self._begin()
+
+    def _begin(self) -> None:
+        # What comes at the end comes in one piece, and is run as such: no lookahead is too short.
+        self._flows: list[Flow] = [
+            Collecting(stage)
+            if self._comes_at_end(stage, self._late)
+            else stage.flow(self.lookahead)
+            for stage in self._stages
+        ]
+        # Rows that a stage has not read yet, of each of its inputs.
+        self._waiting: list[list[NDArray[Any]]] = [
+            [self._no_rows(read.source) for read in stage.reads] for stage in self._stages
+        ]
+        self._finished = False
+
+    def _no_rows(self, source: int) -> NDArray[Any]:
+        if source == INPUT:
+            return no_rows(self._network)
+        return np.zeros((0, self._network.size(source)), np.float32)
+
+    def step(self, x: ArrayLike) -> Floats | None:
+        """Take one step; return the answer to the one `latency` steps ago, (output_size,), or None.
+
+        A masked step is left out, and has no answer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `Stream.step`, or if the stream is finished.
+        """
+        ys = self.run(np.asarray(x)[None])
+        return ys[0] if len(ys) else None
+
+    def run(self, xs: ArrayLike) -> Floats:
+        """Take T steps; return the answers that are ready, (rows, output_size)."""
+        return self._push(checked_rows(self._network, xs), finish=False)
+
+    def finish(self) -> Floats:
+        """Return the answers that are left, (rows, output_size): the sequence is at its end."""
+        return self._push(self._no_rows(INPUT), finish=True)
+
+    def _push(self, xs: NDArray[Any], finish: bool) -> Floats:
+        with self._turn:
+            return self._push_alone(xs, finish)
+
+    def _push_alone(self, xs: NDArray[Any], finish: bool) -> Floats:
+        if self._finished:
+            raise ValueError("the stream is finished; reset() begins a new sequence")
+        masked = self._network.masked(xs)
+        if masked is not None:
+            xs = xs[~masked]
+        before = [flow.kept for flow in self._flows], [list(rows) for rows in self._waiting]
+        try:
+            ys = self._work(xs, finish)
+        except BaseException:
+            for flow, kept in zip(self._flows, before[0], strict=True):
+                flow.kept = kept
+            self._waiting = before[1]
+            raise
+        self._finished = finish
+        return ys
+
+    def _work(self, xs: NDArray[Any], finish: bool) -> Floats:
+        """Pass new rows from stage to stage; return those of the last layer."""
+        new: dict[int, NDArray[Any]] = {INPUT: xs}
+        for stage, flow, waiting in zip(self._stages, self._flows, self._waiting, strict=True):
+            for n, read in enumerate(stage.reads):
+                rows = np.concatenate([waiting[n], new[read.source]])
+                waiting[n] = rows[-1:] if read.last else rows
+            counts = self._ready(stage, [len(rows) for rows in waiting], finish)
+            parts = [rows[:count] for rows, count in zip(waiting, counts, strict=True)]
+            waiting[:] = [rows[count:] for rows, count in zip(waiting, counts, strict=True)]
+            ys = flow.push(parts) if any(counts) else np.zeros((0, stage.size), np.float32)
+            if finish:
+                ys = np.concatenate([ys, flow.finish()])
+            at = 0
+            for layer, size in stage.writes:
+                new[layer] = ys[:, at : at + size]
+                at += size
+        return np.ascontiguousarray(new[len(self._network.layers) - 1])
+
+    @staticmethod
+    def _ready(stage: Stage, waiting: list[int], finish: bool) -> list[int]:
+        """Return how many of the rows of each input a stage takes."""
+        if not stage.joins:
+            reads = zip(stage.reads, waiting, strict=True)
+            return [0 if read.last and not finish else count for read, count in reads]
+        if any(read.last for read in stage.reads) and not finish:
+            return [0] * len(waiting)
+        return [min(waiting)] * len(waiting)
+
+    def copy(self) -> Self:
+        """Return a new stream that continues from here on its own."""
+        twin = type(self)(self.model, self._of, self.lookahead)
+        with self._turn:
+            for own, flow in zip(twin._flows, self._flows, strict=True):
+                own.kept = flow.kept
+            twin._waiting = [list(rows) for rows in self._waiting]
+            twin._finished = self._finished
+        return twin
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.copy()
+
+    def __repr__(self) -> str:
+        return f"<numlstm.LookaheadStream of {self.model!r}, {self.latency} steps late>"

@@ -1,0 +1,69 @@
+"""The best path through a linear-chain CRF."""
+
+import numpy as np
+
+from numlstm import spec
+from numlstm.stages.stage import Flow, Read, Rows, Stage, joined
+
+
+class BestPath(Stage):
+    """The tags of the best path through a linear-chain CRF, as rows of zeros and a one."""
+
+    def __init__(
+        self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], own: spec.Tensors
+    ) -> None:
+        super().__init__(reads, writes)
+        self.start, self.end = own["start_transitions"], own["end_transitions"]
+        self.transitions = own["transitions"]
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        flow = _BestPathFlow(self, lookahead=len(inputs[0]))
+        return np.concatenate([flow.push(inputs), flow.finish()])
+
+    def flow(self, lookahead: int) -> Flow:
+        return _BestPathFlow(self, lookahead)
+
+    def latency(self, lookahead: int) -> int | None:
+        return lookahead
+
+
+class _BestPathFlow(Flow):
+    """Viterbi 1967; a tag is that on the best path to the newest row, ``lookahead`` rows later."""
+
+    def __init__(self, stage: BestPath, lookahead: int) -> None:
+        self.stage = stage
+        self.lookahead = lookahead
+        # The best score of a path to each tag, and the tag before each, of rows not answered yet.
+        self.kept: tuple[Rows | None, tuple[Rows, ...]] = (None, ())
+
+    def push(self, rows: list[Rows]) -> Rows:
+        best, back = self.kept
+        tags = []
+        for scores in joined(rows):
+            if best is None:
+                best, before = self.stage.start + scores, np.arange(len(scores))
+            else:
+                paths = best[:, None] + self.stage.transitions
+                before = paths.argmax(0)
+                best = paths.max(0) + scores
+            back = (*back, before)
+            if len(back) > self.lookahead:
+                tags.append(self._trace(best, back)[0])
+                back = back[1:]
+        self.kept = best, back
+        return self._one_hot(tags)
+
+    def finish(self) -> Rows:
+        best, back = self.kept
+        self.kept = best, ()
+        return self._one_hot([] if best is None else self._trace(best + self.stage.end, back))
+
+    def _trace(self, best: Rows, back: tuple[Rows, ...]) -> list[int]:
+        """Return the tags of the rows in `back` on the best path."""
+        tags = [int(best.argmax())]
+        for before in reversed(back[1:]):
+            tags.append(int(before[tags[-1]]))
+        return tags[len(tags) - len(back) :][::-1] if back else []
+
+    def _one_hot(self, tags: list[int]) -> Rows:
+        return np.eye(self.stage.size, dtype=np.float32)[np.array(tags, np.intp)]

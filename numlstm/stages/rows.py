@@ -1,0 +1,44 @@
+"""Stages that need all rows of a layer: attention to them, and what repeats or turns them."""
+
+import numpy as np
+
+from numlstm.run.compiled import Compiled
+from numlstm.run.state import State
+from numlstm.stages.stage import Read, Rows, Stage, joined
+
+
+class Attended(Stage):
+    """Attention over all rows of another layer, the second input."""
+
+    joins = False
+
+    def __init__(
+        self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], compiled: Compiled
+    ) -> None:
+        super().__init__(reads, writes)
+        self.compiled = compiled
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        *queries, memory = inputs
+        state = State(self.compiled, self.compiled.memory_rows(memory, None))
+        return state.answers(joined(queries))
+
+
+class Repeated(Stage):
+    """The last row, several times."""
+
+    def __init__(
+        self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], num_steps: int
+    ) -> None:
+        super().__init__(reads, writes)
+        self.num_steps = num_steps
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        return np.repeat(joined(inputs)[-1:], self.num_steps, 0)
+
+
+class Reversed(Stage):
+    """The rows from the last to the first."""
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        return np.ascontiguousarray(joined(inputs)[::-1])

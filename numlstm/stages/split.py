@@ -1,0 +1,200 @@
+"""A network that is not causal -> stages: causal networks, and what must see more than one step.
+
+Causal layers with the same rows become one network, and so one compiled call.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from numlstm import spec
+from numlstm.program.lower import Fold, can_fold
+from numlstm.quantize import Encoded, floats_of
+from numlstm.run.compiled import Compiled
+from numlstm.run.mask import unmasked
+from numlstm.spec import Layer, Network, Recurrent, WeightsError
+from numlstm.stages.causal import Causal, Pooled
+from numlstm.stages.convolution import Convolution
+from numlstm.stages.directions import Directions
+from numlstm.stages.path import BestPath
+from numlstm.stages.rows import Attended, Repeated, Reversed
+from numlstm.stages.stage import INPUT, Read, Stage
+
+
+def split(network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> list[Stage]:
+    """Return the stages of a network, in the order of their work."""
+    return _Splitter(network, tensors, fold, num_threads).split()
+
+
+class _Splitter:
+    def __init__(self, network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> None:
+        self.network = network
+        self.tensors = tensors
+        self.prefixes = [prefix for prefix, _ in self.network.named_layers()]
+        self.fold = fold
+        self.num_threads = num_threads
+        self.folded = {n for n in range(len(self.prefixes)) if self._is_folded(n)}
+        self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
+
+    def split(self) -> list[Stage]:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        alone: dict[int, list[int]] = {}
+        for n, layer in enumerate(self.network.layers):
+            sources = self._sources(n)
+            level = max(self.ready[source] for source in sources)
+            if _is_together(layer):
+                self.ready[n] = level
+                groups.setdefault((level, self.network.rows[n]), []).append(n)
+            else:
+                self.ready[n] = level + 1
+                alone.setdefault(level, []).append(n)
+        stages: list[Stage] = []
+        for level in range(max(self.ready.values()) + 1):
+            for (of_level, _), layers in groups.items():
+                outs = self._outs(layers)
+                if of_level == level and outs:
+                    stages.append(self._causal(layers, outs))
+            stages += [self._single(n) for n in alone.get(level, [])]
+        return stages
+
+    def _is_folded(self, n: int) -> bool:
+        """Whether layer n, a stage of its own, reads the tokens: its input half is a table."""
+        layer = self.network.layers[n]
+        if not isinstance(layer, Recurrent) or _is_together(layer):
+            return False
+        if not self.network.reads_tokens or self.network.sources(n) != (0,):
+            return False
+        first = unmasked(self.network.layers[0])
+        return can_fold(Network((first, layer.one_direction())), self.fold)
+
+    def _reads(self, n: int) -> tuple[int, ...]:
+        """Return the layers whose rows layer n reads."""
+        return (INPUT,) if n in self.folded else self.network.sources(n)
+
+    def _sources(self, n: int) -> tuple[int, ...]:
+        """Return all layers that layer n needs."""
+        layer = self.network.layers[n]
+        sources = self._reads(n)
+        if isinstance(layer, spec.Attention):
+            sources += (self.network.index(layer.memory),)
+        return sources
+
+    def _read(self, source: int, n: int) -> Read:
+        """Return how layer n reads a source: in full, or its last row to go with a single row."""
+        rows = self.network.rows_of(source)
+        return Read(source, self.network.reads_last(n) and rows != ("one",))
+
+    def _outs(self, group: list[int]) -> list[int]:
+        """Return the layers of a group that others read, or that are the output."""
+        inside = set(group)
+        number = len(self.network.layers)
+        read = {s for n in range(number) if n not in inside for s in self._sources(n)}
+        return [n for n in group if n in read or n == number - 1]
+
+    def _causal(self, group: list[int], outs: list[int]) -> Stage:
+        """Return a stage of several causal layers as one network."""
+        inside = set(group)
+        reads: list[Read] = []
+        for n in group:
+            for source in self.network.sources(n):
+                read = self._read(source, n)
+                if source not in inside and read not in reads:
+                    reads.append(read)
+        network, tensors = self._network_of(group, reads, outs)
+        compiled = Compiled(network, tensors, self.fold)
+        writes = tuple((n, self.network.size(n)) for n in outs)
+        return Causal(tuple(reads), writes, compiled, self.num_threads)
+
+    def _network_of(
+        self, group: list[int], reads: list[Read], outs: list[int]
+    ) -> tuple[Network, Encoded]:
+        names = {n: f"layer{n}" for n in group}
+        layers: list[Layer] = []
+        origins: list[int | None] = []
+        if group[0] != 0 or not self.network.reads_tokens:
+            sizes = [self.network.size(read.source) for read in reads]
+            total = sum(sizes)
+            layers.append(spec.Concat(total))
+            at = 0
+            for read, size in zip(reads, sizes, strict=True):
+                names[read.source] = f"read{read.source}"
+                layers.append(
+                    spec.Slice(total, at, at + size, name=names[read.source], inputs=("input",))
+                )
+                at += size
+            origins += [None] * len(layers)
+        for n in group:
+            inputs = tuple(names[s] for s in self.network.sources(n) if s in names)
+            layer = replace(unmasked(self.network.layers[n]), name=names[n], inputs=inputs)
+            layers.append(layer)
+            origins.append(n)
+        width = sum(self.network.size(n) for n in outs)
+        layers.append(spec.Concat(width, inputs=tuple(names[n] for n in outs)))
+        origins.append(None)
+        network = Network(tuple(layers))
+        tensors = {}
+        for (prefix, layer), origin in zip(network.named_layers(), origins, strict=True):
+            for name in layer.tensors():
+                assert origin is not None
+                tensors[f"{prefix}.{name}"] = self.tensors[f"{self.prefixes[origin]}.{name}"]
+        return network, tensors
+
+    def _single(self, n: int) -> Stage:
+        """Return the stage of a layer that is not causal, or pools."""
+        layer = self.network.layers[n]
+        own = {name: self.tensors[f"{self.prefixes[n]}.{name}"] for name in layer.tensors()}
+        reads = tuple(self._read(source, n) for source in self._reads(n))
+        writes = ((n, layer.output_size),)
+        bare = replace(layer, name="", inputs=())
+        match bare:
+            case Recurrent() if layer.is_causal:
+                return Pooled(reads, writes, self._compiled(bare, own, n in self.folded))
+            case Recurrent():
+                directions = self._directions(bare, own, n in self.folded)
+                return Directions(reads, writes, bare, *directions, self.num_threads)
+            case spec.Pooling() | spec.AttentionPooling():
+                return Pooled(reads, writes, self._compiled(bare, own))
+            case spec.Conv1d():
+                causal = replace(bare, padding=None, stride=1, activation=None)
+                activate = None
+                if bare.activation is not None:
+                    function = spec.Activation(bare.output_size, bare.activation)
+                    activate = self._compiled(function, {})
+                return Convolution(reads, writes, bare, self._compiled(causal, own), activate)
+            case spec.Attention():
+                reads = (*reads, Read(self.network.index(bare.memory)))
+                return Attended(reads, writes, self._compiled(replace(bare, memory=""), own))
+            case spec.Repeat():
+                return Repeated(reads, writes, bare.num_steps)
+            case spec.Reverse():
+                return Reversed(reads, writes)
+            case spec.CRF():
+                return BestPath(reads, writes, floats_of(own))
+        raise WeightsError(f"{n}: {layer} cannot be run")
+
+    def _directions(
+        self, layer: Recurrent, own: Encoded, is_folded: bool
+    ) -> tuple[Compiled | None, Compiled]:
+        """Return the forward direction, if there is one, and the other."""
+        one = layer.one_direction()
+        first = {name: own[name] for name in one.tensors()}
+        second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
+        reverse = self._compiled(one, second, is_folded)
+        both = layer.direction == "bidirectional"
+        return (self._compiled(one, first, is_folded) if both else None), reverse
+
+    def _compiled(self, layer: Layer, own: Encoded, is_folded: bool = False) -> Compiled:
+        """Return a network of one layer; a folded one reads the tokens."""
+        tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
+        layers: tuple[Layer, ...] = (layer,)
+        if is_folded:
+            first = unmasked(self.network.layers[0])
+            layers = (first, layer)
+            tensors |= {
+                f"embedding.{name}": self.tensors[f"embedding.{name}"] for name in first.tensors()
+            }
+        return Compiled(Network(layers), tensors, self.fold)
+
+
+def _is_together(layer: Layer) -> bool:
+    """Whether a layer goes into one network with others like it."""
+    return layer.is_causal and not layer.pools

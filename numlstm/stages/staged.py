@@ -1,0 +1,84 @@
+"""Staged: a network that reads later steps, ready to run whole sequences."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.program.lower import Fold
+from numlstm.quantize import Encoded
+from numlstm.run.border import FLOAT32, Floats
+from numlstm.run.mask import resting, spread
+from numlstm.spec import Network
+from numlstm.stages.split import split
+from numlstm.stages.stage import INPUT, Rows
+
+
+class Staged:
+    """A network as stages. Immutable; threads share it.
+
+    Attributes
+    ----------
+    network : Network
+        Its layers.
+    stages : list of Stage
+        What they are run as, in the order of the work.
+    """
+
+    def __init__(
+        self, network: Network, tensors: Encoded, fold: Fold, num_threads: int = 1
+    ) -> None:
+        self.network = network
+        self.stages = split(network, tensors, fold, num_threads)
+        self._resting: tuple[Staged, NDArray[Any]] | None = None
+        if network.masks and network.rows[-1] == network.rows_of(INPUT):
+            layers, own, x = resting(network, tensors)
+            self._resting = Staged(layers, own, False), x
+
+    def run(self, xss: list[NDArray[Any]]) -> list[Floats]:
+        """Return the outputs of sequences of checked rows, leaving masked steps out.
+
+        They repeat the answer before, where there is an answer to each step.
+        """
+        if not self.network.masks:
+            return self._run(xss)
+        masks = [self.network.masked(xs) for xs in xss]
+        goes_on = [xs if m is None else xs[~m] for xs, m in zip(xss, masks, strict=True)]
+        yss = self._run(goes_on)
+        if self._resting is None:
+            return yss
+        before = self._answer_before_any
+        return [
+            ys if m is None else spread(before, ys, m) for ys, m in zip(yss, masks, strict=True)
+        ]
+
+    @cached_property
+    def _answer_before_any(self) -> Floats:
+        """What masked steps repeat before the first answer, (O,); zeros where that overflows."""
+        assert self._resting is not None
+        staged, x = self._resting
+        try:
+            answer: Floats = staged.run([x])[0][-1]
+        except ValueError:
+            answer = np.zeros(self.network.output_size, FLOAT32)
+        return answer
+
+    def _run(self, xss: list[NDArray[Any]]) -> list[Floats]:
+        # Without a row there is nothing that a stage could join or pool.
+        empty = [n for n, xs in enumerate(xss) if not len(xs)]
+        values: dict[int, list[Rows]] = {INPUT: [xs for xs in xss if len(xs)]}
+        for stage in self.stages if values[INPUT] else []:
+            inputs = [
+                [x[-1:] if read.last else x for x in values[read.source]] for read in stage.reads
+            ]
+            yss = stage.run([list(parts) for parts in zip(*inputs, strict=True)])
+            at = 0
+            for n, size in stage.writes:
+                values[n] = [ys[:, at : at + size] for ys in yss]
+                at += size
+        last = values.get(len(self.network.layers) - 1, [])
+        yss = [np.ascontiguousarray(ys) for ys in last]
+        for n in empty:
+            yss.insert(n, np.empty((0, self.network.output_size), FLOAT32))
+        return yss

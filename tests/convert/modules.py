@@ -1,0 +1,138 @@
+"""Modules of PyTorch that the tests convert. They import this file as they import torch: late."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from numlstm import reference
+
+
+class Net(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class MyLSTM(nn.LSTM):
+    pass
+
+
+class Residual(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + super().forward(x)
+
+
+class Conv(nn.Conv1d):
+    """nn.Conv1d of (T, I), with as many zeros before and after."""
+
+    def __init__(self, *args: Any, pads: tuple[int, int] = (0, 0), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.pads = pads
+
+    def forward(self, xs: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.pad(xs.T, self.pads)).T
+
+
+# As state dicts -----------------------------------------------------------------------------------
+
+
+class Sentiment(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 5)
+        self.rnn = nn.LSTM(5, 6, 2)
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+class CRF(nn.Module):
+    """What the class of pytorch-crf has."""
+
+    def __init__(self, num_tags: int, batch_first: bool = False) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.start_transitions = nn.Parameter(torch.randn(num_tags))
+        self.end_transitions = nn.Parameter(torch.randn(num_tags))
+        self.transitions = nn.Parameter(torch.randn(num_tags, num_tags))
+
+    def decode(self, emissions: torch.Tensor) -> list[list[int]]:
+        scores = emissions[0] if self.batch_first else emissions[:, 0]
+        tensors = {name: tensor.numpy() for name, tensor in self.state_dict().items()}
+        return [reference.viterbi(tensors, scores.numpy()).tolist()]
+
+
+class Skip(nn.Module):
+    """Two ways from the embedding to the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 5)
+        self.encoder = nn.LSTM(5, 6, 2, bidirectional=True)
+        self.cell = nn.GRUCell(5, 12)
+        self.norm = nn.BatchNorm1d(12)
+        self.head = nn.Linear(17, 2)
+
+    def forward(self, xs: torch.Tensor) -> torch.Tensor:
+        es = self.embed(xs)
+        hs = self.encoder(es)[0]
+        cs = [self.cell(es[0])]
+        for x in es[1:]:
+            cs.append(self.cell(x, cs[-1]))
+        both = self.norm(hs + torch.stack(cs))
+        return self.head(torch.hstack([both, es]))
+
+
+# As graphs of ONNX --------------------------------------------------------------------------------
+
+
+class Stack(nn.Module):
+    """Embedding or vectors, a stack, a way to one row, and a head."""
+
+    def __init__(self, kind: str, pick: str, tokens: bool, **options: Any) -> None:
+        super().__init__()
+        self.pick = pick
+        self.embed = nn.Embedding(11, 4) if tokens else nn.Identity()
+        self.rnn = getattr(nn, kind)(4, 6, batch_first=True, **options)
+        self.head = nn.Linear(6 * (2 if options.get("bidirectional") else 1), 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ys, h = self.rnn(self.embed(x))
+        h = h[0] if isinstance(h, tuple) else h
+        match self.pick:
+            case "last":
+                ys = ys[:, -1]
+            case "mean":
+                ys = ys.mean(1)
+            case "max":
+                ys = ys.max(1).values
+            case "h":
+                ys = torch.cat([h[-2], h[-1]], 1) if self.rnn.bidirectional else h[-1]
+        return torch.softmax(self.head(ys), -1)
+
+
+class Streaming(nn.Module):
+    """A causal convolution, then a GRU whose state goes in and out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 5, 3, padding=2)
+        self.norm = nn.LayerNorm(5)
+        self.rnn = nn.GRU(5, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.relu(self.conv(x.T[None])[:, :, :-2])[0].T
+        y, h = self.rnn(self.norm(y), h)
+        return torch.sigmoid(self.head(y)), h
+
+
+class Cell(nn.Module):
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(inputs, units)
+        self.head = nn.Linear(units, 2)
+
+    def forward(self, x: Any, h: Any, c: Any) -> Any:
+        h, c = self.cell(x, (h, c))
+        return self.head(h), h, c
