@@ -73,7 +73,7 @@ def directions(
     if w is None or r is None or w.ndim != 3 or r.ndim != 3 or len(w) != count:
         raise Refused("W and R, expected (directions, gates, size)")
     size = attribute("hidden_size", r.shape[2])
-    if r.shape != (count, _LAYERS[kind].num_gates * size, size) or w.shape[:2] != r.shape[:2]:
+    if r.shape != (count, _LAYERS[kind](1, 1).num_gates * size, size) or w.shape[:2] != r.shape[:2]:
         raise Refused(f"W {w.shape} and R {r.shape} for hidden_size {size}")
     functions = _functions(kind, attribute, count)
     found = []
