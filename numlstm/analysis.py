@@ -330,4 +330,5 @@ DERIVATIVES: dict[str, Callable[..., Doubles]] = {
     "log": lambda x: 1 / x,
     "sqrt": lambda x: 0.5 / np.sqrt(x),
     "square": lambda x: 2 * x,
+    "linear_sigmoid": lambda x: np.where(x >= 0, 1.0, sigmoid(x) * sigmoid(-x)),
 }

@@ -70,6 +70,7 @@ FUNCTIONS: dict[str, Callable[..., Doubles]] = {
     "log": np.log,
     "sqrt": np.sqrt,
     "square": np.square,
+    "linear_sigmoid": lambda x: np.where(x >= 0, x + 0.5, sigmoid(x)),
 }
 
 

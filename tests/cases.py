@@ -31,8 +31,10 @@ CELLS: dict[str, Any] = {
 CELL_OPTIONS: dict[str, Any] = {
     "min_gru": spec.MinGRU(3, 7),
     "min_gru_options": spec.MinGRU(3, 7, False, activation="tanh", initial_state=True),
+    "min_gru_log": spec.MinGRU(3, 7, activation="linear_sigmoid"),
     "min_lstm": spec.MinLSTM(3, 7),
     "min_lstm_options": spec.MinLSTM(3, 7, False, activation="tanh", initial_state=True),
+    "min_lstm_log": spec.MinLSTM(3, 7, activation="linear_sigmoid"),
     "ind_rnn": spec.IndRNN(3, 7),
     "ind_rnn_options": spec.IndRNN(3, 7, False, "tanh", initial_state=True),
     "sru": spec.SRU(3, 7),

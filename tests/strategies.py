@@ -31,7 +31,7 @@ def _values(kind: str, option: Any) -> st.SearchStrategy[Any]:
         return functions()
     if option.type is bool:
         return st.booleans()
-    return st.floats(-9, 9) if option.type is float else POSITIVE
+    return POSITIVE if option.metadata.get("least", 1) > 0 else st.floats(-9, 9)
 
 
 def _recurrent(draw: Any, kind: str, size: int) -> spec.Layer:
@@ -51,6 +51,8 @@ def _recurrent(draw: Any, kind: str, size: int) -> spec.Layer:
     own = {option.name: option for option in fields(spec.LAYERS[kind])}
     for option in fields(spec.Recurrent):
         del own[option.name]
+    if hidden_size != size:
+        own.pop("highway_scale", None)
     options |= _some(
         draw, **{name: _values(kind, option) for name, option in own.items() if "proj" not in name}
     )

@@ -80,6 +80,7 @@ FUNCTIONS: dict[str, Any] = {
     "log": lambda x: torch.log(x),
     "sqrt": lambda x: torch.sqrt(x),
     "square": lambda x: torch.square(x),
+    "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
 }
 
 

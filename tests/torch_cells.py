@@ -38,11 +38,25 @@ class Cell(nn.Module):
 FUNCTIONS = {"linear": lambda x: x, "tanh": torch.tanh, "relu": torch.relu}
 
 
+def log_g(x: Tensor) -> Tensor:
+    """The logarithm of what keeps h positive; Feng et al. 2024, appendix B.3."""
+    return torch.where(x >= 0, (functional.relu(x) + 0.5).log(), -functional.softplus(-x))
+
+
+def scan_of_logs(log_keeps: Tensor, log_takes: Tensor) -> Tensor:
+    """All h at once, ``h[t] = keeps[t] * h[t - 1] + takes[t]``: Heinsen 2023."""
+    kept = log_keeps.cumsum(0)
+    return (kept + (log_takes - kept).logcumsumexp(0)).exp()
+
+
 class MinGRU(Cell):
-    """Feng et al. 2024, "Were RNNs All We Needed?", appendix A: the sequential mode."""
+    """Feng et al. 2024, "Were RNNs All We Needed?", appendix B: sequential, or in log space."""
 
     def forward(self, xs: Tensor) -> Answers:
         z, n = self.gates(xs)
+        if self.layer.activation == "linear_sigmoid":
+            rows = scan_of_logs(functional.logsigmoid(-z), functional.logsigmoid(z) + log_g(n))
+            return rows, {"h": rows[-1]}
         z, n = torch.sigmoid(z), FUNCTIONS[self.layer.activation](n)
         h, rows = self.first("h"), []
         for t in range(len(xs)):
@@ -52,10 +66,15 @@ class MinGRU(Cell):
 
 
 class MinLSTM(Cell):
-    """The same, appendix A: forget and input gate normalised to a sum of 1."""
+    """The same: forget and input gate normalised to a sum of 1."""
 
     def forward(self, xs: Tensor) -> Answers:
         f, i, n = self.gates(xs)
+        if self.layer.activation == "linear_sigmoid":
+            difference = functional.softplus(-f) - functional.softplus(-i)
+            log_f, log_i = -functional.softplus(difference), -functional.softplus(-difference)
+            rows = scan_of_logs(log_f, log_i + log_g(n))
+            return rows, {"h": rows[-1]}
         f, i, n = torch.sigmoid(f), torch.sigmoid(i), FUNCTIONS[self.layer.activation](n)
         share = f / (f + i)
         h, rows = self.first("h"), []

@@ -268,6 +268,13 @@ def square(x):
 
 
 @jit
+def linear_sigmoid(x):
+    """Return x + 1/2 where it is positive, else sigmoid(x); Feng et al. 2024."""
+    zero = splat(_ZERO)
+    return at_least(x, zero) + sigmoid(at_most(x, zero))
+
+
+@jit
 def activate(function, alpha, beta, a, at, size):
     """Apply an elementwise function in place.
 
@@ -329,6 +336,9 @@ def activate(function, alpha, beta, a, at, size):
     elif function == Function.SQUARE:
         for j in range(at, at + size, LANES):
             store(a, j, square(load(a, j)))
+    elif function == Function.LINEAR_SIGMOID:
+        for j in range(at, at + size, LANES):
+            store(a, j, linear_sigmoid(load(a, j)))
 
 
 @jit

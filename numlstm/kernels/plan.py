@@ -41,7 +41,7 @@ Function = IntEnum(
     [
         "LINEAR", "TANH", "SIGMOID", "RELU", "AFFINE", "LEAKY_RELU", "THRESHOLDED_RELU",
         "SCALED_TANH", "HARD_SIGMOID", "ELU", "SELU", "SOFTSIGN", "SOFTPLUS", "SILU", "CLIP",
-        "EXP", "LOG", "SQRT", "SQUARE",
+        "EXP", "LOG", "SQRT", "SQUARE", "LINEAR_SIGMOID",
     ],
     start=0,
 )  # fmt: skip

@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, tuple[float, ...]] = {
     "log": (),
     "sqrt": (),
     "square": (),
+    "linear_sigmoid": (),  # x + 0.5 if x >= 0 else sigmoid(x)
 }
 
 _FUNCTION = re.compile(r"(\w+)(?:\(([^()]*)\))?")

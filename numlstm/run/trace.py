@@ -25,7 +25,8 @@ class Trace:
     ys     what the steps answered, (T, output_size): the bits of `Stream.run`
     rows   a layer's numbers after every step, float32 (T, hidden_size) by name:
            ``layers.0.i``, ``.f``, ``.g``, ``.o``, ``.c``, ``.h`` of an LSTM,
-           ``layers.0.r``, ``.z``, ``.n``, ``.h`` of a GRU, ``layers.0.h`` of an RNN
+           ``layers.0.r``, ``.z``, ``.n``, ``.h`` of a GRU, ``layers.0.h`` of an RNN;
+           the letters of other cells are those of their equations
 
     h and c are the engine's own bits, as `Stream.state` gives them, and so are the gates of a cell
     with any option. The cells of torch.nn keep their gates in registers: of those, a gate is the

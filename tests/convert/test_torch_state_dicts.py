@@ -4,6 +4,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 import numlstm
 from numlstm import WeightsError, reference, spec
 from numlstm.spec import Network
-from tests.cases import TOLERANCES
+from tests.cases import CELL_OPTIONS, TOLERANCES
 from tests.convert.test_torch import own, torch_run
-from tests.lazy import from_torch, nn, torch
+from tests.lazy import from_torch, nn, torch, torch_cells
 from tests.test_reference_equations import best_path
 
 # State dicts --------------------------------------------------------------------------------------
@@ -174,6 +175,21 @@ def test_a_network_that_is_no_chain_reads_its_tensors_by_the_names_of_its_layers
         TOLERANCES["output"].check(model.run(xs.numpy()), expected)
         assert model.network == SKIP
         assert len(model.weights.probes) == 3
+
+
+@pytest.mark.parametrize("name", CELL_OPTIONS)
+def test_cells_that_torch_has_not_are_read_by_the_names_of_their_tensors(name):
+    torch.manual_seed(0)
+    layer = CELL_OPTIONS[name]
+    cell, head = torch_cells.MODULES[type(layer)](layer), nn.Linear(7, 3)
+    for parameter in cell.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    network = Network((replace(layer, name="cell"), spec.Linear(7, 3, name="head")))
+    model = numlstm.from_torch(_state(cell=cell, head=head), network=network)
+    xs = torch.randn(30, layer.input_size)
+    with torch.no_grad():
+        expected = head(cell(xs)[0]).numpy()
+    TOLERANCES["output"].check(model.run(xs.numpy()), expected)
 
 
 def test_a_decoder_that_attends_to_a_memory_is_converted():

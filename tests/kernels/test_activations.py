@@ -212,6 +212,7 @@ BOUNDS = {
     "selu": (4e-7, 1e38), "softsign": (1e-7, 1e38), "softplus": (2e-7, 1e38),
     "silu": (2e-7, 1e38), "clip": (0, 1e38), "exp": (2e-7, 80), "log": (2e-7, 1e38),
     "sqrt": (1e-7, 1e38), "square": (1e-7, 1e18),
+    "linear_sigmoid": (1e-7, 1e38),
 }  # fmt: skip
 PARAMETERS = {
     "affine": (-0.75, 0.5), "leaky_relu": (0.3,), "thresholded_relu": (0.5,),

@@ -53,6 +53,7 @@ _FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
     "log": torch.log,
     "sqrt": torch.sqrt,
     "square": torch.square,
+    "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
 }
 
 
@@ -227,7 +228,7 @@ class _Chain:
     def _append_pooling(self, word: str, before: Draft) -> None:
         if word != FINAL:
             self._grow(spec.Pooling(before.layer.output_size, word))
-        elif isinstance(before.layer, spec.RNN | spec.GRU | spec.LSTM):
+        elif isinstance(before.layer, spec.Recurrent):
             before.layer = replace(before.layer, outputs="last")
         else:
             kind = type(before.layer).__name__
