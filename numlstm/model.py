@@ -1,9 +1,11 @@
 """Model: a network with its weights, ready to run."""
 
+import math
 import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self, overload
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import storage
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
-from numlstm.quantize import decoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
+from numlstm.quantize import dtypes_of, encoded, num_bytes, tolerance, with_dtype
 from numlstm.run.batch import run_sequences
 from numlstm.run.border import Floats, check_out, checked_rows, filled, for_kernel
 from numlstm.run.compiled import Compiled
@@ -63,7 +65,8 @@ class Model:
         if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
             raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
         network, tensors = weights.network, encoded(weights)
-        self._weights = decoded(weights, tensors)
+        # All but the tensors, which are those of the program: see `weights`.
+        self._about = weights.with_tensors(network, {})
         self._fold = fold
         self.num_threads = operator.index(num_threads)
         self._compiled = Compiled(network, tensors, fold) if network.is_causal else None
@@ -73,20 +76,26 @@ class Model:
 
     @property
     def network(self) -> Network:
-        return self._weights.network
+        return self._about.network
 
     @property
     def weights(self) -> Weights:
-        """What it is made of, as a file holds it."""
-        return self._weights
+        """What it is made of, as a file holds it.
+
+        A model keeps one copy of its weights, as the kernels read them: the tensors are made of it
+        anew each time, with the same bits.
+        """
+        tensors = self._stages().tensors if self._compiled is None else self._compiled.tensors
+        names = self.network.tensor_shapes()
+        return self._about.with_tensors(self.network, {name: tensors[name] for name in names})
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return self._weights.labels
+        return self._about.labels
 
     @property
     def tokenizer(self) -> str | None:
-        return self._weights.tokenizer
+        return self._about.tokenizer
 
     @property
     def input_size(self) -> int:
@@ -104,11 +113,17 @@ class Model:
     @property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors; saved states carry them."""
-        return self._weights.fingerprint
+        if self._compiled is not None:
+            return self._compiled.fingerprint
+        return self._fingerprint_of_stages
+
+    @cached_property
+    def _fingerprint_of_stages(self) -> bytes:
+        return self.weights.fingerprint
 
     def load_tokenizer(self) -> Any:
         """Return the tokenizer as a `tokenizers.Tokenizer`, or raise a WeightsError."""
-        return self._weights.load_tokenizer()
+        return self._about.load_tokenizer()
 
     @overload
     def stream(
@@ -283,7 +298,7 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        weights = self._weights if dtype is None else with_dtype(self._weights, dtype)
+        weights = self.weights if dtype is None else with_dtype(self.weights, dtype)
         storage.save(weights, path)
 
     def astype(self, dtype: str, activations: str = "int16") -> "Model":
@@ -301,13 +316,13 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
-        return Model(with_dtype(self._weights, dtype, activations), self._fold, self.num_threads)
+        return Model(with_dtype(self.weights, dtype, activations), self._fold, self.num_threads)
 
     def verify(self) -> Verification:
         """Run the probes of the model: inputs with the outputs that its source framework gave."""
         largest, num_outputs, ok = 0.0, 0, True
         relative = tolerance(self.network)
-        for probe in self._weights.probes:
+        for probe in self._about.probes:
             try:
                 ys = self.run(probe.xs, memory=probe.memory, memory_ids=probe.memory_ids)
             except ValueError:  # it overflows here; it did not in the framework
@@ -318,7 +333,7 @@ class Model:
             largest = float(np.maximum(largest, difference.max()))  # a NaN stays one
             num_outputs += ys.size
             ok = ok and bool((difference <= allowed).all())
-        return Verification(len(self._weights.probes), num_outputs, largest, ok)
+        return Verification(len(self._about.probes), num_outputs, largest, ok)
 
     def info(self) -> str:
         """Return a description for people, several lines."""
@@ -329,7 +344,7 @@ class Model:
         for prefix, layer in network.named_layers():
             numbers = sum(int(np.prod(shape)) for shape in layer.tensors().values())
             lines.append(f"  {prefix:<12}{layer}  {numbers:,} weights")
-        numbers = sum(tensor.size for tensor in self._weights.tensors.values())
+        numbers = sum(math.prod(shape) for shape in network.tensor_shapes().values())
         megabytes, dtypes = num_bytes(network) / 1e6, " and ".join(dtypes_of(network))
         lines.append(f"{numbers:,} weights, {megabytes:.1f} MB in {dtypes}")
         if self._program is None:
@@ -339,9 +354,9 @@ class Model:
         if self.labels:
             lines.append(f"labels: {', '.join(self.labels)}")
         lines.append(f"tokenizer: {'yes' if self.tokenizer else 'no'}")
-        if self._weights.probes:
+        if self._about.probes:
             lines.append(
-                f"{len(self._weights.probes)} probes from {self._weights.origin}, "
+                f"{len(self._about.probes)} probes from {self._about.origin}, "
                 f"largest difference {self.verify().largest_difference:.1e}"
             )
         return "\n".join(lines)
@@ -353,7 +368,7 @@ class Model:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._weights, self._fold, self.num_threads)
+        return type(self), (self.weights, self._fold, self.num_threads)
 
     def __repr__(self) -> str:
         layers = ", ".join(str(layer) for layer in self.network.layers)

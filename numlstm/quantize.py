@@ -95,11 +95,17 @@ class Matrix:
 
     numbers   (N, ...), float32, uint16 (the bits of bfloat16) or int8
     scale     (N,), float32, of a format with one per row
+    name      of the tensor that it is made of, within its layer, or ""
+    rows      (N,), for each row which one of the tensor it is, counted from 1; 0 where it is none
+    back      what makes the tensor again of all its rows; None where they are the tensor
     """
 
     format: "Format"
     numbers: NDArray[Any]
     scale: Floats | None = None
+    name: str = ""
+    rows: NDArray[np.int64] | None = None
+    back: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def values(self) -> Floats:
         """Return what it holds in float32, exactly."""
@@ -108,7 +114,12 @@ class Matrix:
     def arranged(self, arrange: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
         """Return the matrix with its rows moved, chosen or padded, and their scales with them."""
         scale = None if self.scale is None else arrange(self.scale)
-        return replace(self, numbers=arrange(self.numbers), scale=scale)
+        rows = None if self.rows is None else arrange(self.rows)
+        return replace(self, numbers=arrange(self.numbers), scale=scale, rows=rows)
+
+    def named(self, name: str) -> "Matrix":
+        """Return the matrix, known as a tensor of its layer."""
+        return replace(self, name=name, rows=np.arange(1, len(self.numbers) + 1))
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ def decoded(weights: Weights, tensors: Encoded) -> Weights:
 
 
 def floats_of(tensors: Encoded) -> dict[str, Floats]:
-    """Return what encoded tensors hold in float32, exactly."""
+    """Return what encoded tensors hold in float32, exactly: tensors of float32 themselves."""
     return {n: t.values() if isinstance(t, Matrix) else t for n, t in tensors.items()}
 
 

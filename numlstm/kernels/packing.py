@@ -72,6 +72,22 @@ def packed(values: NDArray[Any]) -> Floats:
     return pack(as_words(values), panel_widths(len(values) // LANES))
 
 
+def unpacked(
+    params: Floats, at: int, shape: tuple[int, int], kind: type[np.generic]
+) -> NDArray[Any]:
+    """Return weights (N, K) of a type that `packed` put there: the same bits."""
+    num_rows, num_inputs = shape
+    num_words = -(-num_inputs // (4 // np.dtype(kind).itemsize))
+    words = np.empty((num_rows, num_words), np.float32)
+    row = 0
+    for width in panel_widths(num_rows // LANES):
+        size = width * LANES
+        panel = params[at : at + size * num_words].reshape(num_words, size)
+        words[row : row + size] = panel.T
+        at, row = at + panel.size, row + size
+    return words.view(kind)[:, :num_inputs]
+
+
 # int8 ---------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from numlstm.kernels.packing import (
 )
 from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
 from numlstm.network.functions import parse_function
-from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program
+from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program, Stored
 from numlstm.quantize import Encoded, Format, Matrix
 
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
@@ -128,7 +128,8 @@ class Own:
     def matrix(self, name: str) -> Matrix:
         """Return a matrix as its format holds it."""
         tensor = self.tensors[name]
-        return tensor if isinstance(tensor, Matrix) else self.format.encode(tensor)
+        found = tensor if isinstance(tensor, Matrix) else self.format.encode(tensor)
+        return found.named(name)
 
 
 class Builder:
@@ -144,6 +145,7 @@ class Builder:
         self.operations: list[Operation] = []
         self.gates: dict[str, tuple[Callable[..., Doubles], tuple[Place, ...]]] = {}
         self.memory: Memory | None = None
+        self.stored: list[Stored] = []
         self.prefix = ""  # of the layer that is being added
         self._in_rows = False
         self.counters: list[int] = []
@@ -267,6 +269,10 @@ class Builder:
             )  # fmt: skip
             product.x = self.append(quantize)
         product.w_at = self.param(packed(weight.numbers))
+        if weight.name:
+            bare = replace(weight, numbers=np.empty(0, weight.numbers.dtype), scale=None)
+            name, shape = f"{self.prefix}.{weight.name}", weight.numbers.shape
+            self.stored.append(Stored(name, product.w_at, product.s_at, bare, shape))
         product.dtype = Dtype[weight.format.name.upper()]
         return self.append(product)
 
@@ -420,4 +426,5 @@ class Builder:
             tuple(self.counters),
             self.memory,
             None if answer is None else (answer.at, answer.size),
+            tuple(self.stored),
         )

@@ -11,6 +11,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
 from numlstm.kernels.plan import LANES
 from numlstm.program.builder import MEMORY, Builder, Operation, Own, Place
+from numlstm.program.program import Floats
 from numlstm.quantize import Matrix
 
 
@@ -33,11 +34,19 @@ def _conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
     given = own.matrix("weight")
     numbers = np.zeros((layer.output_size, taps, layer.input_size), given.numbers.dtype)
     of_group = layer.output_size // layer.groups
-    for group in range(layer.groups):
-        outs = slice(group * of_group, (group + 1) * of_group)
-        ins = slice(group * each, (group + 1) * each)
+    parts = [
+        (slice(group * of_group, (group + 1) * of_group), slice(group * each, (group + 1) * each))
+        for group in range(layer.groups)
+    ]
+    for outs, ins in parts:
         numbers[outs, :, ins] = given.numbers[outs].transpose(0, 2, 1)
-    weight = replace(given, numbers=numbers.reshape(layer.output_size, -1))
+
+    def back(rows: Floats) -> Floats:
+        """Return (output_size, input_size / groups, kernel_size) of rows (output_size, ...)."""
+        windows = rows.reshape(-1, taps, layer.input_size)
+        return np.concatenate([windows[outs, :, ins].transpose(0, 2, 1) for outs, ins in parts])
+
+    weight = replace(given, numbers=numbers.reshape(layer.output_size, -1), back=back)
     if taps == 1:
         return _matrix(builder, layer, weight, own, x)
     kept = builder.keep(layer.reach * padded(layer.input_size))

@@ -5,6 +5,7 @@ input, and the folding of what is made of a token into a table.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import reduce
 from typing import Literal
 
@@ -18,7 +19,7 @@ from numlstm.kernels.plan import DONE
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.cells import CELLS
 from numlstm.program.layers import LAYERS
-from numlstm.program.program import Floats, Layout, Program
+from numlstm.program.program import Floats, Layout, Program, Stored
 from numlstm.quantize import FLOAT32, FORMATS, Encoded, Matrix
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
@@ -155,9 +156,19 @@ class _Lowering:
                     Operation(columns.ONE_HOT, None, y, x_size=1, vocab_size=layer.vocab_size)
                 )
             case spec.Embedding() as layer:
-                table = np.zeros((layer.vocab_size, padded(layer.embedding_size)), np.float32)
+                shape, stride = (
+                    (layer.vocab_size, layer.embedding_size),
+                    padded(layer.embedding_size),
+                )
+                table = np.zeros((layer.vocab_size, stride), np.float32)
                 table[:, : layer.embedding_size] = self._own("embedding", layer)["weight"]
-                return _embedding(builder, table).part(0, layer.embedding_size)
+                rows = replace(
+                    FLOAT32.encode(table).named("weight"), numbers=np.empty(0, np.float32)
+                )
+                y = _embedding(builder, table)
+                w_at = builder.operations[-1].w_at
+                builder.stored.append(Stored("embedding.weight", w_at, 0, rows, shape, stride))
+                return y.part(0, layer.embedding_size)
         y = builder.buffer(self.network.input_size)
         return builder.append(Operation(columns.INPUT, None, y))
 

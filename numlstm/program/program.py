@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.kernels.addresses import argument
+from numlstm.kernels.packing import unpacked
 from numlstm.kernels.plan import LANES
+from numlstm.quantize import Matrix
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -74,6 +76,38 @@ class Memory:
         return self.row_size - LANES * (1 + self.has_ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A matrix in `params`, and how it becomes a tensor of the network again, bit for bit.
+
+    name       of the tensor; others may hold more rows of it
+    at         where the packed weights are; scale_at: where the scales of their rows are
+    matrix     its format, the origin of its rows and what makes a tensor of them; without numbers
+    shape      (N, K), as it was packed
+    stride     0, or from one row to the next where they are not packed
+    """
+
+    name: str
+    at: int
+    scale_at: int
+    matrix: Matrix
+    shape: tuple[int, int]
+    stride: int = 0
+
+    def rows(self, params: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """Return which rows of the tensor are here, and what they hold in float32, (n, K)."""
+        form = self.matrix.format
+        if self.stride:
+            whole = params[self.at : self.at + self.shape[0] * self.stride]
+            numbers = whole.reshape(-1, self.stride)[:, : self.shape[1]]
+        else:
+            numbers = unpacked(params, self.at, self.shape, form.type)
+        scale = params[self.scale_at : self.scale_at + len(numbers)] if form.has_scale else None
+        assert self.matrix.rows is not None
+        here = self.matrix.rows > 0
+        return self.matrix.rows[here] - 1, form.decode(numbers, scale)[here]
+
+
 @dataclass(frozen=True)
 class Program:
     """A causal network as arrays.
@@ -82,7 +116,7 @@ class Program:
     state moves between them by a copy. `state_names` tells where in it the h and c of each layer
     are: name -> (offset, size). `counters` tells where an int64 is in place of two floats; the
     first one counts the steps. `answer` is where the last answer is, of a network that repeats it
-    for masked steps.
+    for masked steps. `stored` tells which tensors need no other copy.
 
     step, block   for one row, for several steps of a stream
     pool          for a step of up to POOL_ROWS streams; a pool writes how many into its copy
@@ -99,6 +133,19 @@ class Program:
     counters: tuple[int, ...]
     memory: Memory | None
     answer: tuple[int, int] | None
+    stored: tuple[Stored, ...]
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return the tensors of which `stored` tells, in float32, by their canonical names."""
+        found: dict[str, Floats] = {}
+        for name in dict.fromkeys(part.name for part in self.stored):
+            parts = [part for part in self.stored if part.name == name]
+            rows, values = zip(*(part.rows(self.params) for part in parts), strict=True)
+            tensor = np.empty((sum(map(len, rows)), parts[0].shape[1]), np.float32)
+            tensor[np.concatenate(rows)] = np.concatenate(values)
+            back = parts[0].matrix.back
+            found[name] = tensor if back is None else back(tensor)
+        return found
 
     @cached_property
     def params_at(self) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -41,8 +42,10 @@ class Compiled:
 
     def __init__(self, network: Network, tensors: Encoded, fold: Fold = False) -> None:
         self.network = network
-        self.tensors = tensors
         self.program = build(network, tensors, fold)
+        stored = {part.name for part in self.program.stored}
+        # A copy of the others, which nobody else can change.
+        self._beside = {name: deepcopy(t) for name, t in tensors.items() if name not in stored}
         self.vocab_size = network.vocab_size
         self.input_size, self.output_size = network.input_size, network.output_size
         self.num_kept = self.program.initial_state.size
@@ -50,18 +53,19 @@ class Compiled:
         self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
         self._spare: list[Floats] = []  # arrays of the layout of blocks that nobody works in
         self._keys = [(at, _keys_of(w)) for at, w in self._memory_keys()]
-        self._resting: tuple[Compiled, NDArray[Any]] | None = None
-        if network.masks:
-            layers, own, x = resting(network, tensors)
-            self._resting = Compiled(layers, own), x
 
     def _memory_keys(self) -> tuple[tuple[int, Floats], ...]:
         return () if self.program.memory is None else self.program.memory.keys
 
+    @property
+    def tensors(self) -> dict[str, Floats]:
+        """The tensors that the program was made of, in float32: its own numbers, bit for bit."""
+        return floats_of(deepcopy(self._beside)) | self.program.tensors()
+
     @cached_property
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
-        return fingerprint_of(self.network, floats_of(self.tensors))
+        return fingerprint_of(self.network, self.tensors)
 
     @cached_property
     def run(self) -> Callable[..., int]:
@@ -140,12 +144,26 @@ class Compiled:
 
         Zeros where the resting network overflows, as the logarithm of zero does.
         """
-        assert self._resting is not None
-        compiled, x = self._resting
+        if self.program.memory is None:
+            return self._answer_alone
+        return self._answer_of(*self._resting, memory_rows)
+
+    @cached_property
+    def _answer_alone(self) -> Floats:
+        network, tensors, x = resting(self.network, self.tensors)
+        return self._answer_of(Compiled(network, tensors), x, _NO_MEMORY)
+
+    @cached_property
+    def _resting(self) -> tuple["Compiled", NDArray[Any]]:
+        network, tensors, x = resting(self.network, self.tensors)
+        return Compiled(network, tensors), x
+
+    @staticmethod
+    def _answer_of(resting: "Compiled", x: NDArray[Any], memory_rows: Floats) -> Floats:
         try:
-            answer: Floats = compiled.run_whole(x, memory_rows)[0]
+            answer: Floats = resting.run_whole(x, memory_rows)[0]
         except ValueError:
-            answer = np.zeros(self.output_size, FLOAT32)
+            answer = np.zeros(resting.output_size, FLOAT32)
         return answer
 
     # Work -----------------------------------------------------------------------------------------

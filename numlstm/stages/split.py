@@ -3,7 +3,9 @@
 Causal layers with the same rows become one network, and so one compiled call.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numlstm import spec
@@ -20,9 +22,20 @@ from numlstm.stages.rows import Attended, Repeated, Reversed
 from numlstm.stages.stage import INPUT, Read, Stage
 
 
-def split(network: Network, tensors: Encoded, fold: Fold, num_threads: int) -> list[Stage]:
-    """Return the stages of a network, in the order of their work."""
-    return _Splitter(network, tensors, fold, num_threads).split()
+@dataclass(frozen=True)
+class Part:
+    """A causal part of a network: what runs it, and the names of its tensors in the network."""
+
+    compiled: Compiled
+    names: Mapping[str, str]  # by those within the part
+
+
+def split(
+    network: Network, tensors: Encoded, fold: Fold, num_threads: int
+) -> tuple[list[Stage], list[Part]]:
+    """Return the stages of a network, in the order of their work, and their causal parts."""
+    splitter = _Splitter(network, tensors, fold, num_threads)
+    return splitter.split(), splitter.parts
 
 
 class _Splitter:
@@ -34,6 +47,7 @@ class _Splitter:
         self.num_threads = num_threads
         self.folded = {n for n in range(len(self.prefixes)) if self._is_folded(n)}
         self.ready: dict[int, int] = {INPUT: 0}  # after how many stages in a row
+        self.parts: list[Part] = []
 
     def split(self) -> list[Stage]:
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -99,14 +113,14 @@ class _Splitter:
                 read = self._read(source, n)
                 if source not in inside and read not in reads:
                     reads.append(read)
-        network, tensors = self._network_of(group, reads, outs)
-        compiled = Compiled(network, tensors, self.fold)
+        compiled = self._compile(*self._network_of(group, reads, outs))
         writes = tuple((n, self.network.size(n)) for n in outs)
         return Causal(tuple(reads), writes, compiled, self.num_threads)
 
     def _network_of(
         self, group: list[int], reads: list[Read], outs: list[int]
-    ) -> tuple[Network, Encoded]:
+    ) -> tuple[Network, dict[str, str]]:
+        """Return the network of a group, and the names of its tensors in the whole network."""
         names = {n: f"layer{n}" for n in group}
         layers: list[Layer] = []
         origins: list[int | None] = []
@@ -135,13 +149,20 @@ class _Splitter:
         for (prefix, layer), origin in zip(network.named_layers(), origins, strict=True):
             for name in layer.tensors():
                 assert origin is not None
-                tensors[f"{prefix}.{name}"] = self.tensors[f"{self.prefixes[origin]}.{name}"]
+                tensors[f"{prefix}.{name}"] = f"{self.prefixes[origin]}.{name}"
         return network, tensors
+
+    def _compile(self, network: Network, names: dict[str, str]) -> Compiled:
+        """Compile a part; ``names`` are those of its tensors in the whole network."""
+        tensors = {name: self.tensors[in_network] for name, in_network in names.items()}
+        compiled = Compiled(network, tensors, self.fold)
+        self.parts.append(Part(compiled, names))
+        return compiled
 
     def _single(self, n: int) -> Stage:
         """Return the stage of a layer that is not causal, or pools."""
         layer = self.network.layers[n]
-        own = {name: self.tensors[f"{self.prefixes[n]}.{name}"] for name in layer.tensors()}
+        own = {name: f"{self.prefixes[n]}.{name}" for name in layer.tensors()}
         reads = tuple(self._read(source, n) for source in self._reads(n))
         writes = ((n, layer.output_size),)
         bare = replace(layer, name="", inputs=())
@@ -168,31 +189,30 @@ class _Splitter:
             case spec.Reverse():
                 return Reversed(reads, writes)
             case spec.CRF():
-                return BestPath(reads, writes, floats_of(own))
+                tensors = {name: self.tensors[in_network] for name, in_network in own.items()}
+                return BestPath(reads, writes, floats_of(deepcopy(tensors)))
         raise WeightsError(f"{n}: {layer} cannot be run")
 
     def _directions(
-        self, layer: Recurrent, own: Encoded, is_folded: bool
+        self, layer: Recurrent, own: dict[str, str], is_folded: bool
     ) -> tuple[Compiled | None, Compiled]:
         """Return the forward direction, if there is one, and the other."""
         one = layer.one_direction()
         first = {name: own[name] for name in one.tensors()}
-        second = {name: own.get(f"{name}_reverse", tensor) for name, tensor in first.items()}
+        second = {name: own.get(f"{name}_reverse", first[name]) for name in first}
         reverse = self._compiled(one, second, is_folded)
         both = layer.direction == "bidirectional"
         return (self._compiled(one, first, is_folded) if both else None), reverse
 
-    def _compiled(self, layer: Layer, own: Encoded, is_folded: bool = False) -> Compiled:
+    def _compiled(self, layer: Layer, own: dict[str, str], is_folded: bool = False) -> Compiled:
         """Return a network of one layer; a folded one reads the tokens."""
-        tensors = {f"layers.0.{name}": tensor for name, tensor in own.items()}
+        names = {f"layers.0.{name}": in_network for name, in_network in own.items()}
         layers: tuple[Layer, ...] = (layer,)
         if is_folded:
             first = unmasked(self.network.layers[0])
             layers = (first, layer)
-            tensors |= {
-                f"embedding.{name}": self.tensors[f"embedding.{name}"] for name in first.tensors()
-            }
-        return Compiled(Network(layers), tensors, self.fold)
+            names |= {f"embedding.{name}": f"embedding.{name}" for name in first.tensors()}
+        return self._compile(Network(layers), names)
 
 
 def _is_together(layer: Layer) -> bool:

@@ -1,5 +1,6 @@
 """Staged: a network that reads later steps, ready to run whole sequences."""
 
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.program.lower import Fold
-from numlstm.quantize import Encoded
+from numlstm.quantize import Encoded, floats_of
 from numlstm.run.border import FLOAT32, Floats
 from numlstm.run.mask import resting, spread
 from numlstm.spec import Network
@@ -30,11 +31,19 @@ class Staged:
         self, network: Network, tensors: Encoded, fold: Fold, num_threads: int = 1
     ) -> None:
         self.network = network
-        self.stages = split(network, tensors, fold, num_threads)
-        self._resting: tuple[Staged, NDArray[Any]] | None = None
-        if network.masks and network.rows[-1] == network.rows_of(INPUT):
-            layers, own, x = resting(network, tensors)
-            self._resting = Staged(layers, own, False), x
+        self.stages, self._parts = split(network, tensors, fold, num_threads)
+        held = {name for part in self._parts for name in part.names.values()}
+        self._beside = {name: deepcopy(t) for name, t in tensors.items() if name not in held}
+        # Where there is an answer to each step, masked ones repeat the one before.
+        self._repeats = network.rows[-1] == network.rows_of(INPUT)
+
+    @property
+    def tensors(self) -> dict[str, Floats]:
+        """The tensors that the stages were made of, in float32: their own numbers, bit for bit."""
+        found = floats_of(deepcopy(self._beside))
+        for part in self._parts:
+            found |= {part.names[name]: t for name, t in part.compiled.tensors.items()}
+        return found
 
     def run(self, xss: list[NDArray[Any]]) -> list[Floats]:
         """Return the outputs of sequences of checked rows, leaving masked steps out.
@@ -46,7 +55,7 @@ class Staged:
         masks = [self.network.masked(xs) for xs in xss]
         goes_on = [xs if m is None else xs[~m] for xs, m in zip(xss, masks, strict=True)]
         yss = self._run(goes_on)
-        if self._resting is None:
+        if not self._repeats:
             return yss
         before = self._answer_before_any
         return [
@@ -56,10 +65,9 @@ class Staged:
     @cached_property
     def _answer_before_any(self) -> Floats:
         """What masked steps repeat before the first answer, (O,); zeros where that overflows."""
-        assert self._resting is not None
-        staged, x = self._resting
+        network, tensors, x = resting(self.network, self.tensors)
         try:
-            answer: Floats = staged.run([x])[0][-1]
+            answer: Floats = Staged(network, tensors, False).run([x])[0][-1]
         except ValueError:
             answer = np.zeros(self.network.output_size, FLOAT32)
         return answer
