@@ -89,9 +89,14 @@ class Recurrent(MatrixLayer, is_abstract=True):
         return one | {f"{name}_reverse": shape for name, shape in one.items()}
 
     def tensors_of_direction(self) -> dict[str, Shape]:
-        """Return the tensors of one direction; those of the second end in ``_reverse``."""
+        """Return the tensors of one direction; those of the second end in ``_reverse``.
+
+        Weights and biases, first states, then what is the cell's own: fingerprints go by the order.
+        """
+        shapes = self.tensors_of_cell()
         first = {f"initial_{name}": (size,) for name, size in self.states.items()}
-        return self.tensors_of_cell() | (first if self.initial_state else {})
+        shared = {n: s for n, s in shapes.items() if n.endswith(("_ih", "_hh"))}
+        return shared | (first if self.initial_state else {}) | shapes
 
     def tensors_of_cell(self) -> dict[str, Shape]:
         """Return the tensors of a step: those that go with x, of a cell that has no others."""
