@@ -66,6 +66,7 @@ def _(context, builder, sig, a, array_type_at, dtype_at, max_axes, flags):
     start = builder.block
     is_array = builder.append_basic_block("is_array")
     is_known = builder.append_basic_block("is_known")
+    has_more = builder.append_basic_block("has_more")
     done = builder.append_basic_block("done")
     builder.cbranch(builder.icmp_unsigned("==", read(word, TYPE), array_type_at), is_array, done)
 
@@ -80,12 +81,14 @@ def _(context, builder, sig, a, array_type_at, dtype_at, max_axes, flags):
     builder.position_at_end(is_known)
     shape = builder.inttoptr(read(word, SHAPE), word.as_pointer())
     size = builder.load(shape)
-    for axis in (1, 2):
-        # Where there is no such axis the length of the first one is read, and not used.
-        exists = builder.icmp_unsigned("<", integer(axis), num_axes)
-        at = builder.select(exists, word(axis), word(0))
-        length = builder.select(exists, builder.load(builder.gep(shape, [at])), word(1))
-        size = builder.mul(size, length)
+    builder.cbranch(builder.icmp_unsigned("==", num_axes, integer(1)), done, has_more)
+
+    builder.position_at_end(has_more)
+    last = builder.zext(builder.sub(num_axes, integer(1)), word)
+    second = builder.load(builder.gep(shape, [word(1)]))
+    third = builder.load(builder.gep(shape, [last]))
+    has_third = builder.icmp_unsigned("==", last, word(2))
+    product = builder.mul(size, builder.mul(second, builder.select(has_third, third, word(1))))
     builder.branch(done)
 
     builder.position_at_end(done)
@@ -93,6 +96,7 @@ def _(context, builder, sig, a, array_type_at, dtype_at, max_axes, flags):
     result.add_incoming(word(-1), start)
     result.add_incoming(word(-1), is_array)
     result.add_incoming(size, is_known)
+    result.add_incoming(product, has_more)
     return result
 
 

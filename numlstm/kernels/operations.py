@@ -17,6 +17,7 @@ from numlstm.kernels.plan import (
     C_AT,
     CHECK_AT,
     DTYPE,
+    EMBEDDING,
     H_AT,
     KEPT_STRIDE,
     KIND,
@@ -82,11 +83,13 @@ def read_input(op, xs, t, state, num_rows):
 
 
 @jit
-def read_embedding(op, params, xs, t, state, num_rows):
-    """Copy the table's rows of tokens t, t + 1, ... into the buffer; return whether all are there.
+def read_tokens(op, params, xs, t, state, num_rows):
+    """Put what tokens t, t + 1, ... stand for into the buffer; return whether all are ids.
 
-    xs       (T,), int32 token ids. Each is read once: who changes it meanwhile changes nothing
-    params   the table, VOCAB_SIZE rows of Y_SIZE (padded) floats, at W_AT
+        EMBEDDING   ys[row] <- the row of the table, VOCAB_SIZE rows of Y_SIZE floats at W_AT
+        ONE_HOT     ys[row] <- 1 at the id, 0 at the others of Y_SIZE; all 0 for larger ids
+
+    xs   (T,), int32 ids below VOCAB_SIZE. Each is read once: who changes it then changes nothing
     """
     ids = reinterpret(xs, np.int32)
     size = op[Y_SIZE]
@@ -94,26 +97,14 @@ def read_embedding(op, params, xs, t, state, num_rows):
         token = np.int64(ids[t + row])
         if token < 0 or token >= op[VOCAB_SIZE]:
             return False
-        copy(params, op[W_AT] + token * size, state, op[Y_AT] + row * op[Y_STRIDE], size)
-    return True
-
-
-@jit
-def read_one_hot(op, xs, t, state, num_rows):
-    """Set the lane of each token's id to 1, the others of Y_SIZE floats to 0; return as the above.
-
-    xs   (T,), int32 token ids; those from Y_SIZE on have no lane
-    """
-    ids = reinterpret(xs, np.int32)
-    for row in range(num_rows):
-        token = np.int64(ids[t + row])
-        if token < 0 or token >= op[VOCAB_SIZE]:
-            return False
         y_at = op[Y_AT] + row * op[Y_STRIDE]
-        for j in range(0, op[Y_SIZE], LANES):
-            store(state, y_at + j, splat(_ZERO))
-        if token < op[Y_SIZE]:
-            state[y_at + token] = _ONE
+        if op[KIND] == EMBEDDING:
+            copy(params, op[W_AT] + token * size, state, y_at, size)
+        else:
+            for j in range(0, size, LANES):
+                store(state, y_at + j, splat(_ZERO))
+            if token < size:
+                state[y_at + token] = _ONE
     return True
 
 

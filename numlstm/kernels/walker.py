@@ -25,9 +25,8 @@ from numlstm.kernels.operations import (
     layer_norm,
     linear,
     lstm_cells,
-    read_embedding,
     read_input,
-    read_one_hot,
+    read_tokens,
     write_output,
 )
 from numlstm.kernels.plan import (
@@ -35,8 +34,8 @@ from numlstm.kernels.plan import (
     BLOCK_ROWS,
     CHECK_AT,
     DONE,
-    EMBEDDING,
     FLOAT32_AT,
+    INPUT,
     INPUT_NOT_FINITE,
     KEPT_AT,
     KIND,
@@ -45,7 +44,6 @@ from numlstm.kernels.plan import (
     MAX_STEPS,
     NUM_COLUMNS,
     NUM_ROWS,
-    ONE_HOT,
     OUTPUT_NOT_FINITE,
     REPEATS,
     ROWS,
@@ -188,15 +186,12 @@ def make_run(sources):
             num_rows = min(block_rows, num_steps - t)
             for row in range(num_rows):
                 store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
-            if first[KIND] == EMBEDDING:
-                if not read_embedding(first, params, xs, t, state, num_rows):
-                    status = WRONG_ID
-            elif first[KIND] == ONE_HOT:
-                if not read_one_hot(first, xs, t, state, num_rows):
-                    status = WRONG_ID
-            elif not read_input(first, xs, t, state, num_rows):
-                status = INPUT_NOT_FINITE
-            if status != DONE:
+            if first[KIND] == INPUT:
+                is_known, refusal = read_input(first, xs, t, state, num_rows), INPUT_NOT_FINITE
+            else:
+                is_known, refusal = read_tokens(first, params, xs, t, state, num_rows), WRONG_ID
+            if not is_known:
+                status = refusal
                 break
             _run_operations(first, last, params, state, num_rows)
             stops, output = False, offset(first, last * NUM_COLUMNS)

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec
+from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE
 from numlstm.network.weights import fingerprint_of
@@ -49,7 +50,7 @@ class Compiled:
         self.vocab_size = network.vocab_size
         self.input_size, self.output_size = network.input_size, network.output_size
         self.num_kept = self.program.initial_state.size
-        self._row_axes = 2 if self.vocab_size is None else 1
+        self._row_axes = 1 if self.vocab_size is None else 0
         self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
         self._spare: list[Floats] = []  # arrays of the layout of blocks that nobody works in
         self._keys = [(at, _keys_of(w)) for at, w in self._memory_keys()]
@@ -82,17 +83,21 @@ class Compiled:
         An array that is such rows already is returned as it is: the kernel looks at each number and
         each id when it reads it.
         """
-        if (
-            type(xs) is np.ndarray
-            and xs.dtype is self._row_dtype
-            and xs.ndim == self._row_axes
-            and (xs.ndim == 1 or xs.shape[1] == self.input_size)
-            and xs.flags.num & READABLE == READABLE
-        ):
+        if self.are_rows(xs, 1):
             return xs
         if self.vocab_size is None:
             return as_floats(name, xs, (-1, self.input_size))
         return token_ids(name, xs, self.vocab_size)
+
+    def are_rows(self, xs: ArrayLike, num_axes: int) -> TypeGuard[NDArray[Any]]:
+        """Whether xs is what the kernel reads: ``num_axes`` axes of rows or ids."""
+        return (
+            type(xs) is np.ndarray
+            and xs.dtype is self._row_dtype
+            and xs.ndim == num_axes + self._row_axes
+            and (self._row_axes == 0 or xs.shape[-1] == self.input_size)
+            and xs.flags.num & READABLE == READABLE
+        )
 
     def memory_rows(self, memory: ArrayLike | None, ids: ArrayLike | None) -> Floats:
         """Return the rows that attention reads: what was given, keys made of it, id, score.
@@ -198,6 +203,17 @@ class Compiled:
         kept[:] = block[: self.num_kept]
         if not memory_rows.size and len(self._spare) < _MAX_SPARE:
             self._spare.append(block)
+
+    @cached_property
+    def _row_plan(self) -> NDArray[np.int64]:
+        plan = self.program.step.plan.copy()
+        plan[0, columns.MAX_AXES] = 3
+        return plan
+
+    @cached_property
+    def row_plan_at(self) -> Any:
+        """The plan of a step whose x and y may be rows of one, (1, I) and (1, O)."""
+        return argument(self._row_plan)
 
     @cached_property
     def params_at(self) -> Any:

@@ -52,6 +52,7 @@ class Pool:
         self.capacity = operator.index(capacity)
         self._turn = Turn()
         self._compiled = compiled
+        self._masks = compiled.network.masks
         self._first = compiled.initial_state(np.zeros((0, 0), FLOAT32))
         # The work of each thread, and behind it what the streams keep. Memory that no stream has
         # touched is not taken.
@@ -186,11 +187,15 @@ class Pool:
             turn.refuse()
         turn.taken = True
         try:
-            checked = self._check_slots(slots)
-            xs = self._rows(xs, (len(checked),))
-            shape = (len(checked), self._compiled.output_size)
-            xs, ys = for_kernel(xs, out, shape)
-            self._take(checked, xs[None], ys[None], xs)
+            checked, compiled = self._check_slots(slots), self._compiled
+            count = len(checked)
+            if not (compiled.are_rows(xs, 1) and len(xs) == count):
+                xs = self._rows(xs, (count,))
+            xs, ys = for_kernel(xs, out, (count, compiled.output_size))
+            if self._is_lone_call(1, count) and not self._masks:
+                self._workers[0].take(checked, xs, ys, xs)
+            else:
+                self._take(checked, xs[None], ys[None], xs)
             return filled(out, ys)
         finally:
             turn.taken = False
@@ -269,7 +274,7 @@ class Pool:
 
         given   xs as they were given, for errors
         """
-        if not self._compiled.network.masks:
+        if not self._masks:
             self.take(slots, xs, ys, given)
             return
         before = self._kept[slots]
@@ -302,12 +307,12 @@ class Pool:
         num_steps, num_streams = xs.shape[:2]
         if not num_steps or not num_streams:
             return
+        if self._is_lone_call(num_steps, num_streams):
+            self._workers[0].take(slots, xs, ys, given)
+            return
         rows = self._workers[0].num_rows
         stride = max(1, self._compiled.steps_per_call // num_streams)
         num_threads = self._num_threads(num_steps, num_streams)
-        if num_streams <= rows and num_steps <= stride and num_threads == 1:
-            self._workers[0].take(slots, xs, ys, given)
-            return
         before = self._kept[slots]
         try:
             rows = min(rows, -(-num_streams // num_threads // 4) * 4)
@@ -335,6 +340,14 @@ class Pool:
     def take_alone(self, slot: int, xs: NDArray[Any], ys: Floats) -> None:
         """Take steps (T, ...), none of them masked, of one checked slot, together."""
         self._compiled.take(self._kept[slot], np.zeros((0, 0), FLOAT32), xs, ys)
+
+    def _is_lone_call(self, num_steps: int, num_streams: int) -> bool:
+        """Whether one call of the kernel takes these steps, if none of them is masked."""
+        return (
+            0 < num_streams <= self._workers[0].num_rows
+            and num_steps * num_streams <= self._compiled.steps_per_call
+            and (len(self._workers) == 1 or self._num_threads(num_steps, num_streams) == 1)
+        )
 
     def _num_threads(self, num_steps: int, num_streams: int) -> int:
         """Return how many threads pay for these steps."""
@@ -372,7 +385,7 @@ class _Worker:
     def take(
         self, slots: NDArray[np.int64], xs: NDArray[Any], ys: Floats, given: NDArray[Any]
     ) -> None:
-        """Take the steps of xs, (T, n) or (T, n, I), or raise."""
+        """Take the steps of xs, (n, ...) or (T, n, ...), or raise."""
         if slots is not self._placed:
             self._num_streams[0] = len(slots)
             self._slots[: len(slots)] = slots
@@ -380,7 +393,7 @@ class _Worker:
         status = self._run(*self._arguments, xs, ys)
         if status == OUTPUT_NOT_FINITE:
             is_kept = np.isnan(self._checks[: len(slots)]).any(1)
-            row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][1]
+            row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][-2]
             raise ValueError(
                 f"xs made the network overflow in slot {slots[row]}; "
                 "scale the input as the model was trained on"

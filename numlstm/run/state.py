@@ -103,9 +103,7 @@ class State(Turn):
         if len(xs) != 1:
             compiled.take(self._array[: compiled.num_kept], self.memory_rows, xs, ys)
             return
-        program = compiled.program
-        x, y = xs.reshape(-1), ys.reshape(-1)
-        status = compiled.run(program.step.plan_at, compiled.params_at, self.at, x, y)
+        status = compiled.run(compiled.row_plan_at, compiled.params_at, self.at, xs, ys)
         if status != DONE:
             raise_status("xs", xs, 0, status, compiled.vocab_size)
 

@@ -128,14 +128,14 @@ class Stream:
             state.refuse()
         state.taken = True
         try:
-            return self._run_rows(self._compiled.rows(xs), out)
+            rows = self._compiled.rows(xs)
+            if out is None:
+                return state.answers(rows)
+            rows, ys = for_kernel(rows, out, (len(rows), *self._y_shape))
+            state.run(rows, ys)
+            return filled(out, ys)
         finally:
             state.taken = False
-
-    def _run_rows(self, xs: NDArray[Any], out: Floats | None) -> Floats:
-        xs, ys = for_kernel(xs, out, (len(xs), *self._y_shape))
-        self._state.run(xs, ys)
-        return filled(out, ys)
 
     def trace(self, xs: ArrayLike) -> Trace:
         """Take T steps, the same bits as `run`, and return what went on in the cells as well.
