@@ -387,6 +387,7 @@ class _Worker:
     ) -> None:
         """Take the steps of xs, (n, ...) or (T, n, ...), or raise."""
         if slots is not self._placed:
+            self._placed = None  # until all of them lie there
             self._num_streams[0] = len(slots)
             self._slots[: len(slots)] = slots
             self._placed = slots
