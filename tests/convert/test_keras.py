@@ -494,9 +494,9 @@ def test_a_model_that_does_nothing_is_a_network():
     [
         (3, "the config cannot be read: .*'int' object is not iterable"),
         ([], "no call 0 of a layer"),
-        ({"args": 3}, "GRU reads 0 inputs, expected one"),
+        ({"args": 3}, "GRU.*: reads 0 inputs, expected one"),
         ([[1, 2]], "the config cannot be read: .*'int' object is not subscriptable"),
-        ([["dense", 0]], "GRU reads 0 inputs, expected one"),
+        ([["dense", 0]], "GRU.*: reads 0 inputs, expected one"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(broken, message):
