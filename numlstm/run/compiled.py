@@ -113,7 +113,7 @@ class Compiled:
             raise ValueError(
                 f"the network attends to a memory: pass memory=, (M, {layout.memory_size})"
             )
-        given = as_floats("memory", memory, (-1, layout.memory_size))
+        given = as_floats("memory", memory, (-1, layout.memory_size)).copy()
         if not len(given) or not np.isfinite(given).all():
             raise ValueError("memory is empty, or holds a NaN or an infinity")
         rows = np.zeros((len(given), layout.row_size), FLOAT32)
