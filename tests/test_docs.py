@@ -87,7 +87,7 @@ def test_the_table_of_rooms_is_the_listing():
     """What CONTRIBUTING names is there, and what is there it names."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     inside, beside = text.split("And beside the package:")
-    rooms = re.findall(r"^\| `([\w/.]+)` \|", inside, re.M) + ["__main__.py"]
+    rooms = [*re.findall(r"^\| `([\w/.]+)` \|", inside, re.M), "__main__.py"]
     listing = [
         path.name + "/" * path.is_dir()
         for path in (ROOT / "numlstm").iterdir()

@@ -54,8 +54,8 @@ class Pool:
         self._compiled = compiled
         self._masks = compiled.network.masks
         self._first = compiled.initial_state(np.zeros((0, 0), FLOAT32))
-        # The work of each thread, and behind it what the streams keep. Memory that no stream has
-        # touched is not taken.
+        # The work of each thread, and behind it what the streams keep. Pages that no stream has
+        # touched are not taken.
         work_size = compiled.program.pool.state_size
         work = num_threads * work_size
         state = aligned(work + self.capacity * compiled.num_kept)
