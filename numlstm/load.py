@@ -39,7 +39,7 @@ def load(
     fold : bool or "auto"
         Whether to tabulate what the first recurrent layer of a token model makes of each token: it
         reads a row then in place of multiplying, with the same bits (in float32; of int8 weights
-        this half is exact). "auto": if the table takes no more than 64 MB of memory.
+        this half is exact). "auto": if the table takes no more than 64 MB.
     num_threads : int
         How many threads share the streams of a pool or a batch, and the directions of a
         bidirectional layer, where that is faster. A step of one stream is always one thread's.
@@ -180,7 +180,7 @@ def from_keras(
     Parameters
     ----------
     source : str, path, or Keras model
-        A ``.keras`` file (Keras 3), an ``.h5`` file (Keras 1, 2, 3), or a model in memory.
+        A ``.keras`` file (Keras 3), an ``.h5`` file (Keras 1, 2, 3), or a model itself.
     network : Network, optional
         Of a file with weights only: what they are. The names of its layers are those in the file.
     config : dict, str or path, optional

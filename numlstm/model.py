@@ -112,7 +112,11 @@ class Model:
 
     @property
     def fingerprint(self) -> bytes:
-        """16 bytes that differ for any other network or tensors; saved states carry them."""
+        """16 bytes that differ for any other network or tensors; saved states carry them.
+
+        Another dtype is another network, as it gives other bits. What is folded, and how many
+        threads there are, changes nothing.
+        """
         if self._compiled is not None:
             return self._compiled.fingerprint
         return self._fingerprint_of_stages
@@ -192,9 +196,27 @@ class Model:
         memory: ArrayLike | None = None,
         memory_ids: ArrayLike | None = None,
     ) -> Floats:
-        """Run a whole sequence from the initial state; see `Stream.run` and `stream`.
+        """Run a whole sequence from the initial state. Threads may do so at the same time.
 
-        A network that is not causal gives a row per step, or one where it pools.
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+        out : float32 array of the shape of the answer, optional
+            Written and returned in place of a new array; its contents are lost if this raises.
+        memory, memory_ids
+            Of a decoder: see `stream`.
+
+        Returns
+        -------
+        float32 array of shape (T, output_size)
+            A network that is not causal gives a row per step, or one where it pools.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something is not as above, xs holds a NaN or an infinity, or the network overflows;
+            of a network that is not causal, if every step is masked.
         """
         compiled = self._compiled
         if compiled is None:

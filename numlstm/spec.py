@@ -1,8 +1,10 @@
 """The names by which a network is described: its layers, `Network` and `Weights`.
 
-from numlstm import spec
-
-spec.Network((spec.LSTM(40, 128), spec.Linear(128, 3)))
+Examples
+--------
+>>> from numlstm import spec
+>>> spec.Network((spec.LSTM(40, 128), spec.Linear(128, 3))).output_size
+3
 """
 
 from numlstm.errors import WeightsError

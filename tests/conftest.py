@@ -58,7 +58,7 @@ def model(request: pytest.FixtureRequest) -> numlstm.Model:
 
 @pytest.fixture
 def float_model() -> numlstm.Model:
-    """Three numbers in, two out, with every kind of memory but c."""
+    """Three numbers in, two out, with every kind of state but c."""
     return model_of("vectors")
 
 

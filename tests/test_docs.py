@@ -81,3 +81,22 @@ def test_every_layer_option_and_function_is_documented():
     options = {option.name for layer in LAYERS.values() for option in fields(layer)}
     expected = options | set(LAYERS) | set(FUNCTIONS)
     assert sorted(expected - words - {"name", "_"}) == []
+
+
+def test_the_table_of_rooms_is_the_listing():
+    """What CONTRIBUTING names is there, and what is there it names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    inside, beside = text.split("And beside the package:")
+    rooms = [*re.findall(r"^\| `([\w/.]+)` \|", inside, re.M), "__main__.py"]
+    listing = [
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "numlstm").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    ]
+    assert sorted(rooms) == sorted(listing)
+    for room in re.findall(r"^\| `([\w/.]+)`", beside, re.M):
+        assert (ROOT / room).exists(), room
+    # The modules that a room is said to have.
+    for room, what in re.findall(r"^\| `(\w+/)` \| (.*) \|$", inside, re.M):
+        for name in re.findall(r"`([a-z]+)`", what):
+            assert name in {path.stem for path in (ROOT / "numlstm" / room).iterdir()}, room + name

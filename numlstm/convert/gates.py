@@ -11,6 +11,14 @@ dtypes stay as they are, so there and back is the identity.
 
 Every gate goes by our letter: the g of an LSTM is called c by Keras and ONNX, j by TensorFlow 1,
 the n of a GRU is called h, the z of a GRU u by TensorFlow 1.
+
+Arrays whose shapes do not go together raise a `WeightsError`.
+
+Examples
+--------
+>>> own = gates.from_keras(kernel, recurrent_kernel, bias)
+>>> network = Network((GRU(4, 8, reset_after=bias.ndim == 2),))
+>>> weights = Weights(network, {f"layers.0.{name}": tensor for name, tensor in own.items()})
 """
 
 from collections.abc import Mapping

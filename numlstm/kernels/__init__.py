@@ -1,0 +1,1 @@
+"""The compiled code, and what its callers share with it: `plan`, `packing`, `addresses`."""

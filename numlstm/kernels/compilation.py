@@ -60,7 +60,7 @@ class _Announcer(event.Listener):
     def on_start(self, event):
         if event.data["dispatcher"] is run:
             self.started = True
-            _log.info("compiling the kernels for this CPU, once (about 10 seconds)")
+            _log.info("compiling the kernels for this CPU, once (15 to 30 seconds)")
 
     def on_end(self, event):
         pass

@@ -1,4 +1,4 @@
-"""Pools: operations that gather all rows since a stream began into one."""
+"""Pooling: operations that gather all rows since a stream began into one."""
 
 import numpy as np
 

@@ -97,7 +97,7 @@ def emit_store(builder, pointer, at, value):
     builder.store(value, address, align=4)
 
 
-# Memory -------------------------------------------------------------------------------------------
+# Pointers -----------------------------------------------------------------------------------------
 # Kernels work on bare pointers: an array is seven words and a reference count, which costs 50 ns
 # per call of a small kernel. In Python a pointer is a flat array.
 

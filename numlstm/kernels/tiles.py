@@ -1,6 +1,6 @@
 """Dot products of packed weights with one or more rows of input, held in registers.
 
-How a matrix lies in memory, and what a word of it holds, is said in `packing.py`: it is read
+How a matrix lies in `params`, and what a word of it holds, is said in `packing.py`: it is read
 strictly in sequence, and no sum crosses lanes. The type of the pointer to the weights, to float32,
 uint32 or int32 (`integers.py`), tells what its words are, and everything here is compiled for each.
 
@@ -41,7 +41,7 @@ def tile_type(vector, num_vectors, num_rows):
 
 
 def make_load_tile(num_vectors, num_rows):
-    """Return a function that starts a tile from memory; the shape must be known when compiled."""
+    """Return a function that starts a tile from rows; the shape must be known when compiled."""
 
     def load_tile(a, at, row_stride):
         """Return rows of vectors: ``a[at + row * row_stride + 16 * vector:][:16]``."""

@@ -274,7 +274,10 @@ class Slice(Layer):
 
 @dataclass(frozen=True, repr=False)
 class Feedback(Layer):
-    """What the layer named `source` gave one step before; zeros at the first step."""
+    """What the layer named `source` gave one step before; zeros at the first step.
+
+    source   any layer, one behind it as a rule; another feedback too
+    """
 
     output_size: int
     source: str

@@ -35,14 +35,27 @@ _INT64 = np.dtype(np.int64)
 class Pool:
     """Many sequences in progress: a step of several reads the weights once.
 
-    A stream has a slot from `open` to `close`. Any slots, in any order, may take a step together;
-    each gets the bits of a lone `Stream`. A pool belongs to one thread at a time; a second one that
-    enters it gets a RuntimeError. If a call raises, every stream is as it was before.
+    Get one from `Model.pool`. A stream has a slot from `open` to `close`. Any slots, in any order,
+    may take a step together; each gets the bits of a lone `Stream`. A pool belongs to one thread at
+    a time: whichever method a second one calls meanwhile raises a RuntimeError. If a call raises,
+    every stream is as it was before.
 
     Attributes
     ----------
+    model : Model
+        The model that its streams are of.
     capacity : int
         How many streams may be open.
+
+    Examples
+    --------
+    >>> pool = numlstm.load("sentiment").pool(1000)
+    >>> slots = [pool.open(), pool.open()]
+    >>> pool.step(slots, [4, 8]).shape
+    (2, 2)
+    >>> states = pool.save_states(slots)
+    >>> len(pool.open_many(states)), len(pool)
+    (2, 4)
     """
 
     def __init__(self, model: Any, compiled: Compiled, capacity: int, num_threads: int = 1) -> None:
@@ -54,8 +67,8 @@ class Pool:
         self._compiled = compiled
         self._masks = compiled.network.masks
         self._first = compiled.initial_state(np.zeros((0, 0), FLOAT32))
-        # The work of each thread, and behind it what the streams keep. Memory that no stream has
-        # touched is not taken.
+        # The work of each thread, and behind it what the streams keep. Pages that no stream has
+        # touched are not taken.
         work_size = compiled.program.pool.state_size
         work = num_threads * work_size
         state = aligned(work + self.capacity * compiled.num_kept)
@@ -93,6 +106,11 @@ class Pool:
     def open_many(self, states: Iterable[bytes]) -> list[int]:
         """Continue many streams from what `save_states` or `Stream.save_state` returned.
 
+        Parameters
+        ----------
+        states : iterable of bytes
+            Of this model, one for each stream.
+
         Returns
         -------
         list of int
@@ -128,7 +146,13 @@ class Pool:
         return slots
 
     def close(self, slot: int) -> None:
-        """End the stream of a slot."""
+        """End the stream of a slot.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the slot is not open.
+        """
         with self._turn:
             self._check_slots([slot])
             self._is_open[slot] = False
@@ -136,7 +160,13 @@ class Pool:
             self._free.append(operator.index(slot))
 
     def stream(self, slot: int) -> Stream:
-        """Return a lone stream that continues from where the stream of a slot is."""
+        """Return a lone stream that continues from where the stream of a slot is; that one stays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the slot is not open.
+        """
         stream = stream_of(self.model, self._compiled)
         with self._turn:
             self._check_slots([slot])
@@ -154,6 +184,11 @@ class Pool:
         Returns
         -------
         list of n bytes
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a slot is not open or comes twice.
         """
         with self._turn:
             compiled, memory_rows = self._compiled, np.zeros((0, 0), FLOAT32)
@@ -180,7 +215,10 @@ class Pool:
         Raises
         ------
         TypeError, ValueError
-            If a slot is not open or comes twice, or as `Stream.step`. No stream has taken a step.
+            If a slot is not open or comes twice, or as `Stream.step`; of a network that overflows
+            it names the slot. No stream has taken a step.
+        RuntimeError
+            If another thread is in the pool; it is left alone.
         """
         turn = self._turn
         if turn.taken:
@@ -218,7 +256,7 @@ class Pool:
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, RuntimeError
             As `step`. No stream has taken a step.
         """
         with self._turn:

@@ -29,13 +29,23 @@ from numlstm.run.trace import Trace, record
 class Stream:
     """One sequence in progress: owns its state, shares the model's weights.
 
-    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
-    call raises, the stream is as it was before.
+    Get one from `Model.stream`. It belongs to one thread at a time: whichever method a second one
+    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before.
 
     Attributes
     ----------
     model : Model
         The model that it is of.
+
+    Examples
+    --------
+    >>> stream = numlstm.load("sentiment").stream()
+    >>> stream.step(17).shape
+    (2,)
+    >>> stream.run([4, 8, 15]).shape
+    (3, 2)
+    >>> stream.num_steps
+    4
     """
 
     def __init__(self, model: Any, state: State) -> None:
@@ -68,6 +78,8 @@ class Stream:
         TypeError, ValueError
             If x or out is not as above, x holds a NaN or an infinity, or the network overflows.
             The stream is as it was before.
+        RuntimeError
+            If another thread is in the stream; it is left alone.
         """
         state = self._state
         if state.taken:
@@ -120,7 +132,7 @@ class Stream:
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, RuntimeError
             As `step`. None of the steps is taken then, nor if Ctrl-C interrupts them.
         """
         state = self._state
@@ -225,7 +237,16 @@ class Stream:
         history: Iterable[int] = (),
         **options: Unpack[SamplingOptions],
     ) -> Iterator[int]:
-        """Yield tokens one by one, those of `generate`, without end or up to one that stops."""
+        """Yield tokens one by one, those of `generate`, without end or up to one that stops.
+
+        Parameters and errors are those of `generate`; what is wrong with them is raised at once. A
+        token is chosen when it is asked for, so the stream may be saved or copied in between.
+
+        Yields
+        ------
+        int
+            The stream has read all but the last one.
+        """
         return self._tokens(Generator(self._state, first_id, Sampling(**options), stop, history))
 
     def _tokens(self, generator: Generator) -> Iterator[int]:
@@ -270,7 +291,10 @@ class Stream:
 
     @property
     def num_steps(self) -> int:
-        """How many steps were taken since the initial state, without masked ones."""
+        """How many steps were taken since the initial state, without masked ones.
+
+        A saved state carries it; one of before, which did not, counts from 0.
+        """
         return self._state.num_steps
 
     @property
@@ -279,6 +303,11 @@ class Stream:
 
         Assigning a dict replaces those it names, for a decoder that begins where an encoder ended:
         ``decoder.state = {"layers.0.h": encoder.state["layers.0.h"]}``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no dict, or a name, a shape or a number is wrong: all that is, at once.
         """
         with self._state as state:
             names = self._compiled.program.state_names
@@ -305,7 +334,10 @@ class Stream:
                 state.set_numbers(names[name], array)
 
     def save_state(self) -> bytes:
-        """Return the state as bytes; `load_state` continues from them, in any process."""
+        """Return the state as bytes; `load_state` continues from them, in any process.
+
+        They hold the memory of a decoder as well. `Pool.save_states` gives those of many streams.
+        """
         with self._state as state:
             return state.to_bytes()
 

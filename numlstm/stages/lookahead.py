@@ -23,13 +23,15 @@ class LookaheadStream:
     gives the answers that are left; a lookahead that reaches the end of the sequence gives the
     bits of `Model.run`.
 
-    A stream belongs to one thread at a time; a second one that enters it gets a RuntimeError. If a
-    call raises, the stream is as it was before.
+    Get one from `Model.stream`. It belongs to one thread at a time: whichever method a second one
+    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before.
 
     Attributes
     ----------
     model : Model
         The model that it is of.
+    lookahead : int
+        How many steps each bidirectional layer waits for.
     latency : int or None
         How many steps behind its input an answer is; None if all come from `finish`.
     """
@@ -97,20 +99,42 @@ class LookaheadStream:
 
         A masked step is left out, and has no answer.
 
+        Parameters
+        ----------
+        x : int or array of shape (input_size,)
+            A token id, or float32 numbers.
+
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, RuntimeError
             As `Stream.step`, or if the stream is finished.
         """
         ys = self.run(np.asarray(x)[None])
         return ys[0] if len(ys) else None
 
     def run(self, xs: ArrayLike) -> Floats:
-        """Take T steps; return the answers that are ready, (rows, output_size)."""
+        """Take T steps; return the answers that are ready, (rows, output_size).
+
+        Parameters
+        ----------
+        xs : array of shape (T,) or (T, input_size)
+            Token ids, or float32 numbers.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As `step`. None of the steps is taken then.
+        """
         return self._push(checked_rows(self._network, xs), finish=False)
 
     def finish(self) -> Floats:
-        """Return the answers that are left, (rows, output_size): the sequence is at its end."""
+        """Return the answers that are left, (rows, output_size): the sequence is at its end.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If it is finished already, the network overflows, or another thread is in the stream.
+        """
         return self._push(self._no_rows(INPUT), finish=True)
 
     def _push(self, xs: NDArray[Any], finish: bool) -> Floats:

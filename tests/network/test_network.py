@@ -240,7 +240,7 @@ BAD_JSON = {
     "unknown layer": ([{"layer": "Conv2d"}], "0: layer 'Conv2d' is not known; known: .*Embedding"),
     "no layer": ([{"input_size": 3}], "0: layer None is not known"),
     "layer list": ([{"layer": ["LSTM"]}], "0: layer .* is not known"),
-    "private": ([{"layer": "_Recurrent", "input_size": 3}], "is not known"),
+    "abstract": ([{"layer": "Recurrent", "input_size": 3}], "is not known"),
     "unknown option": (
         [{"layer": "LSTM", "input_size": 3, "hidden_size": 5, "dropout": 2}], "0: .*dropout",
     ),

@@ -21,7 +21,7 @@ BEGIN = "|"
 
 # Silence after the end: the network names a word a little after it.
 _TAIL = 0.3
-# What is taken at once, so that an hour costs no more memory than this.
+# What is taken at once, so that an hour takes no more room than this.
 _BLOCK = 2**18
 
 Sound = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, float]

@@ -17,7 +17,7 @@ from numlstm.tasks.text.encoding import Encoder
 
 Ids = NDArray[np.int32]
 
-MAX_TOKENS = 2**18  # of a text that is read from both ends: all of it is in memory, up to 1 GB
+MAX_TOKENS = 2**18  # of a text that is read from both ends, all at once: in up to 1 GB
 
 if TYPE_CHECKING:
     from numlstm.tasks.text.mail import Message

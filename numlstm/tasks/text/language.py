@@ -17,7 +17,7 @@ from numlstm.tasks.text.encoding import START, Encoder
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-_BLOCK = 500  # steps whose scores are in memory at once
+_BLOCK = 500  # steps whose scores are there at once
 
 
 @dataclass(frozen=True, eq=False)
