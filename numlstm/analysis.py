@@ -21,7 +21,7 @@ from numlstm.reference import CELLS, Doubles, Own, evaluate, first_states, sigmo
 
 
 @dataclass(frozen=True)
-class Memory:
+class Horizon:
     """How much the state at a step changes with the state k steps before.
 
     distances   k = 0, 1, ..., K steps
@@ -55,12 +55,12 @@ class Memory:
         ImportError
             If matplotlib is not installed.
         """
-        from numlstm.plots import draw_memories
+        from numlstm.plots import draw_horizons
 
-        draw_memories(self.norms, path)
+        draw_horizons(self.norms, path)
 
 
-def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int = 4) -> Memory:
+def horizon(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int = 4) -> Horizon:
     """Return how much the states of a model depend on those before, along a sequence.
 
     The norm is the largest singular value of ``d state[T] / d state[T - k]``: what the most telling
@@ -82,7 +82,7 @@ def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int
 
     Returns
     -------
-    Memory
+    Horizon
 
     Raises
     ------
@@ -93,7 +93,7 @@ def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int
     Examples
     --------
     >>> model = numlstm.load("sentiment")
-    >>> numlstm.analysis.memory(model, range(1, 200)).half_life  # doctest: +SKIP
+    >>> numlstm.analysis.horizon(model, range(1, 200)).half_life  # doctest: +SKIP
     {'layers.0': 31}
     """
     for name, number in (("max_distance", max_distance), ("num_starts", num_starts)):
@@ -109,7 +109,7 @@ def memory(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: int
     max_distance = min(max_distance, len(rows))
     for name, layer, own, inputs in _recurrent_layers(model, rows):
         norms[name] = _mean_norms(layer, own, inputs, min(max_distance, len(inputs)), num_starts)
-    return Memory(np.arange(max_distance + 1), norms)
+    return Horizon(np.arange(max_distance + 1), norms)
 
 
 def _recurrent_layers(

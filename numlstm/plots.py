@@ -60,7 +60,7 @@ def plain(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def draw_memories(
+def draw_horizons(
     norms: Mapping[str, ArrayLike],
     path: str | os.PathLike[str],
     before: Mapping[str, ArrayLike] | None = None,

@@ -1,4 +1,4 @@
-"""docs/memory.md holds the figures of docs/memory.json; the adding problem is what it says."""
+"""docs/horizon.md holds the figures of docs/horizon.json; the adding problem is what it says."""
 
 import json
 
@@ -31,20 +31,20 @@ def test_the_error_of_who_always_answers_1_is_a_sixth():
 
 
 def test_the_page_holds_the_figures():
-    figures = json.loads((DOCS / "memory.json").read_text(encoding="utf-8"))
-    page = (DOCS / "memory.md").read_text(encoding="utf-8")
+    figures = json.loads((DOCS / "horizon.json").read_text(encoding="utf-8"))
+    page = (DOCS / "horizon.md").read_text(encoding="utf-8")
     assert adding.table(figures) in page
     assert {(row["cell"], row["steps"]) for row in figures["rows"]} == {
         (cell, steps) for cell in adding.CELLS for steps in adding.SEQ_LENS
     }
-    for picture in ("memory-task.png", "memory-jacobian.png", "trace.png"):
+    for picture in ("horizon-task.png", "horizon-jacobian.png", "trace.png"):
         assert f"]({picture})" in page
         assert (DOCS / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_the_page_says_of_the_cells_is_so():
     """The RNN is lost at the longest, the others add; its Jacobian falls away, theirs do not."""
-    figures = json.loads((DOCS / "memory.json").read_text(encoding="utf-8"))
+    figures = json.loads((DOCS / "horizon.json").read_text(encoding="utf-8"))
     errors = {(row["cell"], row["steps"]): row["mean_squared_error"] for row in figures["rows"]}
     longest = max(adding.SEQ_LENS)
     assert errors["RNN", min(adding.SEQ_LENS)] < 0.01

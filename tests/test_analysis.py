@@ -105,9 +105,9 @@ def test_many_steps_are_those_of_autograd(cell):
         answer = net(torch.from_numpy(xs).double()[:k], parts if cell == "LSTM" else parts[0])[1]
         return torch.cat([part[0] for part in answer]) if cell == "LSTM" else answer[0]
 
-    memory = analysis.memory(model, xs, max_distance=12)
-    (norms,) = memory.norms.values()
-    assert memory.distances.tolist() == list(range(13))
+    found = analysis.horizon(model, xs, max_distance=12)
+    (norms,) = found.norms.values()
+    assert found.distances.tolist() == list(range(13))
     expected, first = [1.0], torch.zeros(size, dtype=torch.float64)
     for k in range(1, 13):
         jacobian = torch.autograd.functional.jacobian(partial(last, k), first)
@@ -121,7 +121,7 @@ def test_the_mean_is_over_starts_evenly_spread():
     layer, weights = model.network.layers[0], model.weights.tensors
     own = {key: weights[f"layers.0.{key}"].astype(np.float64) for key in layer.tensors()}
     steps = list(analysis.jacobians(layer, own, xs))
-    found = analysis.memory(model, xs, max_distance=4, num_starts=3).norms["layers.0"]
+    found = analysis.horizon(model, xs, max_distance=4, num_starts=3).norms["layers.0"]
     for k in range(5):
         products = [
             np.linalg.multi_dot([np.eye(7), *steps[s : s + k][::-1], np.eye(7)]) for s in (0, 8, 16)
@@ -150,10 +150,10 @@ def test_an_identity_remembers_and_a_half_forgets():
         }
         network = Network((spec.RNN(1, 3, False, "linear"),))
         model = numlstm.Model(Weights(network, tensors))
-        memory = analysis.memory(model, np.zeros((10, 1)), max_distance=9)
+        found = analysis.horizon(model, np.zeros((10, 1)), max_distance=9)
         factor = np.float64(np.float32(factor))
-        AUTOGRAD.check(memory.norms["layers.0"], factor ** np.arange(10))
-        assert memory.half_life == {"layers.0": half_life}
+        AUTOGRAD.check(found.norms["layers.0"], factor ** np.arange(10))
+        assert found.half_life == {"layers.0": half_life}
 
 
 def test_both_directions_have_a_curve():
@@ -161,7 +161,7 @@ def test_both_directions_have_a_curve():
     network = Network((spec.LSTM(5, 7, direction="bidirectional"),))
     weights = random_weights(network)
     xs = random_input(network, 15)
-    found = analysis.memory(numlstm.Model(weights), xs).norms
+    found = analysis.horizon(numlstm.Model(weights), xs).norms
     assert list(found) == ["layers.0", "layers.0_reverse"]
     second = {
         name.removesuffix("_reverse"): tensor
@@ -169,7 +169,7 @@ def test_both_directions_have_a_curve():
         if name.endswith("_reverse")
     }
     turned = numlstm.Model(Weights(Network((spec.LSTM(5, 7),)), second))
-    expected = analysis.memory(turned, xs[::-1]).norms["layers.0"]
+    expected = analysis.horizon(turned, xs[::-1]).norms["layers.0"]
     AUTOGRAD.check(found["layers.0_reverse"], expected)
 
 
@@ -179,10 +179,10 @@ def test_networks_of_many_layers(name):
     network = NETWORKS[name]
     model = numlstm.Model(random_weights(network))
     xs = random_input(network, 25)
-    memory = analysis.memory(model, xs, max_distance=10)
+    found = analysis.horizon(model, xs, max_distance=10)
     recurrent = [p for p, layer in network.named_layers() if isinstance(layer, spec.Recurrent)]
-    assert list(memory.norms) == recurrent
-    for norms in memory.norms.values():
+    assert list(found.norms) == recurrent
+    for norms in found.norms.values():
         assert norms.shape == (11,)
         assert norms[0] == 1.0
         assert (norms[1:] > 0).all()
@@ -192,7 +192,7 @@ def test_the_weights_are_those_of_the_dtype():
     model = numlstm.Model(random_weights(NETWORKS["lstm_17"]))
     xs = random_input(model.network, 20)
     exact, rounded = (
-        analysis.memory(m, xs).norms["layers.0"] for m in (model, model.astype("int8"))
+        analysis.horizon(m, xs).norms["layers.0"] for m in (model, model.astype("int8"))
     )
     difference = np.abs(exact - rounded)
     assert 0 < difference.max() < 0.05
@@ -217,22 +217,22 @@ def test_what_is_wrong_is_told():
         ((np.full((2, 7), np.nan),), "is nan, expected finite"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
-            analysis.memory(model, *arguments)
+            analysis.horizon(model, *arguments)
     for name, message in (("pooled_input", "no recurrent layer"), ("feedback", "feedback")):
         other = numlstm.Model(random_weights(NETWORKS[name]))
         with pytest.raises(ValueError, match=message):
-            analysis.memory(other, random_input(other.network, 3))
+            analysis.horizon(other, random_input(other.network, 3))
     last = numlstm.Model(random_weights(NOT_CAUSAL["repeat"]))
-    norms = analysis.memory(last, random_input(last.network, 9)).norms
+    norms = analysis.horizon(last, random_input(last.network, 9)).norms
     assert [len(values) for values in norms.values()] == [10, 5]  # of 9 steps, and of 4
 
 
 @pytest.mark.long
 def test_the_plot_is_a_picture(tmp_path):
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
-    memory = analysis.memory(model, random_input(model.network, 9))
+    found = analysis.horizon(model, random_input(model.network, 9))
     for suffix, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        memory.plot(tmp_path / f"memory.{suffix}")
-        assert (tmp_path / f"memory.{suffix}").read_bytes().startswith(magic)
+        found.plot(tmp_path / f"horizon.{suffix}")
+        assert (tmp_path / f"horizon.{suffix}").read_bytes().startswith(magic)
     with pytest.raises(ValueError, match=r"does not end in .png"):
-        memory.plot(tmp_path / "memory.txt")
+        found.plot(tmp_path / "horizon.txt")

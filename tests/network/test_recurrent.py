@@ -87,7 +87,7 @@ def is_masked(cell: type[Recurrent]) -> None:
 def is_differentiated(cell: type[Recurrent]) -> None:
     network = Network((cell(*SIZES),))
     model, xs = numlstm.Model(random_weights(network)), random_input(network, 9)
-    (norms,) = analysis.memory(model, xs, 4).norms.values()
+    (norms,) = analysis.horizon(model, xs, 4).norms.values()
     assert norms.shape == (5,)
     assert (norms > 0).all()
 

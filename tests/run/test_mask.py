@@ -5,7 +5,7 @@ import pytest
 
 import numlstm
 from numlstm import Network, reference, spec
-from tests.cases import CELLS, TOLERANCES, assert_same_bits, random_weights
+from tests.cases import CELLS, NETWORKS, TOLERANCES, assert_same_bits, random_input, random_weights
 
 ONES = np.array([[1, 1, 1], [1, 1, 1], [0.5, 0, 2], [1, 1, 1], [2, 1, 0]], np.float32)
 TOKENS = np.array([0, 0, 3, 0, 4], np.int32)

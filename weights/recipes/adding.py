@@ -8,7 +8,7 @@ the marks of Le, Jaitly, Hinton 2015.
     python -m weights.recipes.adding --docs docs
 
 trains the three cells, all with as many units, at every length, in about ten minutes on one thread.
-It writes ``memory.json``, the table between the markers of ``memory.md``, and the pictures, which
+It writes ``horizon.json``, the table between the markers of ``horizon.md``, and the pictures, which
 ``--draw`` makes anew of the figures there are. What is measured is measured on the engine.
 """
 
@@ -113,7 +113,7 @@ def measure(model: numlstm.Model, seq_len: int) -> dict[str, float]:
 def norms(model: numlstm.Model) -> list[float]:
     """Return the mean norms of the Jacobians over 0 to SHOWN steps."""
     xss, _ = draw(np.random.default_rng(SEED + 2), NUM_SHOWN, SHOWN)
-    each = [analysis.memory(model, xs, SHOWN).norms["layers.0"] for xs in xss]
+    each = [analysis.horizon(model, xs, SHOWN).norms["layers.0"] for xs in xss]
     return [significant(norm) for norm in np.mean(each, 0)]
 
 
@@ -190,15 +190,15 @@ def draw_sentiment(path: Path) -> None:
 
 
 def write_page(figures: dict[str, Any], docs: Path) -> None:
-    """Draw the pictures, and put the table between the markers of memory.md."""
-    draw_errors(figures, docs / "memory-task.png")
+    """Draw the pictures, and put the table between the markers of horizon.md."""
+    draw_errors(figures, docs / "horizon-task.png")
     jacobians = figures["jacobians"]
     trained, untrained = (
         {cell: jacobians[cell][key] for cell in CELLS} for key in ("trained", "untrained")
     )
-    plots.draw_memories(trained, docs / "memory-jacobian.png", untrained)
+    plots.draw_horizons(trained, docs / "horizon-jacobian.png", untrained)
     draw_sentiment(docs / "trace.png")
-    card.fill(docs / "memory.md", "table", table(figures))
+    card.fill(docs / "horizon.md", "table", table(figures))
 
 
 def main() -> None:
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, required=True, help="the folder to write into")
     parser.add_argument("--draw", action="store_true", help="only draw the figures that are there")
     args = parser.parse_args()
-    path = args.docs / "memory.json"
+    path = args.docs / "horizon.json"
     if not args.draw:
         path.write_text(json.dumps(train_all()) + "\n", encoding="utf-8")
     write_page(json.loads(path.read_text(encoding="utf-8")), args.docs)

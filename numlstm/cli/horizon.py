@@ -1,4 +1,4 @@
-"""``numlstm memory``: how far back a network remembers."""
+"""``numlstm horizon``: how far back a network remembers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ _DECADES = 4  # of the norms that the bars tell apart, below 1
 _NUM_BARS = 15
 
 
-def memory(
+def horizon(
     model: ModelArgument,
     text: Annotated[
         str | None, typer.Option("--text", "-t", help="What the model reads; random if not given.")
@@ -50,11 +50,11 @@ def memory(
 
     [bold]Examples[/bold]
 
-        numlstm memory sentiment --text "The film begins slowly, but then it becomes a great story."
+        numlstm horizon sentiment --text "The film begins slowly, then it becomes a great story."
 
-        numlstm memory sentiment --plot memory.png
+        numlstm horizon sentiment --plot horizon.png
 
-        numlstm memory sensor.safetensors --file recording.npy --json
+        numlstm horizon sensor.safetensors --file recording.npy --json
     """
     if text is not None and file is not None:
         raise typer.BadParameter("give --text or --file, not both")
@@ -64,7 +64,7 @@ def memory(
     is_random = text is None and file is None
     xs = _random(loaded, seq_len) if is_random else _read(loaded, text, file)[:seq_len]
     with terminal.waiting("multiplying Jacobians"):
-        found = analysis.memory(loaded, xs, max_distance)
+        found = analysis.horizon(loaded, xs, max_distance)
     if plot is not None:
         found.plot(plot)
     lives = found.half_life
@@ -72,7 +72,7 @@ def memory(
         for name, norms in found.norms.items():
             write_json(layer=name, half_life=lives[name], norms=norms)
     elif plot is None:
-        _show_memory(found, lives)
+        _show_horizon(found, lives)
 
 
 def _random(model: numlstm.Model, seq_len: int) -> NDArray[Any]:
@@ -89,7 +89,7 @@ def _read(model: numlstm.Model, text: str | None, file: Path | None) -> NDArray[
     return np.array(encode(model, read_text(file) if text is None else text)[0])
 
 
-def _show_memory(found: analysis.Memory, lives: dict[str, int | None]) -> None:
+def _show_horizon(found: analysis.Horizon, lives: dict[str, int | None]) -> None:
     last = int(found.distances[-1])
     shown = sorted({min(k, last) for k in (1, 10, last)})
     headers = ("layer", "half-life", *(f"k = {k}" for k in shown), f"k = 0 to {last}")

@@ -1,4 +1,4 @@
-"""``numlstm memory`` and ``numlstm trace``: tables, JSON, pictures, errors."""
+"""``numlstm horizon`` and ``numlstm trace``: tables, JSON, pictures, errors."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 import numlstm
 from numlstm import analysis
-from numlstm.cli import memory, trace
+from numlstm.cli import horizon, trace
 from tests.cases import NETWORKS, random_input, random_weights
 from tests.cli.test_cli import numlstm_command
 from tests.tasks.text.test_classify import make_weights
@@ -35,8 +35,8 @@ def lines_of(stdout):
 @pytest.mark.long
 def test_memory_of_numbers(files):
     model, xs = files / "vectors.safetensors", files / "xs.npy"
-    stdout, stderr = numlstm_command("memory", model, "--file", xs, "-k", 12, "--json")
-    found = analysis.memory(numlstm.load(model), np.load(xs)[:24], 12)
+    stdout, stderr = numlstm_command("horizon", model, "--file", xs, "-k", 12, "--json")
+    found = analysis.horizon(numlstm.load(model), np.load(xs)[:24], 12)
     expected = [
         {"layer": name, "half_life": found.half_life[name], "norms": norms.tolist()}
         for name, norms in found.norms.items()
@@ -44,7 +44,7 @@ def test_memory_of_numbers(files):
     assert lines_of(stdout) == expected
     assert len(expected) == 2
     assert stderr == ""
-    table, _ = numlstm_command("memory", model, "--file", xs, "-k", 12)
+    table, _ = numlstm_command("horizon", model, "--file", xs, "-k", 12)
     for line in expected:
         row = next(row for row in table.splitlines() if line["layer"] in row)
         assert f"{line['norms'][10]:.2g}" in row
@@ -56,11 +56,11 @@ def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
     path = str(files / "text.safetensors")
 
     def written(**options):
-        memory.memory(path, as_json=True, **options)
+        horizon.horizon(path, as_json=True, **options)
         return capsys.readouterr().out
 
     text, file = written(text=TEXT * 5), written(file=files / "text.txt")
-    stdin, _ = numlstm_command("memory", path, "--json", "-f", "-", stdin=(TEXT * 5).encode())
+    stdin, _ = numlstm_command("horizon", path, "--json", "-f", "-", stdin=(TEXT * 5).encode())
     assert text == file == stdin
     once, again = written(), written()
     assert once == again != text
@@ -68,7 +68,7 @@ def test_memory_of_a_text_of_a_file_and_of_random_input(files, capsys):
 
     book = written(file=files / "book.txt", max_distance=10)
     model = numlstm.load(path)
-    norms = analysis.memory(model, model.load_tokenizer().encode(TEXT * 100).ids[:20], 10).norms
+    norms = analysis.horizon(model, model.load_tokenizer().encode(TEXT * 100).ids[:20], 10).norms
     assert [line["norms"] for line in lines_of(book)] == [n.tolist() for n in norms.values()]
 
 
@@ -104,8 +104,8 @@ def test_a_part_of_several_networks(files, tmp_path, capsys):
     rows = lines_of(capsys.readouterr().out)
     assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
     xs = files / "xs.npy"
-    memory.memory(path, file=xs, part="second", as_json=True, max_distance=3)
-    memory.memory(str(files / "vectors.safetensors"), file=xs, as_json=True, max_distance=3)
+    horizon.horizon(path, file=xs, part="second", as_json=True, max_distance=3)
+    horizon.horizon(str(files / "vectors.safetensors"), file=xs, as_json=True, max_distance=3)
     rows = lines_of(capsys.readouterr().out)
     assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
     for of, part, message in (
@@ -126,10 +126,10 @@ def test_a_text_cannot_command_the_terminal(files):
 @pytest.mark.long
 def test_pictures(files, tmp_path):
     path = files / "text.safetensors"
-    numlstm_command("memory", path, "--plot", tmp_path / "memory.png")
+    numlstm_command("horizon", path, "--plot", tmp_path / "horizon.png")
     stdout, _ = numlstm_command("trace", path, TEXT, "--plot", tmp_path / "trace.png")
     assert stdout == ""
-    for name in ("memory.png", "trace.png"):
+    for name in ("horizon.png", "trace.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
@@ -138,7 +138,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     model = numlstm.Model(random_weights(NETWORKS["gru_7"]))
     xs = random_input(model.network, 5)
-    for plot in (analysis.memory(model, xs).plot, model.stream().trace(xs).plot):
+    for plot in (analysis.horizon(model, xs).plot, model.stream().trace(xs).plot):
         with pytest.raises(ImportError, match=r"pip install 'numlstm\[plot\]'"):
             plot(tmp_path / "picture.png")
 
@@ -148,8 +148,8 @@ def test_what_is_wrong_is_told(files, tmp_path):
     text, vectors = (str(files / f"{name}.safetensors") for name in ("text", "vectors"))
     for call, message in (
         (lambda: trace.trace(vectors, "words"), "no tokenizer, so it reads no text"),
-        (lambda: memory.memory(vectors, text="words"), "the model has no tokenizer"),
-        (lambda: memory.memory(vectors, file=files / "text.txt"), "the model has no tokenizer"),
+        (lambda: horizon.horizon(vectors, text="words"), "the model has no tokenizer"),
+        (lambda: horizon.horizon(vectors, file=files / "text.txt"), "the model has no tokenizer"),
         (lambda: trace.trace(text, "  "), "the text is empty"),
         (lambda: trace.trace(text, TEXT, "layers.9"), "'layers.9' is no recurrent layer"),
         (lambda: trace.trace(text, TEXT, plot=tmp_path / "a.txt"), r"does not end in \.png"),
@@ -157,9 +157,9 @@ def test_what_is_wrong_is_told(files, tmp_path):
         with pytest.raises(ValueError, match=message):
             call()
     for code, message, *arguments in (
-        (1, "none.txt", "memory", text, "--file", tmp_path / "none.txt"),
-        (2, "not both", "memory", text, "--text", TEXT, "--file", "x"),
-        (2, "max-distance", "memory", text, "-k", 0),
+        (1, "none.txt", "horizon", text, "--file", tmp_path / "none.txt"),
+        (2, "not both", "horizon", text, "--text", TEXT, "--file", "x"),
+        (2, "max-distance", "horizon", text, "-k", 0),
     ):
         _, stderr = numlstm_command(*arguments, code=code)
         assert message in stderr
