@@ -102,7 +102,6 @@ _LOG_LN2_LOW = _F(-2.12194440054690583e-4)
 _LARGEST = _F(np.finfo(np.float32).max)
 _LARGEST_DENORMAL = np.nextafter(np.finfo(np.float32).tiny, _F(0.0))
 _TWO = _F(2.0)
-_INF = _F(np.inf)
 _NAN = _F(np.nan)
 
 

@@ -25,7 +25,7 @@ from numlstm.run.saved import from_bytes, to_bytes
 from numlstm.run.stream import Stream, stream_of
 from numlstm.run.threads import Turn, run_together
 
-# Another thread pays when each has this much work (`Model.work`), 0.3 ms: a thread takes 0.05 ms
+# Another thread pays when each has this much work (`Compiled.work`), 0.3 ms: a thread takes 0.05 ms
 # to begin and to end, and shares the caches.
 THREAD_WORK = 2**25
 

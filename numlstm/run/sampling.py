@@ -113,7 +113,7 @@ class Generator:
         self._numbers[columns.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
         self._flags[:] = 0
         self._flags[_ids("stop", stop, self._num_scores)] = columns.STOP
-        self._see(_ids("history", [*history, self._token], vocab_size))
+        self._see(np.append(_ids("history", history, vocab_size), np.int32(self._token)))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
         self.stopped = False

@@ -20,6 +20,7 @@ from numlstm.run.compiled import Compiled
 
 _HEADER = struct.Struct("<8s16sqQI")
 _MAGIC = b"numlstm2"
+_MOST_STEPS = 2**62  # from where a counter goes on without turning negative
 
 # Before: no count of steps, and the checksum of the numbers alone.
 _OLD_HEADER = struct.Struct("<8s16sII")
@@ -96,7 +97,8 @@ def _check_kept(compiled: Compiled, kept: Floats, num_steps: int | None) -> None
     program = compiled.program
     counts = {at: int(kept[at : at + 2].view(np.int64)[0]) for at in program.counters}
     steps = counts[program.counters[0]]
-    if min(counts.values()) < 0 or (num_steps is not None and steps != num_steps):
+    can_count = all(0 <= count < _MOST_STEPS for count in counts.values())
+    if not can_count or (num_steps is not None and steps != num_steps):
         raise ValueError("the state is damaged: its numbers of steps do not agree")
     floats = kept.copy()
     for at in counts:

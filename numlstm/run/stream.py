@@ -372,7 +372,8 @@ class MaskedStream(Stream):
             return filled(out, state.answer)
 
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
-        xs = self._compiled.rows(xs)
+        # All of them are checked here: an error names a step by its place among all.
+        xs = checked_rows(self._compiled.network, xs)
         masked = self._masked(xs)
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))

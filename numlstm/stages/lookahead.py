@@ -210,5 +210,14 @@ class LookaheadStream:
     def __deepcopy__(self, memo: Any) -> Self:
         return self.copy()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.model, self.lookahead, self.kept)
+
     def __repr__(self) -> str:
         return f"<numlstm.LookaheadStream of {self.model!r}, {self.latency} steps late>"
+
+
+def _restore(model: Any, lookahead: int, kept: Any) -> LookaheadStream:
+    stream: LookaheadStream = model.stream(lookahead=lookahead)
+    stream.kept = kept
+    return stream

@@ -124,6 +124,23 @@ def test_masked_steps_are_those_of_the_reference(name):
         assert_same_bits(model.run_batch([xs, xs[:1]])[1], ys[:1])
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("tokens", 5, r"token id 5 at xs\[4\] is outside 0 <= id < 5"),
+        ("no recurrence", np.nan, r"xs\[4, 0\] is nan, expected finite numbers"),
+    ],
+)
+def test_an_error_counts_the_steps_that_are_left_out(name, wrong, message):
+    network, xs = CASES[name]
+    xs = xs.copy()
+    xs[4] = wrong
+    model = numlstm.Model(random_weights(network))
+    for run in (model.run, model.stream().run):
+        with pytest.raises(ValueError, match=message):
+            run(xs)
+
+
 def test_a_loaded_memory_brings_its_own_answer_before_any_step():
     network, xs = CASES["attention"]
     model = numlstm.Model(random_weights(network, seed=3))

@@ -207,6 +207,15 @@ def test_history_counts_as_seen():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", "bBhHiIlLqQ")
+def test_history_is_of_any_integers(dtype):
+    stream = sharp_model(NETWORKS["logits"]).stream()
+    how = {"temperature": 0, "repetition_penalty": 5.0}
+    expected = stream.copy().generate(3, 30, history=range(20), **how)
+    found = stream.generate(3, 30, history=np.arange(20, dtype=dtype), **how)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_extreme_scores():
     network = NETWORKS["logits"]
     tensors = dict(random_weights(network).tensors)

@@ -76,6 +76,17 @@ def test_a_number_of_steps_that_does_not_agree_is_refused(count):
     assert stream.save_state() == before
 
 
+@pytest.mark.parametrize("count", [2**62, 2**63 - 1])
+def test_a_number_of_steps_that_nobody_took_is_refused(count):
+    stream = model_of("tokens").stream()
+    before = stream.save_state()
+    floats = body_of(before)
+    floats[:2].view(np.int64)[0] = count
+    with pytest.raises(ValueError, match="numbers of steps do not agree"):
+        stream.load_state(resealed(before, floats.tobytes(), num_steps=count))
+    assert stream.save_state() == before
+
+
 def test_the_header_of_one_state_does_not_go_with_the_body_of_another():
     stream = model_of("tokens").stream()
     blobs = []

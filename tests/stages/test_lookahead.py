@@ -1,6 +1,7 @@
 """Networks that read later steps, as streams."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -145,7 +146,8 @@ def test_copies_go_on_alone(name):
     xs, others = random_input(model.network, SEQ_LEN), random_input(model.network, 9, 1)
     stream = model.stream(lookahead=2)
     stream.run(xs[:11])
-    for make in (copy.copy, copy.deepcopy, numlstm.LookaheadStream.copy):
+    makers = (copy.copy, copy.deepcopy, numlstm.LookaheadStream.copy)
+    for make in (*makers, lambda stream: pickle.loads(pickle.dumps(stream))):
         twin = make(stream)
         twin.run(others)
         twin.finish()
