@@ -49,7 +49,7 @@ def elu(x: Doubles, alpha: float) -> Doubles:
     return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
-# What `layers.FUNCTIONS` names, of x and its parameters.
+# What `spec.FUNCTIONS` names, of x and its parameters.
 FUNCTIONS: dict[str, Callable[..., Doubles]] = {
     "linear": lambda x: x,
     "tanh": np.tanh,

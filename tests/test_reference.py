@@ -51,7 +51,7 @@ def test_other_cells_are_those_of_their_authors(name):
 
 # Layers of torch ----------------------------------------------------------------------------------
 
-# What `layers.FUNCTIONS` names, with its defaults and with other parameters, in torch.
+# What `spec.FUNCTIONS` names, with its defaults and with other parameters, in torch.
 FUNCTIONS: dict[str, Any] = {
     "linear": lambda x: x,
     "tanh": lambda x: torch.tanh(x),
