@@ -23,7 +23,7 @@ from numlstm.run.border import (
 from numlstm.run.compiled import Compiled
 from numlstm.run.saved import from_bytes, to_bytes
 from numlstm.run.stream import Stream, stream_of
-from numlstm.run.threads import Turn, run_together
+from numlstm.run.threads import Turn, in_turn, run_together
 
 # Another thread pays when each has this much work (`Compiled.work`), 0.3 ms: a thread takes 0.05 ms
 # to begin and to end, and shares the caches.
@@ -100,8 +100,7 @@ class Pool:
         ):
             raise ValueError("the stream is another model's")
         kept = self._first if stream is None else stream.kept
-        with self._turn:
-            return self._open([kept])[0]
+        return self._open([kept])[0]
 
     def open_many(self, states: Iterable[bytes]) -> list[int]:
         """Continue many streams from what `save_states` or `Stream.save_state` returned.
@@ -128,9 +127,9 @@ class Pool:
                 kept.append(from_bytes(self._compiled, blob)[0])
             except (TypeError, ValueError) as error:
                 raise type(error)(f"state {n}: {error}") from error
-        with self._turn:
-            return self._open(kept)
+        return self._open(kept)
 
+    @in_turn
     def _open(self, kept: list[Floats]) -> list[int]:
         if len(kept) > len(self._free):
             raise ValueError(
@@ -145,6 +144,7 @@ class Pool:
             self._is_open[slots] = True
         return slots
 
+    @in_turn
     def close(self, slot: int) -> None:
         """End the stream of a slot.
 
@@ -153,12 +153,12 @@ class Pool:
         TypeError, ValueError
             If the slot is not open.
         """
-        with self._turn:
-            self._check_slots([slot])
-            self._is_open[slot] = False
-            self._key = None
-            self._free.append(operator.index(slot))
+        self._check_slots([slot])
+        self._is_open[slot] = False
+        self._key = None
+        self._free.append(operator.index(slot))
 
+    @in_turn
     def stream(self, slot: int) -> Stream:
         """Return a lone stream that continues from where the stream of a slot is; that one stays.
 
@@ -168,11 +168,11 @@ class Pool:
             If the slot is not open.
         """
         stream = stream_of(self.model, self._compiled)
-        with self._turn:
-            self._check_slots([slot])
-            stream.kept = self._kept[slot]
+        self._check_slots([slot])
+        stream.kept = self._kept[slot]
         return stream
 
+    @in_turn
     def save_states(self, slots: ArrayLike) -> list[bytes]:
         """Return the states of some of the streams, each what `Stream.save_state` would return.
 
@@ -190,11 +190,8 @@ class Pool:
         TypeError, ValueError
             If a slot is not open or comes twice.
         """
-        with self._turn:
-            compiled, memory_rows = self._compiled, np.zeros((0, 0), FLOAT32)
-            return [
-                to_bytes(compiled, self._kept[n], memory_rows) for n in self._check_slots(slots)
-            ]
+        compiled, memory_rows = self._compiled, np.zeros((0, 0), FLOAT32)
+        return [to_bytes(compiled, self._kept[n], memory_rows) for n in self._check_slots(slots)]
 
     def step(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take one step of some of the streams.
@@ -238,6 +235,7 @@ class Pool:
         finally:
             turn.taken = False
 
+    @in_turn
     def run(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take T steps of some of the streams in one call; the same bits as T calls of `step`.
 
@@ -259,12 +257,11 @@ class Pool:
         TypeError, ValueError, RuntimeError
             As `step`. No stream has taken a step.
         """
-        with self._turn:
-            checked = self._check_slots(slots)
-            xs = self._rows(xs, (-1, len(checked)))
-            xs, ys = for_kernel(xs, out, (*xs.shape[:2], self._compiled.output_size))
-            self._take(checked, xs, ys, xs)
-            return filled(out, ys)
+        checked = self._check_slots(slots)
+        xs = self._rows(xs, (-1, len(checked)))
+        xs, ys = for_kernel(xs, out, (*xs.shape[:2], self._compiled.output_size))
+        self._take(checked, xs, ys, xs)
+        return filled(out, ys)
 
     # Checks ---------------------------------------------------------------------------------------
 

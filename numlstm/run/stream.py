@@ -23,6 +23,7 @@ from numlstm.run.compiled import Compiled
 from numlstm.run.mask import spread
 from numlstm.run.sampling import Generator, Sampling, SamplingOptions
 from numlstm.run.state import State
+from numlstm.run.threads import in_turn
 from numlstm.run.trace import Trace, record
 
 
@@ -50,7 +51,7 @@ class Stream:
 
     def __init__(self, model: Any, state: State) -> None:
         self.model = model
-        self._state = state
+        self._turn = self._state = state
         self._compiled = compiled = state.compiled
         self._token = np.zeros(1, np.int32)
         # What every step needs.
@@ -149,6 +150,7 @@ class Stream:
         finally:
             state.taken = False
 
+    @in_turn
     def trace(self, xs: ArrayLike) -> Trace:
         """Take T steps, the same bits as `run`, and return what went on in the cells as well.
 
@@ -170,8 +172,7 @@ class Stream:
         TypeError, ValueError
             As `run`; or if the network has no recurrent layer.
         """
-        with self._state as state:
-            return record(state, checked_rows(self._compiled.network, xs))
+        return record(self._state, checked_rows(self._compiled.network, xs))
 
     def generate(
         self,
@@ -215,18 +216,21 @@ class Stream:
         if isinstance(n, bool) or operator.index(n) < 0:
             raise ValueError(f"n is {n!r}, expected a number of tokens")
         generator = Generator(self._state, first_id, Sampling(**options), stop, history)
+        return self._generate(generator, operator.index(n))
+
+    @in_turn
+    def _generate(self, generator: Generator, n: int) -> NDArray[np.int32]:
         stride = self._compiled.steps_per_call
         parts = [np.zeros(0, np.int32)]
-        with self._state as state:
-            kept = state.kept
-            try:
-                for at in range(0, operator.index(n), stride):
-                    parts.append(generator.next(min(stride, n - at)))
-                    if generator.stopped:
-                        break
-            except BaseException:
-                state.go_back(kept)
-                raise
+        kept = self._state.kept
+        try:
+            for at in range(0, n, stride):
+                parts.append(generator.next(min(stride, n - at)))
+                if generator.stopped:
+                    break
+        except BaseException:
+            self._state.go_back(kept)
+            raise
         return np.concatenate(parts)
 
     def tokens(
@@ -251,19 +255,21 @@ class Stream:
 
     def _tokens(self, generator: Generator) -> Iterator[int]:
         while not generator.stopped:
-            with self._state:
-                token = int(generator.next(1)[0])
-            yield token
+            yield self._next(generator)
 
+    @in_turn
+    def _next(self, generator: Generator) -> int:
+        return int(generator.next(1)[0])
+
+    @in_turn
     def reset(self) -> None:
         """Return to the initial state; a memory stays."""
-        with self._state as state:
-            state.begin()
+        self._state.begin()
 
+    @in_turn
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
-        with self._state as state:
-            return type(self)(self.model, state.twin())
+        return type(self)(self.model, self._state.twin())
 
     __copy__ = copy
 
@@ -279,15 +285,15 @@ class Stream:
         return 0
 
     @property
+    @in_turn
     def kept(self) -> Floats:
         """A copy of all that is kept from step to step; assigning it goes back there."""
-        with self._state as state:
-            return state.kept
+        return self._state.kept
 
     @kept.setter
+    @in_turn
     def kept(self, values: Floats) -> None:
-        with self._state as state:
-            state.go_back(values)
+        self._state.go_back(values)
 
     @property
     def num_steps(self) -> int:
@@ -298,6 +304,7 @@ class Stream:
         return self._state.num_steps
 
     @property
+    @in_turn
     def state(self) -> dict[str, Floats]:
         """Copies of the h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,).
 
@@ -309,11 +316,11 @@ class Stream:
         TypeError, ValueError
             If it is no dict, or a name, a shape or a number is wrong: all that is, at once.
         """
-        with self._state as state:
-            names = self._compiled.program.state_names
-            return {name: state.numbers(place) for name, place in names.items()}
+        names = self._compiled.program.state_names
+        return {name: self._state.numbers(place) for name, place in names.items()}
 
     @state.setter
+    @in_turn
     def state(self, values: Mapping[str, ArrayLike]) -> None:
         if not isinstance(values, Mapping):
             raise TypeError(f"the state is {type(values).__name__}, expected a dict of arrays")
@@ -329,18 +336,18 @@ class Stream:
                 problems.append(str(error))
         if problems:
             raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
-        with self._state as state:
-            for name, array in arrays.items():
-                state.set_numbers(names[name], array)
+        for name, array in arrays.items():
+            self._state.set_numbers(names[name], array)
 
+    @in_turn
     def save_state(self) -> bytes:
         """Return the state as bytes; `load_state` continues from them, in any process.
 
         They hold the memory of a decoder as well. `Pool.save_states` gives those of many streams.
         """
-        with self._state as state:
-            return state.to_bytes()
+        return self._state.to_bytes()
 
+    @in_turn
     def load_state(self, blob: bytes) -> None:
         """Continue from what `save_state` returned, of this version or those before.
 
@@ -349,8 +356,7 @@ class Stream:
         TypeError, ValueError
             If it is not a saved state, is damaged, or is another model's.
         """
-        with self._state as state:
-            state.load(blob)
+        self._state.load(blob)
 
     def __repr__(self) -> str:
         return f"<numlstm.Stream of {self.model!r}>"
@@ -368,18 +374,21 @@ class MaskedStream(Stream):
             return super().step(x, out)
         if out is not None:
             check_out(out, self._y_shape)
-        with self._state as state:
-            return filled(out, state.answer)
+        return self._repeat(out)
 
+    @in_turn
+    def _repeat(self, out: Floats | None) -> Floats:
+        return filled(out, self._state.answer)
+
+    @in_turn
     def run(self, xs: ArrayLike, out: Floats | None = None) -> Floats:
         # All of them are checked here: an error names a step by its place among all.
         xs = checked_rows(self._compiled.network, xs)
         masked = self._masked(xs)
         if out is not None:
             check_out(out, (len(xs), *self._y_shape))
-        with self._state as state:
-            before = state.answer
-            return filled(out, spread(before, state.answers(xs[~masked]), masked))
+        before = self._state.answer
+        return filled(out, spread(before, self._state.answers(xs[~masked]), masked))
 
     def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
         masked = self._compiled.network.masked(xs)

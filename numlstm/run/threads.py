@@ -6,7 +6,8 @@ after a fork there is none to miss. The kernels run without the GIL.
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Self
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 
 class Turn:
@@ -20,20 +21,35 @@ class Turn:
     def __init__(self) -> None:
         self.taken = False
 
-    def __enter__(self) -> Self:
-        if self.taken:
-            self.refuse()
-        self.taken = True
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.taken = False
-
     def refuse(self) -> NoReturn:
         raise RuntimeError(
             "it is in use by another thread, and was left alone: give each thread a stream or a "
             "pool of its own, or take turns with a lock"
         )
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def in_turn(method: Method) -> Method:
+    """Make a method of what has a ``_turn`` one thread's at a time.
+
+    No context manager does it: Ctrl-C at the first instruction of its ``__exit__`` would leave the
+    turn taken for ever. Here none comes between a try or a finally and the assignment beside it.
+    """
+
+    @wraps(method)
+    def alone(self: Any, *args: Any, **options: Any) -> Any:
+        turn = self._turn
+        if turn.taken:
+            turn.refuse()
+        turn.taken = True
+        try:
+            return method(self, *args, **options)
+        finally:
+            turn.taken = False
+
+    return cast(Method, alone)
 
 
 def run_together(work: Sequence[Callable[[], Any]]) -> None:

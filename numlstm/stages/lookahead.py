@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.run.border import Floats, checked_rows
 from numlstm.run.compiled import Compiled
-from numlstm.run.threads import Turn
+from numlstm.run.threads import Turn, in_turn
 from numlstm.stages.causal import Causal
 from numlstm.stages.stage import INPUT, Collecting, Flow, Read, Stage, no_rows
 from numlstm.stages.staged import Staged
@@ -70,12 +70,9 @@ class LookaheadStream:
         """Whether a stage can only begin when the sequence is at its end."""
         return any(read.last or late[read.source] is None for read in stage.reads)
 
+    @in_turn
     def reset(self) -> None:
         """Return to the initial state."""
-        with self._turn:
-            self._begin()
-
-    def _begin(self) -> None:
         # What comes at the end comes in one piece, and is run as such: no lookahead is too short.
         self._flows: list[Flow] = [
             Collecting(stage)
@@ -137,11 +134,8 @@ class LookaheadStream:
         """
         return self._push(self._no_rows(INPUT), finish=True)
 
+    @in_turn
     def _push(self, xs: NDArray[Any], finish: bool) -> Floats:
-        with self._turn:
-            return self._push_alone(xs, finish)
-
-    def _push_alone(self, xs: NDArray[Any], finish: bool) -> Floats:
         if self._finished:
             raise ValueError("the stream is finished; reset() begins a new sequence")
         masked = self._network.masked(xs)
@@ -185,11 +179,11 @@ class LookaheadStream:
             return [0] * len(waiting)
         return [min(waiting)] * len(waiting)
 
+    @in_turn
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
         twin = type(self)(self.model, self._of, self.lookahead)
-        with self._turn:
-            twin.kept = self.kept
+        twin.kept = self.kept
         return twin
 
     @property

@@ -1,5 +1,6 @@
 """A stream or a pool is one thread's at a time: a second one is refused, and nothing is harmed."""
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -91,8 +92,11 @@ CASES: dict[str, tuple[Callable[[], Any], Tries]] = {
 def test_who_comes_out_of_turn_is_refused(name, what):
     make, tries = CASES[name]
     subject = make()
-    with turn_of(subject), pytest.raises(RuntimeError, match="in use by another thread"):
+    turn = turn_of(subject)
+    turn.taken = True
+    with pytest.raises(RuntimeError, match="in use by another thread"):
         tries[what](subject)
+    turn.taken = False
     tries[what](subject)  # it was left alone
 
 
@@ -125,15 +129,18 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(name):
 
 def test_what_was_refused_works_afterwards():
     stream = VECTORS.stream()
-    with turn_of(stream), pytest.raises(RuntimeError, match="another thread"):
+    turn_of(stream).taken = True
+    with pytest.raises(RuntimeError, match="another thread"):
         stream.step(XS[0])
+    turn_of(stream).taken = False
     with pytest.raises(ValueError, match="finite"):
         stream.step(np.full(8, np.nan))
     fresh = VECTORS.stream()
     assert stream.step(XS[0]).tobytes() == fresh.step(XS[0]).tobytes()
     twin = stream.copy()
-    with turn_of(stream):
-        twin.step(XS[1])  # it has a turn of its own
+    turn_of(stream).taken = True
+    twin.step(XS[1])  # it has a turn of its own
+    twin.copy().step(XS[1])
 
 
 def test_weights_are_shared_by_threads():
@@ -148,3 +155,41 @@ def test_weights_are_shared_by_threads():
     for thread in threads:
         thread.join()
     assert found == [expected] * 4
+
+
+CALLS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "save_state": (VECTORS.stream, lambda s: s.save_state()),
+    "trace": (VECTORS.stream, lambda s: s.trace(XS[:3])),
+    "masked": (MASKED.stream, lambda s: s.run(XS[:3])),
+    "tokens": (lambda: TOKENS.stream().tokens(1), next),
+    "pool": (open_pool, lambda p: p.save_states(SLOTS)),
+    "lookahead": (lambda: BOTH_WAYS.stream(lookahead=1), lambda s: s.copy()),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_interruption_anywhere_ends_the_turn(name):
+    """A signal is handled where Python begins a function: at each of those in turn."""
+    make, call = CALLS[name]
+    subject, count = make(), 0
+
+    def interrupt(frame: Any, event: str, argument: Any) -> None:
+        nonlocal left
+        if event == "call" and "numlstm" in frame.f_code.co_filename:
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+    while True:
+        left = count = count + 1
+        sys.setprofile(interrupt)
+        try:
+            call(subject)
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        subject = make() if name == "tokens" else subject  # a generator ends with its error
+    assert count > 1
+    call(make() if name == "tokens" else subject)
