@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import padded
 from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
+from numlstm.network.functions import LARGEST
 from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
 from numlstm.run.state import State
 
@@ -60,7 +61,7 @@ class Sampling:
         ):
             value = getattr(self, name)
             is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not is_number or not low <= value <= high or math.isinf(value):
+            if not is_number or not low <= value <= high or value > LARGEST:
                 bounds = f"{low:g} to {high:g}" if high == 1 else f"{low:g} or more"
                 raise ValueError(f"{name} is {value!r}, expected a number, {bounds}")
         for name in ("top_p", "repetition_penalty"):

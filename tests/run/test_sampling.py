@@ -245,6 +245,8 @@ def test_an_overflow_leaves_the_stream_as_it_was():
         ({"temperature": -1}, "temperature is -1, expected a number, 0 or more"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": 1e39}, r"temperature is 1e\+39"),
+        ({"repetition_penalty": 1e39}, r"repetition_penalty is 1e\+39"),
         ({"temperature": "1"}, "temperature is '1'"),
         ({"top_k": 0}, "top_k is 0, expected 1 or more, or None"),
         ({"top_k": True}, "top_k is True"),
