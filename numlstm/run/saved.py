@@ -20,6 +20,8 @@ from numlstm.run.compiled import Compiled
 
 _HEADER = struct.Struct("<8s16sqQI")
 _MAGIC = b"numlstm2"
+_NUMBER = np.dtype("<f4")
+_COUNTER = struct.Struct("<q")  # of the steps, in place of the first two numbers
 _MOST_STEPS = 2**62  # from where a counter goes on without turning negative
 
 # Before: no count of steps, and the checksum of the numbers alone.
@@ -30,13 +32,17 @@ _COUNTER_SIZE = 16  # floats, which those states do not begin with
 
 def to_bytes(compiled: Compiled, kept: Floats, memory_rows: Floats) -> bytes:
     """Return what a stream of the network keeps as bytes."""
-    numbers = kept.astype("<f4", copy=False).tobytes()
+    numbers = _little_endian(kept).tobytes()
     if memory_rows.size:
-        numbers += memory_rows.astype("<f4", copy=False).tobytes()
-    num_steps = int(kept[:2].view(np.int64)[0])
+        numbers += _little_endian(memory_rows).tobytes()
+    (num_steps,) = _COUNTER.unpack_from(numbers)
     fields = _MAGIC, compiled.fingerprint, num_steps, len(numbers)
     checksum = zlib.crc32(numbers, zlib.crc32(_HEADER.pack(*fields, 0)))
     return _HEADER.pack(*fields, checksum) + numbers
+
+
+def _little_endian(values: Floats) -> Floats:
+    return values if _NUMBER.isnative else values.astype(_NUMBER)
 
 
 def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
@@ -58,7 +64,7 @@ def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
     fits = beyond % row_size == 0 and beyond > 0 if row_size else beyond == 0
     if len(body) % 4 or not fits or not is_sound:
         raise ValueError("the state is damaged: its length or checksum is wrong")
-    numbers = np.frombuffer(body, "<f4").astype(FLOAT32)
+    numbers = np.frombuffer(body, _NUMBER).astype(FLOAT32)
     kept, memory_rows = numbers[:num_kept], numbers[num_kept:].reshape(-1, row_size or 1)
     _check_kept(compiled, kept, num_steps)
     if layout is None:
