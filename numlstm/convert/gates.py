@@ -101,7 +101,7 @@ def from_keras(kernel: Array, recurrent_kernel: Array, bias: Array | None = None
         our GRU has ``reset_after=False``.
     """
     num_gates = _num_gates("recurrent_kernel", recurrent_kernel.T)
-    _expect("kernel", kernel, (len(kernel), recurrent_kernel.shape[1]))
+    _expect("kernel", kernel, (-1, recurrent_kernel.shape[1]))
     found = {"weight_ih": kernel.T, "weight_hh": recurrent_kernel.T}
     if bias is not None:
         gates = recurrent_kernel.shape[1]
@@ -118,7 +118,7 @@ def to_keras(tensors: Mapping[str, Array], reset_after: bool = True) -> tuple[Ar
     reset_after : bool
         Of a GRU: whether the bias is (2, 3*H).
     """
-    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    num_gates = _num_gates_of(tensors)
     theirs = _all_reordered(tensors, OURS[num_gates], KERAS[num_gates])
     kernels = theirs["weight_ih"].T, theirs["weight_hh"].T
     if "bias_ih" not in theirs:
@@ -143,7 +143,7 @@ def from_keras_1(*arrays: Array) -> Tensors:
 
 def to_keras_1(tensors: Mapping[str, Array]) -> tuple[Array, ...]:
     """Return W, U, b of each gate; see `from_keras_1`."""
-    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    num_gates = _num_gates_of(tensors)
     theirs = _all_reordered(tensors, OURS[num_gates], KERAS_1[num_gates])
     joined = theirs["weight_ih"].T, theirs["weight_hh"].T, theirs["bias_ih"] + theirs["bias_hh"]
     blocks = [np.split(part, num_gates, -1) for part in joined]
@@ -165,7 +165,7 @@ def from_keras_cudnn(kernel: Array, recurrent_kernel: Array, bias: Array) -> Ten
     """
     num_gates = _num_gates("recurrent_kernel", recurrent_kernel.T)
     size, gates = recurrent_kernel.shape
-    _expect("kernel", kernel, (len(kernel), gates))
+    _expect("kernel", kernel, (-1, gates))
     _expect("bias", bias, (2 * gates,))
     blocks = [block.reshape(size, -1) for block in np.split(kernel, num_gates, 1)]
     squares = np.split(recurrent_kernel, num_gates, 1)
@@ -175,7 +175,7 @@ def from_keras_cudnn(kernel: Array, recurrent_kernel: Array, bias: Array) -> Ten
 
 def to_keras_cudnn(tensors: Mapping[str, Array]) -> tuple[Array, Array, Array]:
     """Return kernel, recurrent_kernel and bias; see `from_keras_cudnn`."""
-    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    num_gates = _num_gates_of(tensors)
     theirs = _all_reordered(tensors, OURS[num_gates], KERAS[num_gates])
     input_size = theirs["weight_ih"].shape[1]
     blocks = [b.reshape(input_size, -1) for b in np.split(theirs["weight_ih"], num_gates)]
@@ -198,8 +198,9 @@ def from_tensorflow_lstm(kernel: Array, bias: Array, proj_size: int = 0) -> Tens
         Of x and h end to end; with a projection h has `proj_size` numbers.
     bias : array, (4*H,)
     """
+    _expect("bias", bias, (-1,))
     size = proj_size or len(bias) // 4
-    _expect("kernel", kernel, (len(kernel), len(bias)))
+    _expect("kernel", kernel, (-1, len(bias)))
     found = {"weight_ih": kernel[:-size].T, "weight_hh": kernel[-size:].T, **_biases(bias)}
     return _all_reordered(found, TENSORFLOW[4], OURS[4])
 
@@ -224,10 +225,11 @@ def from_tensorflow_gru(
     candidate_kernel : array, (I + H, H)
     candidate_bias : array, (H,)
     """
-    size, rows = len(candidate_bias), len(gates_kernel)
-    _expect("gates_kernel", gates_kernel, (rows, 2 * size))
+    _expect("candidate_bias", candidate_bias, (-1,))
+    size = len(candidate_bias)
+    _expect("gates_kernel", gates_kernel, (-1, 2 * size))
     _expect("gates_bias", gates_bias, (2 * size,))
-    _expect("candidate_kernel", candidate_kernel, (rows, size))
+    _expect("candidate_kernel", candidate_kernel, (len(gates_kernel), size))
     kernel = np.hstack([gates_kernel, candidate_kernel])
     bias = np.concatenate([gates_bias, candidate_bias])
     found = {"weight_ih": kernel[:-size].T, "weight_hh": kernel[-size:].T, **_biases(bias)}
@@ -261,7 +263,7 @@ def from_onnx(w: Array, r: Array, b: Array | None = None, p: Array | None = None
         Peepholes of an LSTM, i o f.
     """
     num_gates = _num_gates("R", r)
-    _expect("W", w, (len(r), w.shape[-1]))
+    _expect("W", w, (len(r), -1))
     found = {"weight_ih": w, "weight_hh": r}
     if b is not None:
         _expect("B", b, (2 * len(r),))
@@ -277,7 +279,7 @@ def from_onnx(w: Array, r: Array, b: Array | None = None, p: Array | None = None
 
 def to_onnx(tensors: Mapping[str, Array]) -> tuple[Array | None, ...]:
     """Return W, R, B and P of one direction, None for what there is not; see `from_onnx`."""
-    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    num_gates = _num_gates_of(tensors)
     peepholes = [tensors[f"peephole_{gate}"] for gate in "iof" if f"peephole_{gate}" in tensors]
     theirs = _all_reordered(tensors, OURS[num_gates], ONNX[num_gates])
     biases = [theirs[name] for name in ("bias_ih", "bias_hh") if name in theirs]
@@ -320,7 +322,7 @@ def from_cudnn(params: Array, num_gates: int, input_size: int, hidden_size: int)
 
 def to_cudnn(tensors: Mapping[str, Array]) -> Array:
     """Return the weight space of one layer in one direction; see `from_cudnn`."""
-    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    num_gates = _num_gates_of(tensors)
     theirs = _all_reordered(tensors, OURS[num_gates], CUDNN[num_gates])
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return np.concatenate([theirs[name].ravel() for name in names if name in theirs])
@@ -338,9 +340,26 @@ def _num_gates(name: str, weight_hh: Array) -> int:
     return num_gates
 
 
+def _num_gates_of(tensors: Mapping[str, Array]) -> int:
+    """Return how many gates our tensors are of, or raise if they are not those of one direction."""
+    missing = [name for name in ("weight_ih", "weight_hh") if name not in tensors]
+    if missing:
+        raise WeightsError(f"{' and '.join(missing)} missing, found {', '.join(tensors) or 'none'}")
+    num_gates = _num_gates("weight_hh", tensors["weight_hh"])
+    _expect("weight_ih", tensors["weight_ih"], (len(tensors["weight_hh"]), -1))
+    return num_gates
+
+
 def _expect(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise WeightsError(f"{name} has shape {array.shape}, expected {shape}")
+    """Raise a `WeightsError` unless an array has a shape, -1 for any length."""
+    fits = array.ndim == len(shape) and all(
+        size in (-1, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        found = array.shape if array.ndim == len(shape) else ("I",) * len(shape)
+        sizes = [str(f if size == -1 else size) for size, f in zip(shape, found, strict=True)]
+        expected = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+        raise WeightsError(f"{name} has shape {array.shape}, expected {expected}")
 
 
 def _biases(of_input: Array, of_h: Array | None = None) -> Tensors:

@@ -352,6 +352,32 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"params has shape \(7,\), expected \(200,\)",
     ),
     "count": (lambda: gates.from_cudnn(Z(7), 2, 3, 5), "num_gates is 2, expected 1, 3 or 4"),
+    "w_of_no_axis": (
+        lambda: gates.from_onnx(Z(()), Z((12, 4))),
+        r"W has shape \(\), expected \(12, I\)",
+    ),
+    "kernel_of_no_axis": (lambda: gates.from_keras(Z(()), Z((4, 12))), r"kernel has shape \(\)"),
+    "square_of_no_axis": (
+        lambda: gates.from_keras(Z((4, 4)), Z(())),
+        r"recurrent_kernel has shape \(\)",
+    ),
+    "bias_of_no_axis": (
+        lambda: gates.from_tensorflow_lstm(Z((4, 4)), Z(())),
+        r"bias has shape \(\), expected \(I,\)",
+    ),
+    "candidate_of_no_axis": (
+        lambda: gates.from_tensorflow_gru(Z(()), Z(4), Z(()), Z(())),
+        r"candidate_bias has shape \(\)",
+    ),
+    "no_tensors": (lambda: gates.to_onnx({}), "weight_ih and weight_hh missing, found none"),
+    "a_tensor_missing": (
+        lambda: gates.to_keras({"weight_hh": Z((4, 4))}),
+        "weight_ih missing, found weight_hh",
+    ),
+    "a_row": (
+        lambda: gates.to_cudnn({"weight_ih": Z(4), "weight_hh": Z((4, 4))}),
+        r"weight_ih has shape \(4,\), expected \(4, I\)",
+    ),
     "blocks": (lambda: gates.reordered(Z(7), "rzn", "zrn"), r"axis 0 of \(7,\) is not 3 blocks"),
 }
 
