@@ -5,7 +5,6 @@ import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self, overload
 
 import numpy as np
@@ -16,9 +15,9 @@ from numlstm.program.lower import Fold
 from numlstm.program.program import Program
 from numlstm.quantize import dtypes_of, encoded, num_bytes, tolerance, with_dtype
 from numlstm.run.batch import run_sequences
-from numlstm.run.border import Floats, check_out, checked_rows, filled, for_kernel
+from numlstm.run.border import NO_MEMORY, Floats, check_out, checked_rows, filled, for_kernel
 from numlstm.run.compiled import Compiled
-from numlstm.run.mask import spread
+from numlstm.run.mask import run_unmasked
 from numlstm.run.pool import Pool
 from numlstm.run.stream import Stream, stream_of
 from numlstm.spec import Network, Weights
@@ -85,7 +84,7 @@ class Model:
         A model keeps one copy of its weights, as the kernels read them: the tensors are made of it
         anew each time, with the same bits.
         """
-        tensors = self._stages().tensors if self._compiled is None else self._compiled.tensors
+        tensors = (self._compiled or self._stages()).tensors
         names = self.network.tensor_shapes()
         return self._about.with_tensors(self.network, {name: tensors[name] for name in names})
 
@@ -117,13 +116,7 @@ class Model:
         Another dtype is another network, as it gives other bits. What is folded, and how many
         threads there are, changes nothing.
         """
-        if self._compiled is not None:
-            return self._compiled.fingerprint
-        return self._fingerprint_of_stages
-
-    @cached_property
-    def _fingerprint_of_stages(self) -> bytes:
-        return self.weights.fingerprint
+        return (self._compiled or self._stages()).fingerprint
 
     def load_tokenizer(self) -> Any:
         """Return the tokenizer as a `tokenizers.Tokenizer`, or raise a WeightsError."""
@@ -263,23 +256,17 @@ class Model:
         compiled = self._compiled
         if compiled is None:
             return self._stages().run(xss)
-        if not self.network.masks:
-            return run_sequences(compiled, xss, self.num_threads)
-        masks = [self._masked(xs) for xs in xss]
-        yss = run_sequences(
-            compiled, [xs[~m] for xs, m in zip(xss, masks, strict=True)], self.num_threads
+        return run_unmasked(
+            self.network,
+            xss,
+            lambda xss: run_sequences(compiled, xss, self.num_threads),
+            lambda: compiled.answer_before_any(NO_MEMORY),
         )
-        before = compiled.answer_before_any(compiled.memory_rows(None, None))
-        return [spread(before, ys, m) for ys, m in zip(yss, masks, strict=True)]
 
     @property
     def _program(self) -> Program | None:
         """The arrays of a causal network."""
         return None if self._compiled is None else self._compiled.program
-
-    def _masked(self, xs: NDArray[Any]) -> NDArray[np.bool_]:
-        masked = self.network.masked(xs)
-        return np.zeros(len(xs), np.bool_) if masked is None else masked
 
     def _stages(self) -> Staged:
         assert self._staged is not None, "the network is causal"
@@ -300,7 +287,8 @@ class Model:
 
     def _check_sequence(self, xs: ArrayLike, name: str) -> NDArray[Any]:
         checked = checked_rows(self.network, xs, name)
-        if self._compiled is None and len(checked) and self._masked(checked).all():
+        masked = self.network.masked(checked)
+        if self._compiled is None and masked is not None and len(masked) and masked.all():
             raise ValueError(f"every step of {name} is masked")
         return checked
 

@@ -13,6 +13,8 @@ Floats = NDArray[np.float32]
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
+NO_MEMORY = np.zeros((0, 0), FLOAT32)  # the rows of a memory, of a network that reads none
+
 
 def token_id(x: Any) -> int:
     """Return x, an integer of any kind but bool, as an int; its range is the caller's to check."""

@@ -15,16 +15,18 @@ from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.lower import Fold, build
+from numlstm.program.program import Layout
 from numlstm.quantize import FORMATS, Encoded, floats_of
 from numlstm.run.border import (
     FLOAT32,
     INT32,
+    NO_MEMORY,
     Floats,
     as_floats,
     raise_status,
     token_ids,
 )
-from numlstm.run.mask import resting
+from numlstm.run.mask import answer_or_zeros, resting
 from numlstm.spec import MatrixLayer, Network
 
 _MAX_SPARE = 2  # work arrays that are kept for the next call, of one thread and another
@@ -53,10 +55,9 @@ class Compiled:
         self._row_axes = 1 if self.vocab_size is None else 0
         self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
         self._spare: list[Floats] = []  # arrays of the layout of blocks that nobody works in
-        self._keys = [(at, _keys_of(w)) for at, w in self._memory_keys()]
-
-    def _memory_keys(self) -> tuple[tuple[int, Floats], ...]:
-        return () if self.program.memory is None else self.program.memory.keys
+        memory = self.program.memory
+        self._keys = [] if memory is None else [(at, _keys_of(w)) for at, w in memory.keys]
+        self.params_at = self.program.params_at  # the weights as the walker takes them
 
     @property
     def tensors(self) -> dict[str, Floats]:
@@ -108,7 +109,7 @@ class Compiled:
         if layout is None:
             if memory is not None or ids is not None:
                 raise ValueError("the network takes no memory")
-            return np.zeros((0, 0), FLOAT32)
+            return NO_MEMORY
         if memory is None:
             raise ValueError(
                 f"the network attends to a memory: pass memory=, (M, {layout.memory_size})"
@@ -151,32 +152,25 @@ class Compiled:
         """
         if self.program.memory is None:
             return self._answer_alone
-        return self._answer_of(*self._resting, memory_rows)
+        compiled, x = self._resting
+        return answer_or_zeros(lambda: compiled.run_whole(x, memory_rows)[0], self.output_size)
 
     @cached_property
     def _answer_alone(self) -> Floats:
         network, tensors, x = resting(self.network, self.tensors)
-        return self._answer_of(Compiled(network, tensors), x, _NO_MEMORY)
+        alone = Compiled(network, tensors)  # which is not kept
+        return answer_or_zeros(lambda: alone.run_whole(x)[0], self.output_size)
 
     @cached_property
     def _resting(self) -> tuple["Compiled", NDArray[Any]]:
         network, tensors, x = resting(self.network, self.tensors)
         return Compiled(network, tensors), x
 
-    @staticmethod
-    def _answer_of(resting: "Compiled", x: NDArray[Any], memory_rows: Floats) -> Floats:
-        try:
-            answer: Floats = resting.run_whole(x, memory_rows)[0]
-        except ValueError:
-            answer = np.zeros(resting.output_size, FLOAT32)
-        return answer
-
     # Work -----------------------------------------------------------------------------------------
 
-    def run_whole(self, xs: NDArray[Any], memory_rows: Floats | None = None) -> Floats:
+    def run_whole(self, xs: NDArray[Any], memory_rows: Floats = NO_MEMORY) -> Floats:
         """Return the answers to `rows` from the initial state, none left out, (T, output_size)."""
         ys = np.empty((len(xs), self.output_size), FLOAT32)
-        memory_rows = _NO_MEMORY if memory_rows is None else memory_rows
         self.take(self.initial_state(memory_rows), memory_rows, xs, ys)
         return ys
 
@@ -186,12 +180,11 @@ class Compiled:
         kept   what a stream keeps, (num_kept,), read and written
         ys     the answers, (T, output_size), written
         """
-        size = self.program.block.state_size
-        if memory_rows.size:
-            block = aligned(size + memory_rows.size)
-            block[size:] = memory_rows.reshape(-1)
+        layout = self.program.block
+        if self._spare and not memory_rows.size:
+            block = self._spare.pop()
         else:
-            block = self._spare.pop() if self._spare else aligned(size)
+            block = array_for(layout, memory_rows)
         block[: self.num_kept] = kept
         plan_at, params_at, block_at = self.program.block.plan_at, self.params_at, argument(block)
         stride = self.steps_per_call
@@ -216,11 +209,6 @@ class Compiled:
         return argument(self._row_plan)
 
     @cached_property
-    def params_at(self) -> Any:
-        """The weights as the walker takes them."""
-        return self.program.params_at
-
-    @cached_property
     def work(self) -> int:
         """What a step costs in many rows: products, in the time of float32."""
         products = 0
@@ -237,7 +225,11 @@ class Compiled:
         return min(max(2**28 // max(self.work, 1), 64), 2**16)
 
 
-_NO_MEMORY = np.zeros((0, 0), FLOAT32)
+def array_for(layout: Layout, memory_rows: Floats) -> Floats:
+    """Return an array for a layout, with the memory behind it; the rest is not initialised."""
+    array = aligned(layout.state_size + memory_rows.size)
+    array[layout.state_size :] = memory_rows.reshape(-1)
+    return array
 
 
 def _keys_of(weight: Floats) -> Compiled:

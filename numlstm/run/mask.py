@@ -3,6 +3,7 @@
 Which steps those are, `Network.masked` tells.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,34 @@ def unmasked(layer: spec.Layer) -> spec.Layer:
         case spec.Masking():
             return spec.Concat(layer.input_size, name=layer.name)
     return layer
+
+
+def run_unmasked(
+    network: spec.Network,
+    xss: list[NDArray[Any]],
+    run: Callable[[list[NDArray[Any]]], list[Floats]],
+    before: Callable[[], Floats] | None,
+) -> list[Floats]:
+    """Return what ``run`` answers to sequences without the steps that are left out.
+
+    before   returns what those before any other repeat, (O,); None where answers are not to steps,
+             and so none is repeated
+    """
+    masks = [network.masked(xs) for xs in xss]
+    yss = run([xs if m is None else xs[~m] for xs, m in zip(xss, masks, strict=True)])
+    if before is None or not network.masks:
+        return yss
+    first = before()
+    pairs = zip(yss, masks, strict=True)
+    return [ys if m is None else spread(first, ys, m) for ys, m in pairs]
+
+
+def answer_or_zeros(answer: Callable[[], Floats], output_size: int) -> Floats:
+    """Return the answer of a `resting` network; zeros if it overflows, as log(0) does."""
+    try:
+        return answer()
+    except ValueError:
+        return np.zeros(output_size, np.float32)
 
 
 def spread(before: Floats, ys: Floats, masked: NDArray[np.bool_]) -> Floats:

@@ -13,6 +13,7 @@ from numlstm.kernels.addresses import aligned, argument
 from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE
 from numlstm.run.border import (
     FLOAT32,
+    NO_MEMORY,
     Floats,
     as_floats,
     filled,
@@ -66,7 +67,7 @@ class Pool:
         self._turn = Turn()
         self._compiled = compiled
         self._masks = compiled.network.masks
-        self._first = compiled.initial_state(np.zeros((0, 0), FLOAT32))
+        self._first = compiled.initial_state(NO_MEMORY)
         # The work of each thread, and behind it what the streams keep. Pages that no stream has
         # touched are not taken.
         work_size = compiled.program.pool.state_size
@@ -190,8 +191,8 @@ class Pool:
         TypeError, ValueError
             If a slot is not open or comes twice.
         """
-        compiled, memory_rows = self._compiled, np.zeros((0, 0), FLOAT32)
-        return [to_bytes(compiled, self._kept[n], memory_rows) for n in self._check_slots(slots)]
+        checked = self._check_slots(slots)
+        return [to_bytes(self._compiled, self._kept[slot], NO_MEMORY) for slot in checked]
 
     def step(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take one step of some of the streams.
@@ -374,7 +375,7 @@ class Pool:
 
     def take_alone(self, slot: int, xs: NDArray[Any], ys: Floats) -> None:
         """Take steps (T, ...), none of them masked, of one checked slot, together."""
-        self._compiled.take(self._kept[slot], np.zeros((0, 0), FLOAT32), xs, ys)
+        self._compiled.take(self._kept[slot], NO_MEMORY, xs, ys)
 
     def _is_lone_call(self, num_steps: int, num_streams: int) -> bool:
         """Whether one call of the kernel takes these steps, if none of them is masked."""

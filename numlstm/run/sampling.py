@@ -14,6 +14,7 @@ from numlstm.kernels.packing import padded
 from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
 from numlstm.network.functions import LARGEST
 from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
+from numlstm.run.compiled import array_for
 from numlstm.run.state import State
 
 
@@ -123,7 +124,7 @@ class Generator:
         """Make room for the stream's state and its memory, and for what the choice needs."""
         layout = self._layout
         self._memory_rows = self._state.memory_rows
-        self._array = self._state.array_for(layout)
+        self._array = array_for(layout, self._memory_rows)
         settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
         numbers = self._array.view(np.int32)
         self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]

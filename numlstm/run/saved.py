@@ -15,7 +15,7 @@ import zlib
 
 import numpy as np
 
-from numlstm.run.border import FLOAT32, Floats
+from numlstm.run.border import FLOAT32, NO_MEMORY, Floats
 from numlstm.run.compiled import Compiled
 
 _HEADER = struct.Struct("<8s16sqQI")
@@ -68,7 +68,7 @@ def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
     kept, memory_rows = numbers[:num_kept], numbers[num_kept:].reshape(-1, row_size or 1)
     _check_kept(compiled, kept, num_steps)
     if layout is None:
-        return kept, np.zeros((0, 0), FLOAT32)
+        return kept, NO_MEMORY
     if not np.isfinite(memory_rows).all():
         raise ValueError("the state is damaged: its memory holds a NaN or an infinity")
     vocab_size = compiled.network.memory_vocab_size

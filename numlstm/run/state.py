@@ -5,11 +5,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.kernels.addresses import aligned, argument
+from numlstm.kernels.addresses import argument
 from numlstm.kernels.plan import DONE, STOPPED
 from numlstm.program.program import Layout
 from numlstm.run.border import FLOAT32, Floats, raise_status
-from numlstm.run.compiled import Compiled
+from numlstm.run.compiled import Compiled, array_for
 from numlstm.run.saved import from_bytes, to_bytes
 from numlstm.run.threads import Turn
 
@@ -45,15 +45,9 @@ class State(Turn):
     def _place(self, kept: Floats, memory_rows: Floats) -> None:
         """Begin in a new array, with room for the memory."""
         self.memory_rows = memory_rows
-        self._array = self.array_for(self.compiled.program.step)
+        self._array = array_for(self.compiled.program.step, memory_rows)
         self.at = argument(self._array)
         self.go_back(kept)
-
-    def array_for(self, layout: Layout) -> Floats:
-        """Return an array for a layout, with the memory behind it; the rest is not initialised."""
-        array = aligned(layout.state_size + self.memory_rows.size)
-        array[layout.state_size :] = self.memory_rows.reshape(-1)
-        return array
 
     @property
     def kept(self) -> Floats:
@@ -114,7 +108,7 @@ class State(Turn):
         return ys
 
     def take(self, layout: Layout, array: Floats, xs: NDArray[Any], ys: Floats) -> int:
-        """Take steps in an array of `array_for`; return the kernel's status.
+        """Take steps in an array of `array_for` with the memory; return the kernel's status.
 
         What they leave is kept if that is one of the statuses up to STOPPED.
         """

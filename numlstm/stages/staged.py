@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.network.weights import fingerprint_of
 from numlstm.program.lower import Fold
 from numlstm.quantize import Encoded, floats_of
 from numlstm.run.border import FLOAT32, Floats
-from numlstm.run.mask import resting, spread
+from numlstm.run.mask import answer_or_zeros, resting, run_unmasked
 from numlstm.spec import Network
 from numlstm.stages.split import split
 from numlstm.stages.stage import INPUT, Rows
@@ -45,32 +46,25 @@ class Staged:
             found |= {part.names[name]: t for name, t in part.compiled.tensors.items()}
         return found
 
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """16 bytes that differ for any other network or tensors."""
+        return fingerprint_of(self.network, self.tensors)
+
     def run(self, xss: list[NDArray[Any]]) -> list[Floats]:
         """Return the outputs of sequences of checked rows, leaving masked steps out.
 
         They repeat the answer before, where there is an answer to each step.
         """
-        if not self.network.masks:
-            return self._run(xss)
-        masks = [self.network.masked(xs) for xs in xss]
-        goes_on = [xs if m is None else xs[~m] for xs, m in zip(xss, masks, strict=True)]
-        yss = self._run(goes_on)
-        if not self._repeats:
-            return yss
-        before = self._answer_before_any
-        return [
-            ys if m is None else spread(before, ys, m) for ys, m in zip(yss, masks, strict=True)
-        ]
+        before = (lambda: self._answer_before_any) if self._repeats else None
+        return run_unmasked(self.network, xss, self._run, before)
 
     @cached_property
     def _answer_before_any(self) -> Floats:
         """What masked steps repeat before the first answer, (O,); zeros where that overflows."""
         network, tensors, x = resting(self.network, self.tensors)
-        try:
-            answer: Floats = Staged(network, tensors, False).run([x])[0][-1]
-        except ValueError:
-            answer = np.zeros(self.network.output_size, FLOAT32)
-        return answer
+        staged = Staged(network, tensors, False)
+        return answer_or_zeros(lambda: staged.run([x])[0][-1], self.network.output_size)
 
     def _run(self, xss: list[NDArray[Any]]) -> list[Floats]:
         # Without a row there is nothing that a stage could join or pool.
