@@ -6,9 +6,6 @@ import time
 
 from numlstm.kernels.addresses import COMPILED
 
-# What the vectors of 16 floats are split into, widest first.
-_REGISTERS = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("neon", "NEON"), ("avx", "AVX"))
-
 
 def warmup() -> float:
     """Compile the kernels for this CPU, or load them from the cache; return the seconds it took."""
@@ -27,9 +24,7 @@ def diagnose() -> dict[str, str]:
     from numlstm.kernels import cpu
     from numlstm.kernels.compilation import cache_state, versions
 
-    registers = next((name for feature, name in _REGISTERS if feature in cpu.FEATURES), "scalar")
-    # Without it every fma is a call into the C library: the same bits, many times slower.
-    fused = "yes" if cpu.FEATURES & {"fma", "neon"} else "NO: very slow on this CPU"
+    level = cpu.LEVEL
     folder, is_cached = cache_state()
     if not COMPILED:
         state = "none: NUMBA_DISABLE_JIT is set, the kernels run as Python, very slowly"
@@ -42,10 +37,9 @@ def diagnose() -> dict[str, str]:
         "platform": platform.platform(),
         **versions(),
         **{name: version(name) for name in ("numpy", "tokenizers", "safetensors")},
-        "CPU": cpu.name(),
-        "registers": registers,
-        "fused multiply-add": fused,
-        "tile": f"{cpu.TILE_VECTORS} vectors x {cpu.TILE_ROWS} rows",
+        "CPU level": level.name,
+        "registers": level.vectors,
+        "tile": f"{level.floats[0]} vectors x {level.floats[1]} rows",
         "kernel cache": folder or "-",
         "cache state": state,
         "threads": f"{threading.active_count()} in this process, which the engine adds none to; "

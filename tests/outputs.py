@@ -40,7 +40,7 @@ def networks(which: str) -> dict[str, Network]:
 def outputs(which: str) -> dict[str, np.ndarray]:
     """Return the output of `run`, of steps, and the last state, of every network."""
     compiled = not numba.config.DISABLE_JIT
-    results = {"how": np.array([compiled, cpu.TILE_VECTORS, cpu.TILE_ROWS])}
+    results = {"how": np.array([compiled, *cpu.LEVEL.floats])}
     for name, network in networks(which).items():
         model = numlstm.Model(random_weights(network))
         xs = random_input(network, SMALL_STEPS)

@@ -13,6 +13,7 @@ from numba.core import event
 
 from numlstm.kernels.addresses import COMPILED
 from numlstm.kernels.arrays import object_pointer
+from numlstm.kernels.cpu import LEVEL
 from numlstm.kernels.walker import make_run
 
 if bool(numba.config.DISABLE_JIT) == COMPILED:
@@ -20,6 +21,9 @@ if bool(numba.config.DISABLE_JIT) == COMPILED:
         "Numba and numlstm disagree on whether to compile: set NUMBA_DISABLE_JIT in the "
         "environment, before numlstm is imported, or nowhere"
     )
+
+# Numba's code is that of the level.
+numba.config.CPU_NAME, numba.config.CPU_FEATURES = LEVEL.cpu, LEVEL.features
 
 # plan, params and state, which a stream owns, as addresses; xs and ys as they are.
 SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)

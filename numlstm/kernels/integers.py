@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import signature
 
-from numlstm.kernels.cpu import FEATURES, PLANE_VECTORS, TILE_PLANES
+from numlstm.kernels.cpu import LEVEL
 from numlstm.kernels.packing import PANEL
 from numlstm.kernels.plan import (
     IS_UNIT,
@@ -61,6 +61,8 @@ from numlstm.kernels.tiles import (
     store_tile,
     tile_type,
 )
+
+_PLANE_VECTORS, _TILE_PLANES = LEVEL.planes
 
 _F = np.float32
 _ZERO = _F(0.0)
@@ -151,11 +153,11 @@ def dot4(sums, inputs, weights):
 
 
 def _emit_dot4(builder, sums, inputs, weights):
-    if "avx512vnni" in FEATURES:
+    if LEVEL.products == "vpdpbusd 512":
         return _emit_vnni(builder, sums, inputs, weights, LANES)
-    if "avxvnni" in FEATURES:
+    if LEVEL.products == "vpdpbusd 256":
         return _in_halves(builder, _emit_vnni, sums, inputs, weights)
-    if "avx2" in FEATURES:
+    if LEVEL.products == "vpmaddwd 256":
         return _in_halves(builder, _emit_multiply_add, sums, inputs, weights)
     for n in range(4):
         down, up, last = (ir.Constant(_INTS, [k] * LANES) for k in (8 * n, 24 - 8 * n, 24))
@@ -305,8 +307,8 @@ def _dot(tile, weights, w_at, w_stride, xs, x_at, x_stride, num_words):
 def _make_panel(num_vectors, num_planes):
     """Return a function that applies one panel of ``num_vectors`` to any number of rows."""
     panel_size = LANES * num_vectors
-    part = min(num_vectors, PLANE_VECTORS)
-    most = TILE_PLANES // num_planes
+    part = min(num_vectors, _PLANE_VECTORS)
+    most = _TILE_PLANES // num_planes
     start_one, start_most = (_make_start(part, rows, num_planes) for rows in (1, most))
     load_one, load_most = make_load_tile(part, 1), make_load_tile(part, most)
 

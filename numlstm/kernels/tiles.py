@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import signature
 
-from numlstm.kernels.cpu import PREFETCH, TILE_ROWS, TILE_VECTORS
+from numlstm.kernels.cpu import LEVEL, PREFETCH
 from numlstm.kernels.packing import PANEL
 from numlstm.kernels.plan import LANES
 from numlstm.kernels.simd import (
@@ -32,6 +32,8 @@ from numlstm.kernels.simd import (
     splat,
     store,
 )
+
+TILE_VECTORS, TILE_ROWS = LEVEL.floats
 
 _INDEX = ir.IntType(64)
 

@@ -1,15 +1,31 @@
-"""What is chosen by the features of the CPU."""
+"""The levels, and what this CPU is found to have."""
 
-import numba
+import os
+from pathlib import Path
+
+import pytest
 
 from numlstm.kernels import cpu
 
-
-def test_the_tile_fits_the_registers_of_the_cpu():
-    rows = cpu.TILE_VECTORS * cpu.TILE_ROWS
-    assert rows == (16 if "avx512f" in cpu.features() else 4)
+# As Linux names them; the others are named alike.
+LINUX_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni"}
 
 
-def test_cpu_features_are_those_numba_was_told(monkeypatch):
-    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx,-avx512f,+fma")
-    assert cpu.features() == {"avx", "fma"}
+@pytest.mark.skipif(cpu.machine() != "x86_64", reason="asks an x86-64")
+def test_the_cpu_is_found_to_have_what_linux_says_it_has():
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        pytest.skip("only Linux lists what a CPU has")
+    flags = next(line for line in info.read_text().splitlines() if line.startswith("flags"))
+    told = set(flags.split())
+    asked = set().union(*(level.needs for level in cpu.LEVELS if level.machine == "x86_64"))
+    assert cpu.found() == {name for name in asked if LINUX_NAMES.get(name, name) in told}
+
+
+def test_the_best_level_that_fits_is_chosen():
+    fitting = [level for level in cpu.LEVELS if cpu.fits(level)]
+    assert fitting[0] == cpu.LEVEL or "NUMLSTM_LEVEL" in os.environ
+    for machine in ("x86_64", "aarch64"):
+        needs = [level.needs for level in cpu.LEVELS if level.machine == machine]
+        assert needs[-1] == frozenset()
+        assert all(not a <= b for n, b in enumerate(needs) for a in needs[:n])
