@@ -8,39 +8,52 @@ from numlstm.kernels.addresses import COMPILED
 
 
 def warmup() -> float:
-    """Compile the kernels for this CPU, or load them from the cache; return the seconds it took."""
+    """Make the kernels ready, compiling them if none came with the package; return the seconds."""
     began = time.perf_counter()
-    from numlstm.kernels.compilation import compile_run
+    from numlstm.kernels.entry import walker
 
-    compile_run()
+    walker()
     return time.perf_counter() - began
 
 
-def diagnose() -> dict[str, str]:
-    """Return what matters for speed and for a bug report: versions, CPU, cache, threads."""
-    import platform  # these two take 100 ms to import
-    from importlib.metadata import version
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
 
-    from numlstm.kernels import cpu
-    from numlstm.kernels.compilation import cache_state, versions
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def diagnose() -> dict[str, str]:
+    """Return what matters for speed and for a bug report: versions, CPU, kernels, threads."""
+    import platform
+
+    from numlstm.kernels import cpu, entry
+    from numlstm.kernels.instructions import found
 
     level = cpu.LEVEL
-    folder, is_cached = cache_state()
-    if not COMPILED:
-        state = "none: NUMBA_DISABLE_JIT is set, the kernels run as Python, very slowly"
-    elif not folder:
-        state = "none: no folder can be written, so every process compiles; set NUMBA_CACHE_DIR"
+    if COMPILED:
+        kernels = entry.find()
+        origin, reason, path = kernels.origin, kernels.reason or "-", kernels.path
+        state = "ready" if kernels.image else "empty: numlstm warmup fills it"
     else:
-        state = "ready" if is_cached else "empty: numlstm warmup fills it"
+        origin, reason, path = "none: the kernels run as Python, very slowly", "-", None
+        state = "none: NUMBA_DISABLE_JIT is set"
+    better = [
+        f"{other.name} needs {', '.join(sorted(other.needs - found()))}"
+        for other in cpu.better_levels()
+    ]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **versions(),
-        **{name: version(name) for name in ("numpy", "tokenizers", "safetensors")},
-        "CPU level": level.name,
+        **{name: _version(name) for name in ("numpy", "numba", "tokenizers", "safetensors")},
+        "CPU level": level.name + (f" ({'; '.join(better)})" if better else ""),
         "registers": level.vectors,
         "tile": f"{level.floats[0]} vectors x {level.floats[1]} rows",
-        "kernel cache": folder or "-",
+        "kernels": origin,
+        "not compiled ahead because": reason,
+        "kernel cache": str(path or entry.folders()[0]),
         "cache state": state,
         "threads": f"{threading.active_count()} in this process, which the engine adds none to; "
         f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "

@@ -1,108 +1,132 @@
-"""The walker for this CPU, compiled or from the cache; imported by what is about to run."""
+"""Compiles the walker to images: ``python -m numlstm.kernels.compilation FOLDER [LEVEL ...]``.
 
-import hashlib
-import logging
-import time
-from collections.abc import Callable
+Each image is made in a process of its own, since compiling takes Numba over (`codegen.py`): that of
+a level, which the wheel carries, or that of exactly this CPU, which `entry.py` asks for at run time
+where the wheel has none.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import llvmlite.binding as llvm
-import numba
-from numba import njit, types
-from numba.core import event
+from numlstm.kernels import cpu
+from numlstm.kernels.image import Image, ImageError
+from numlstm.kernels.instructions import machine
+from numlstm.kernels.sources import hash_sources
 
-from numlstm.kernels.addresses import COMPILED
-from numlstm.kernels.arrays import object_pointer
-from numlstm.kernels.cpu import LEVEL
-from numlstm.kernels.walker import make_run
-
-if bool(numba.config.DISABLE_JIT) == COMPILED:
-    raise ImportError(
-        "Numba and numlstm disagree on whether to compile: set NUMBA_DISABLE_JIT in the "
-        "environment, before numlstm is imported, or nowhere"
-    )
-
-# Numba's code is that of the level.
-numba.config.CPU_NAME, numba.config.CPU_FEATURES = LEVEL.cpu, LEVEL.features
-
-# plan, params and state, which a stream owns, as addresses; xs and ys as they are.
-SIGNATURE = types.int64(types.int64, types.int64, types.int64, object_pointer, object_pointer)
+# Those that no CPU needs compiled for itself. What is older than x86-64-v3 differs too much.
+SHIPPED = tuple(level for level in cpu.LEVELS if level.name != "x86-64")
 
 
-def _hash_sources() -> int:
-    """Return a number that changes with any edit of the kernels."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:6])
+class CompilationError(RuntimeError):
+    """The kernels could not be compiled on this machine."""
 
 
-def _jit_run():
-    """Return the walker for Numba to compile, cached where a folder can be written.
+_CHILD = """
+import sys
+sys.path[:] = {path!r}
+from numlstm.kernels import compilation
+sys.stdout.buffer.write(compilation.compile_here({exact!r}).to_bytes())
+"""
 
-    Numba's cache looks at the walker's file only. The hash is a closure variable, which is part of
-    the cache's key, so an edit of any kernel recompiles and stale code never runs.
+
+def compile_here(exact: bool) -> Image:
+    """Return the image of this process's level; ``exact``: for the CPU that it has, whichever."""
+    import llvmlite.binding as llvm
+    from numba import types
+
+    from numlstm.kernels.codegen import Compiler
+
+    level = cpu.LEVEL
+    name, features = level.cpu, level.features
+    if exact:
+        has = llvm.get_host_cpu_features().flatten()
+        name, features = llvm.get_host_cpu_name(), ",".join(filter(None, (has, level.features)))
+    compiler = Compiler(level, name, features)
+    from numlstm.kernels.arrays import object_pointer
+    from numlstm.kernels.walker import run
+
+    # plan, params and state, which a stream owns, as addresses; xs and ys as they are.
+    signature = types.int64(*[types.int64] * 3, object_pointer, object_pointer)
+    linked = compiler.walker(run, signature)
+    return Image(
+        level.name, f"{name} {features}".strip(), hash_sources(),
+        linked.symbols, linked.imports, linked.code,
+    )  # fmt: skip
+
+
+def compile_image(level: cpu.Level, exact: bool = False) -> Image:
+    """Return the walker compiled for a level, by a process of its own: 10 seconds of CPU or so.
+
+    Raises CompilationError where Numba is not installed or fails, or this Python starts no other.
     """
-    function = make_run(_hash_sources())
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    if not sys.executable:
+        raise CompilationError("this Python starts no other: it does not know its program")
+    child = _CHILD.format(path=sys.path, exact=exact)
+    environment = os.environ | {"NUMLSTM_LEVEL": level.name, "NUMBA_DISABLE_JIT": "0"}
+    command = [sys.executable, "-c", child]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    if done.returncode:
+        errors = done.stderr.decode(errors="replace").strip().splitlines()
+        raise CompilationError(errors[-1] if errors else f"it ended with {done.returncode}")
+    return Image.from_bytes(done.stdout)
+
+
+def file_name(level: cpu.Level) -> str:
+    """Return the name of the file of a level's image."""
+    return f"{level.name}.image"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file that others see whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
-        return njit(**options, cache=True)(function)
-    except RuntimeError:  # no folder can be written: every process compiles for itself
-        return njit(**options)(function)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
-run = _jit_run()
-
-_log = logging.getLogger("numlstm")
-
-
-class _Announcer(event.Listener):
-    """Logs that a compilation has begun; a load from the cache compiles nothing."""
-
-    started = False
-
-    def on_start(self, event):
-        if event.data["dispatcher"] is run:
-            self.started = True
-            _log.info("compiling the kernels for this CPU, once (15 to 30 seconds)")
-
-    def on_end(self, event):
-        pass
+def _is_current(path: Path) -> bool:
+    """Whether a file holds an image of the sources as they are."""
+    try:
+        return Image.from_bytes(path.read_bytes()).sources == hash_sources()
+    except (OSError, ImageError):
+        return False
 
 
-def compile_run() -> Callable[..., int]:
-    """Return `run` for this CPU, from the cache or compiled anew, as a plain callable.
-
-    It skips Numba's dispatcher, which costs as much as a small step: the arguments must be three
-    addresses and two objects.
-    """
-    if not COMPILED:
-        return run
-    if not run.overloads:
-        announcer = _Announcer()
-        began = time.perf_counter()
-        with event.install_listener("numba:compile", announcer):
-            run.compile(SIGNATURE)
-        if announcer.started:
-            _log.info("compiled the kernels in %.1f s", time.perf_counter() - began)
-    return next(iter(run.overloads.values())).entry_point
-
-
-def cache_state() -> tuple[str, bool]:
-    """Return the folder of the compiled kernels, and whether those for this CPU are in it.
-
-    The folder is "" where there is none: nothing is compiled, or nothing can be written.
-    """
-    cache = getattr(run, "_cache", None)
-    if not getattr(cache, "cache_path", None):
-        return "", False
-    # Numba tells of its cache nowhere else.
-    key = cache._index_key(SIGNATURE, run.targetctx.codegen())  # noqa: SLF001
-    index = cache._cache_file._load_index()  # noqa: SLF001
-    return cache.cache_path, key in index
+def main() -> None:
+    """Compile levels, those of this machine where none is named, into a folder."""
+    parser = argparse.ArgumentParser(prog="python -m numlstm.kernels.compilation")
+    parser.add_argument("folder", type=Path)
+    names = [level.name for level in SHIPPED]
+    parser.add_argument("level", nargs="*", metavar="LEVEL", help=", ".join((*names, "all")))
+    options = parser.parse_args()
+    unknown = set(options.level) - {*names, "all"}
+    if unknown:
+        parser.error(f"no such level: {', '.join(sorted(unknown))}")
+    chosen = [
+        level
+        for level in SHIPPED
+        if "all" in options.level
+        or level.name in options.level
+        or (not options.level and level.machine == machine())
+    ]
+    stale = [level for level in chosen if not _is_current(options.folder / file_name(level))]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for level, image in zip(stale, threads.map(compile_image, stale), strict=True):
+            data = image.to_bytes()
+            write(options.folder / file_name(level), data)
+            print(f"{level.name}: {len(data) // 1024} KB")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what compiles."""
-    llvm_version = ".".join(str(part) for part in llvm.llvm_version_info)
-    return {"numba": numba.__version__, "llvm": llvm_version}
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,7 @@ from numlstm.kernels.simd import (
     load,
     reinterpret,
     splat,
+    square_root,
     store,
     sum_lanes,
 )
@@ -250,9 +251,9 @@ def layer_norm(op, params, state, first, stop):
         for j in range(0, size, LANES):
             d = first_lanes(load(state, x_at + j) - mean, size - j, zero)
             total = fma(d, d, total)
-        deviation = np.sqrt(sum_lanes(total) / _F(size) + eps)
+        deviation = square_root(splat(sum_lanes(total) / _F(size) + eps))
         # An infinity, of squares that overflow, becomes a NaN: it would make every d a 0.
-        deviation = splat(deviation + (deviation - deviation))
+        deviation = deviation + (deviation - deviation)
         for j in range(0, size, LANES):
             d = (load(state, x_at + j) - mean) / deviation
             weight, bias = load(params, op[W_AT] + j), load(params, op[B_AT] + j)

@@ -12,6 +12,7 @@ hardware's but for rare ties.
 
 import operator
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -19,10 +20,14 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from numlstm.kernels.cpu import LEVEL
 from numlstm.kernels.plan import LANES
 
-# No allocation, no exceptions, no reassociation. Only the entry point is cached (`compilation.py`):
-# what it calls is linked into it.
+# Where Numba runs a kernel by itself, in a test or a bench, its code is that of the level.
+numba.config.CPU_NAME, numba.config.CPU_FEATURES = LEVEL.cpu, LEVEL.features
+
+# No allocation, no exceptions, no reassociation. What the walker calls is linked
+# into it (`codegen.py`).
 jit = njit(
     nogil=True,
     error_model="numpy",

@@ -137,88 +137,85 @@ def _run_operations(plan, last, params, state, num_rows):
         at += count
 
 
-def make_run(sources):
-    def run(plan, params, state, xs, ys):
-        """Run T steps of a network, T = xs.size // X_SIZE; return DONE or why not.
+def run(plan, params, state, xs, ys):
+    """Run T steps of a network, T = xs.size // X_SIZE; return DONE or why not.
 
-        plan     (NUM_ROWS, NUM_COLUMNS), int64: input, operations, output (`plan.py`)
-        params   weights, float32, 64-byte aligned
-        state    float32: what is kept from step to step, room for a copy of it, work buffers
-        xs       T * X_SIZE numbers, float32; of a token model T ids, int32
-        ys       T * Y_SIZE numbers, float32, written
+    plan     (NUM_ROWS, NUM_COLUMNS), int64: input, operations, output (`plan.py`)
+    params   weights, float32, 64-byte aligned
+    state    float32: what is kept from step to step, room for a copy of it, work buffers
+    xs       T * X_SIZE numbers, float32; of a token model T ids, int32
+    ys       T * Y_SIZE numbers, float32, written
 
-        In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
-        Where the plan ends in SAMPLE, ys become ids, in the bits of float32: ``ids[:-1]`` and
-        ``ids[1:]`` of one array make each the input of the next step. It returns STOPPED after one
-        that stops.
+    In a pool T is a number of steps times BLOCK_ROWS streams, which lie together at each step.
+    Where the plan ends in SAMPLE, ys become ids, in the bits of float32: ``ids[:-1]`` and
+    ``ids[1:]`` of one array make each the input of the next step. It returns STOPPED after one
+    that stops.
 
-        Compiled, it takes the addresses of plan, params and state (`addresses.argument`). Any
-        objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY, an id
-        that is no token's with WRONG_ID. The shape is the caller's to check.
-        """
-        sources  # noqa: B018  part of the cache's key: see `compilation`
-        first = pointer(plan, np.int64)
-        params, state = pointer(params, np.float32), pointer(state, np.float32)
-        last = first[NUM_ROWS] - 1
-        array_type_at, max_axes = first[ARRAY_TYPE_AT], first[MAX_AXES]
-        x_size = array_size(xs, array_type_at, first[X_TYPE_AT], max_axes, READABLE)
-        y_size = array_size(ys, array_type_at, first[FLOAT32_AT], max_axes, WRITEABLE)
-        num_steps = x_size // first[X_SIZE]
-        if (
-            num_steps < 1
-            or num_steps > first[MAX_STEPS]
-            or x_size != num_steps * first[X_SIZE]
-            or y_size != num_steps * first[last * NUM_COLUMNS + Y_SIZE]
-        ):
-            return WRONG_ARRAY
-        xs, ys = array_data(xs), array_data(ys)
-        block_rows = first[BLOCK_ROWS]
-        state_size = first[STATE_SIZE]
-        slots = offset(reinterpret(state, np.int64), first[SLOTS_AT] // 2)
-        if first[KEPT_AT] == 0:
-            copy(state, 0, state, state_size, state_size)
+    Compiled, it takes the addresses of plan, params and state (`addresses.argument`). Any
+    objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY, an id
+    that is no token's with WRONG_ID. The shape is the caller's to check.
+    """
+    first = pointer(plan, np.int64)
+    params, state = pointer(params, np.float32), pointer(state, np.float32)
+    last = first[NUM_ROWS] - 1
+    array_type_at, max_axes = first[ARRAY_TYPE_AT], first[MAX_AXES]
+    x_size = array_size(xs, array_type_at, first[X_TYPE_AT], max_axes, READABLE)
+    y_size = array_size(ys, array_type_at, first[FLOAT32_AT], max_axes, WRITEABLE)
+    num_steps = x_size // first[X_SIZE]
+    if (
+        num_steps < 1
+        or num_steps > first[MAX_STEPS]
+        or x_size != num_steps * first[X_SIZE]
+        or y_size != num_steps * first[last * NUM_COLUMNS + Y_SIZE]
+    ):
+        return WRONG_ARRAY
+    xs, ys = array_data(xs), array_data(ys)
+    block_rows = first[BLOCK_ROWS]
+    state_size = first[STATE_SIZE]
+    slots = offset(reinterpret(state, np.int64), first[SLOTS_AT] // 2)
+    if first[KEPT_AT] == 0:
+        copy(state, 0, state, state_size, state_size)
+    else:
+        for row in range(block_rows):
+            kept_at = first[KEPT_AT] + slots[row] * state_size
+            copy(state, kept_at, state, row * state_size, state_size)
+    status, num_taken, t = DONE, 0, 0
+    while t < num_steps:  # a range could raise, of a step of 0, and nothing here may
+        num_rows = min(block_rows, num_steps - t)
+        for row in range(num_rows):
+            store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
+        if first[KIND] == INPUT:
+            is_known, refusal = read_input(first, xs, t, state, num_rows), INPUT_NOT_FINITE
         else:
-            for row in range(block_rows):
-                kept_at = first[KEPT_AT] + slots[row] * state_size
-                copy(state, kept_at, state, row * state_size, state_size)
-        status, num_taken = DONE, 0
-        for t in range(0, num_steps, block_rows):
-            num_rows = min(block_rows, num_steps - t)
-            for row in range(num_rows):
-                store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
-            if first[KIND] == INPUT:
-                is_known, refusal = read_input(first, xs, t, state, num_rows), INPUT_NOT_FINITE
-            else:
-                is_known, refusal = read_tokens(first, params, xs, t, state, num_rows), WRONG_ID
-            if not is_known:
-                status = refusal
-                break
-            _run_operations(first, last, params, state, num_rows)
-            stops, output = False, offset(first, last * NUM_COLUMNS)
-            if output[KIND] == SAMPLE:
-                is_finite = sum_lanes(load(state, first[CHECK_AT])) == _ZERO
-                if is_finite:
-                    is_finite, stops = sample(output, state, ys, t)
-            else:
-                is_finite = write_output(output, state, ys, t, num_rows)
-            if not is_finite:
-                status = OUTPUT_NOT_FINITE
-                break
-            num_taken += num_rows
-            if stops:
-                status = STOPPED
-                break
-        counts = reinterpret(state, np.int64)
-        if first[KEPT_AT] == 0:
-            if status > STOPPED:
-                copy(state, state_size, state, 0, state_size)
-            else:
-                counts[0] += num_taken
-        elif status == DONE:
-            for row in range(block_rows):
-                counts[row * state_size // 2] += num_taken // block_rows
-                kept_at = first[KEPT_AT] + slots[row] * state_size
-                copy(state, row * state_size, state, kept_at, state_size)
-        return status
-
-    return run
+            is_known, refusal = read_tokens(first, params, xs, t, state, num_rows), WRONG_ID
+        if not is_known:
+            status = refusal
+            break
+        _run_operations(first, last, params, state, num_rows)
+        stops, output = False, offset(first, last * NUM_COLUMNS)
+        if output[KIND] == SAMPLE:
+            is_finite = sum_lanes(load(state, first[CHECK_AT])) == _ZERO
+            if is_finite:
+                is_finite, stops = sample(output, state, ys, t)
+        else:
+            is_finite = write_output(output, state, ys, t, num_rows)
+        if not is_finite:
+            status = OUTPUT_NOT_FINITE
+            break
+        num_taken += num_rows
+        if stops:
+            status = STOPPED
+            break
+        t += block_rows
+    counts = reinterpret(state, np.int64)
+    if first[KEPT_AT] == 0:
+        if status > STOPPED:
+            copy(state, state_size, state, 0, state_size)
+        else:
+            counts[0] += num_taken
+    elif status == DONE:
+        for row in range(block_rows):
+            counts[row * state_size // 2] += num_taken // block_rows
+            kept_at = first[KEPT_AT] + slots[row] * state_size
+            copy(state, row * state_size, state, kept_at, state_size)
+    return status

@@ -178,7 +178,7 @@ class _Lowering:
         The kernels make it, so it has the bits they would give at every step, in float32. None if
         some numbers overflow: the steps may never meet those.
         """
-        from numlstm.kernels.compilation import compile_run
+        from numlstm.kernels.entry import walker
 
         builder = Builder()
         exact = FLOAT32.encode(weight.values())
@@ -190,7 +190,7 @@ class _Lowering:
         state = aligned(program.block.state_size)
         state[: program.initial_state.size] = program.initial_state
         arrays = (program.block.plan_at, program.params_at, argument(state))
-        status = compile_run()(*arrays, ids, table)
+        status = walker()(*arrays, ids, table)
         if status != DONE:
             return None
         return np.pad(table, ((0, 0), (0, padded(y.size) - y.size)))

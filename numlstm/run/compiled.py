@@ -72,9 +72,9 @@ class Compiled:
     @cached_property
     def run(self) -> Callable[..., int]:
         """The walker, (plan, params, state, xs, ys) -> status; compiled when something runs."""
-        from numlstm.kernels.compilation import compile_run
+        from numlstm.kernels.entry import walker
 
-        return compile_run()
+        return walker()
 
     # What comes in --------------------------------------------------------------------------------
 

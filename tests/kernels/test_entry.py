@@ -1,0 +1,291 @@
+"""Where the kernels come from: compiled ahead, from a cache, compiled now, or not compiled."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numlstm.kernels
+from numlstm.kernels import cpu, entry, sources
+from numlstm.kernels.compilation import SHIPPED, compile_image
+from tests.cases import TOLERANCES, assert_same_bits
+from tests.conftest import ROOT, Python, output_of
+from tests.outputs import outputs
+
+KERNELS = Path(numlstm.kernels.__file__).parent
+RUNNING = [level for level in cpu.LEVELS if cpu.fits(level)]
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file}
+
+
+def assert_same_outputs(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        if name != "how":
+            assert_same_bits(found[name], expected[name], name)
+
+
+def test_kernels_that_came_with_the_package_run_and_nothing_is_imported_for_them(python: Python):
+    code = """
+import sys, numpy as np, numlstm
+network = numlstm.Network((numlstm.LSTM(3, 2),))
+weights = {name: np.zeros(shape, "f4") for name, shape in network.tensor_shapes().items()}
+numlstm.Model(numlstm.Weights(network, weights)).stream().step(np.ones(3, "f4"))
+print(numlstm.diagnose()["kernels"], {"numba", "llvmlite"} & set(sys.modules))
+"""
+    if entry.find().reason:
+        pytest.skip("the kernels that came with this installation are not these")
+    said = output_of(python("-c", code, NUMLSTM_LEVEL="", NUMLSTM_JIT="")).strip()
+    assert said == f"compiled ahead for {cpu.LEVEL.name} set()"
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_compile_once_for_exactly_this_cpu(python: Python, tmp_path):
+    cache = str(tmp_path / "cache")
+    files = [tmp_path / "one.npz", tmp_path / "two.npz", tmp_path / "three.npz"]
+    told = {"NUMBA_CACHE_DIR": cache, "NUMLSTM_JIT": "1"}
+    processes = [python("-m", "tests.outputs", str(file), "all", **told) for file in files]
+    said = "".join(output_of(process) for process in processes)
+    assert said.count("compiling the kernels for this CPU, once") == 1
+    assert "NUMLSTM_JIT is set" in said
+    expected = outputs("all")
+    for file in files:
+        assert_same_outputs(read(file), expected)
+
+    warm = python("-m", "tests.outputs", str(files[0]), "all", **told)
+    assert output_of(warm) == ""
+    assert_same_outputs(read(files[0]), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", RUNNING, ids=lambda level: level.name)
+def test_kernels_of_every_level_give_the_same_bits(python: Python, tmp_path, level):
+    file = tmp_path / "other.npz"
+    output_of(python("-m", "tests.outputs", str(file), "all", NUMLSTM_LEVEL=level.name))
+    found = read(file)
+    # It is not this CPU's own code that ran.
+    np.testing.assert_array_equal(found["how"], [True, *level.floats])
+    assert_same_outputs(found, outputs("all"))
+
+
+def test_a_level_that_the_cpu_lacks_is_refused(python: Python):
+    other = next(level for level in cpu.LEVELS if not cpu.fits(level))
+    process = python("-c", "import numlstm; numlstm.warmup()", NUMLSTM_LEVEL=other.name)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert f"NUMLSTM_LEVEL={other.name}: this CPU" in errors
+    process = python("-c", "import numlstm; numlstm.warmup()", NUMLSTM_LEVEL="pentium")
+    assert "no such level; those of this machine" in process.communicate(timeout=300)[1]
+
+
+@pytest.mark.slow
+def test_the_engine_runs_as_plain_python(python: Python, tmp_path):
+    file = tmp_path / "python.npz"
+    output_of(python("-m", "tests.outputs", str(file), "small", NUMBA_DISABLE_JIT="1"))
+    found, expected = read(file), outputs("small")
+    assert not found["how"][0]
+    assert found.keys() == expected.keys()
+    same = []
+    for name in found.keys() - {"how"}:
+        TOLERANCES["python"].check(found[name], expected[name], name)
+        same.append((found[name] == expected[name]).mean())
+        if name.endswith(" run"):
+            assert_same_bits(found[name], found[name.removesuffix("run") + "steps"], name)
+    assert np.mean(same) > 0.999  # the rest: an fma that was rounded twice
+
+
+ANSWER = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+import numpy as np
+import numlstm
+from numlstm import spec
+network = spec.Network((spec.Activation(1, "relu"),))
+print(numlstm.Model(spec.Weights(network, {})).run(np.array([[2.0]]))[0, 0])
+"""
+
+
+@pytest.mark.slow
+def test_an_edited_kernel_is_compiled_anew(python: Python, tmp_path):
+    shutil.copytree(
+        ROOT / "numlstm", tmp_path / "numlstm", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    cache = str(tmp_path / "cache")
+
+    def answer() -> str:
+        return output_of(python("-c", ANSWER, path=tmp_path, NUMBA_CACHE_DIR=cache)).strip()
+
+    assert answer() == "2.0"
+    source = tmp_path / "numlstm" / "kernels" / "activations.py"
+    text = source.read_text()
+    relu = "return at_least(x, splat(_ZERO))"
+    edited = text.replace(relu, f"{relu} + x")
+    assert edited != text
+    source.write_text(edited)
+    assert answer() == "4.0"
+    source.write_text(text)
+    assert answer() == "2.0"
+
+
+def test_any_edit_of_any_kernel_changes_the_hash(monkeypatch, tmp_path):
+    folder = tmp_path / "kernels"
+    shutil.copytree(KERNELS, folder, ignore=shutil.ignore_patterns("__pycache__", "images"))
+    monkeypatch.setattr(sources, "__file__", str(folder / "sources.py"))
+    hash_now = sources.hash_sources.__wrapped__
+    original = hash_now()
+    hashes = {original}
+    files = sorted(path for path in folder.glob("*.py") if path.stat().st_size)
+    assert {path.name for path in files} >= {"simd.py", "cells.py", "plan.py", "walker.py"}
+    for path in files:
+        text = path.read_bytes()
+        path.write_bytes(text + b" ")
+        hashes.add(hash_now())
+        path.write_bytes(text)
+        assert hash_now() == original
+    assert len(hashes) == 1 + len(files)
+    (folder / "new.py").write_text("# a new file\n")
+    assert hash_now() != original
+
+
+# A cache ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """A folder that holds what was compiled on this machine, and is the one that is looked in."""
+    if entry.find().reason:
+        pytest.skip("the kernels that came with this installation are not these")
+    image = entry.find().image
+    monkeypatch.setenv("NUMLSTM_JIT", "1")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    (name,) = {path.name for path in [tmp_path / entry._cached_name()]}
+    (tmp_path / name).write_bytes(image.to_bytes())
+    return tmp_path / name
+
+
+def test_what_was_compiled_before_is_found(cache):
+    kernels = entry.find()
+    assert kernels.image is not None
+    assert (kernels.path, kernels.reason) == (cache, "NUMLSTM_JIT is set")
+
+
+def test_a_filled_cache_that_cannot_be_written_is_used(cache, monkeypatch):
+    def refused(*args, **options):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    monkeypatch.setattr(entry, "_alone", refused)
+    assert entry.find().path == cache
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: data[:200] + b"?" + data[201:],
+        lambda data: b"something else" + data,
+        lambda data: data + b"\0",
+    ],
+    ids=["empty", "half", "last byte", "a byte of the header", "foreign", "longer"],
+)
+def test_a_damaged_cache_is_not_used(cache, damage, caplog):
+    cache.write_bytes(damage(cache.read_bytes()))
+    assert entry.find().image is None
+    assert f"{cache} is not used" in caplog.text
+
+
+def test_an_image_of_other_sources_is_not_used(cache, monkeypatch):
+    monkeypatch.setattr(entry, "hash_sources", lambda: "other")
+    assert entry.find().image is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no such bits")
+def test_a_cache_that_others_can_write_is_not_used(cache, caplog):
+    cache.chmod(0o666)
+    assert entry.find().image is None
+    assert "another user could have written it" in caplog.text
+
+
+def test_where_nothing_can_be_written_every_process_compiles_and_says_so(
+    cache, monkeypatch, caplog
+):
+    image = entry.find().image
+    cache.unlink()
+
+    def refused(folder):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(entry, "_alone", refused)
+    monkeypatch.setattr("numlstm.kernels.compilation.compile_image", lambda *args: image)
+    caplog.set_level(logging.INFO)
+    assert entry._compiled("a reason") == image
+    assert "no folder can be written" in caplog.text
+    assert "once (10 to 30 seconds): a reason" in caplog.text
+
+
+def test_a_disk_that_is_full_costs_only_the_file(cache, monkeypatch, caplog):
+    image = entry.find().image
+    cache.unlink()
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numlstm.kernels.compilation.compile_image", lambda *args: image)
+    monkeypatch.setattr("numlstm.kernels.compilation.write", full)
+    assert entry._compiled("a reason") == image
+    assert "could not be kept" in caplog.text
+    assert not cache.exists()
+
+
+def test_without_numba_the_error_says_what_to_install(cache, monkeypatch):
+    monkeypatch.setattr(entry, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"must be compiled \(a reason\).*pip install numba"):
+        entry._compiled("a reason")
+
+
+# Everywhere ---------------------------------------------------------------------------------------
+
+
+def test_the_package_runs_from_a_zip(tmp_path):
+    if entry.find().reason:
+        pytest.skip("the kernels that came with this installation are not these")
+    archive = tmp_path / "package.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in (ROOT / "numlstm").rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                file.write(path, path.relative_to(ROOT))
+    code = ANSWER + "print(numlstm.__file__, numlstm.diagnose()['kernels'])"
+    environment = os.environ | {"PYTHONPATH": str(archive), "NUMLSTM_LEVEL": "", "NUMLSTM_JIT": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    answer, where = done.stdout.splitlines()
+    assert answer == "2.0"
+    assert where.startswith(str(archive))
+    assert where.endswith(f"compiled ahead for {cpu.LEVEL.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "level", [level for level in SHIPPED if level not in RUNNING], ids=lambda level: level.name
+)
+def test_kernels_of_levels_that_this_machine_lacks_compile(level):
+    image = compile_image(level)
+    assert image.level == level.name
+    assert len(image.code) > 2**14
+    assert set(image.imports) == {
+        "PyErr_BadArgument", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
+        "PyLong_AsLongLong", "PyLong_FromLongLong",
+    }  # fmt: skip

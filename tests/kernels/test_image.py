@@ -1,0 +1,104 @@
+"""Images of kernels: whole or refused, called with what they do not take, one per level."""
+
+import ctypes
+import threading
+
+import numpy as np
+import pytest
+
+from numlstm.kernels import cpu, entry
+from numlstm.kernels.addresses import COMPILED
+from numlstm.kernels.executable import executable
+from numlstm.kernels.image import Image, ImageError
+from numlstm.kernels.plan import NUM_COLUMNS, WRONG_ARRAY
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels run as Python")
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    entry.walker()
+    found = entry.find().image
+    assert found is not None
+    return found
+
+
+def test_a_file_is_read_as_it_was_written(image):
+    assert Image.from_bytes(image.to_bytes()) == image
+    assert cpu.LEVEL.name == image.level
+
+
+@pytest.mark.parametrize("at", [0, 20, 60, 100, -1])
+def test_a_changed_byte_is_found(image, at):
+    data = bytearray(image.to_bytes())
+    data[at] ^= 1
+    with pytest.raises(ImageError, match="no file of kernels" if at == 0 else "damaged"):
+        Image.from_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("size", [0, 10, 47, 52, 500])
+def test_a_file_cut_short_is_found(image, size):
+    with pytest.raises(ImageError):
+        Image.from_bytes(image.to_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((), TypeError),
+        ((1, 2, 3, 4), TypeError),
+        ((1, 2, 3, 4, 5, 6), TypeError),
+        (("1", 2, 3, 4, 5), TypeError),
+        ((1, None, 3, 4, 5), TypeError),
+        ((1, 2, 3.0, 4, 5), TypeError),
+        ((2**63, 2, 3, 4, 5), OverflowError),
+    ],
+)
+def test_what_the_walker_does_not_take_is_an_error(arguments, error):
+    with pytest.raises(error):
+        entry.walker()(*arguments)
+
+
+def test_minus_one_is_an_integer_like_others():
+    """The C API answers -1 for an error too: it must be told apart from the number."""
+    plan = np.zeros(2 * NUM_COLUMNS, np.int64)
+    assert entry.walker()(plan.ctypes.data, -1, -1, None, None) == WRONG_ARRAY
+
+
+def test_the_walker_lets_other_threads_run(float_model):
+    """A second thread counts on while the first is in the kernel."""
+    xs = np.zeros((200_000, float_model.network.input_size), np.float32)
+    counted, done = 0, threading.Event()
+
+    def count() -> None:
+        nonlocal counted
+        while not done.is_set():
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    before = counted
+    float_model.run(xs)
+    after = counted
+    done.set()
+    thread.join()
+    assert after > before
+
+
+def test_memory_is_executable_and_not_writable():
+    code = bytes.fromhex("b82a000000c3" if cpu.LEVEL.machine == "x86_64" else "40058052c0035fd6")
+    at = executable(code)
+    assert at % 4096 == 0
+    assert ctypes.CFUNCTYPE(ctypes.c_int)(at)() == 42
+    try:
+        with open("/proc/self/maps") as file:  # noqa: PTH123
+            lines = file.read().splitlines()
+    except OSError:
+        pytest.skip("only Linux tells how memory is mapped")
+    spans = [line.split()[:2] for line in lines]
+    rights = [
+        right
+        for span, right in spans
+        if int(span.split("-")[0], 16) <= at < int(span.split("-")[1], 16)
+    ]
+    assert rights == ["r-xp"]
