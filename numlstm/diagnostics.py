@@ -47,7 +47,7 @@ def diagnose() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: _version(name) for name in ("numpy", "numba", "tokenizers", "safetensors")},
+        **{name: _version(name) for name in ("numpy", "numba", "tokenizers")},
         "CPU level": level.name + (f" ({'; '.join(better)})" if better else ""),
         "registers": level.vectors,
         "tile": f"{level.floats[0]} vectors x {level.floats[1]} rows",

@@ -27,18 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
+from numlstm.container import Container, bytes_of, write
 from numlstm.quantize import FLOAT32, FORMATS, Format, Matrix, dtypes_of, encoded
 from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
 
 _FORMAT = "numlstm"
 _VERSIONS = ("1", "2", "3")
-
-# What a file may hold. NumPy has no bfloat16: here its numbers are uint16, which no file has.
-_DTYPES = ("F32", "BF16", "I8", "I32")
 
 Stored = dict[str, NDArray[Any]]
 
@@ -192,7 +188,8 @@ def _write(metadata: dict[str, str], tensors: Stored, path: str | os.PathLike[st
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        partial.write_bytes(_to_bytes(tensors, metadata))
+        with partial.open("wb") as file:
+            write(file, tensors, metadata)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -249,24 +246,6 @@ def _matrix(form: Format, numbers: NDArray[Any], scale: NDArray[Any] | None) -> 
     return Matrix(form, numbers, scale)
 
 
-def _to_bytes(tensors: Stored, metadata: dict[str, str]) -> bytes:
-    """Return the bytes of a .safetensors file.
-
-    `safetensors.numpy` writes all but bfloat16, which is uint16 to it; the header is corrected.
-    """
-    data: bytes = safetensors.numpy.save(tensors, metadata)
-    names = [name for name, tensor in tensors.items() if tensor.dtype == np.uint16]
-    if not names:
-        return data
-    size = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:size])
-    for name in names:
-        header[name]["dtype"] = "BF16"
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[size:]
-
-
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
     """Return the metadata and the tensors of a file, those of bfloat16 as uint16.
 
@@ -276,29 +255,19 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
         If the file is not complete, of another program, or has tensors of other dtypes.
     """
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
+        with Container(path) as file:
+            metadata = file.metadata
             if metadata.get("format") != _FORMAT:
-                raise WeightsError(f"{path}: not a numlstm model; convert it with numlstm convert")
+                raise WeightsError("not a numlstm model; convert it with numlstm convert")
             if metadata.get("version") not in _VERSIONS:
                 raise WeightsError(
-                    f"{path}: version {metadata.get('version')!r} of the format, "
+                    f"version {metadata.get('version')!r} of the format, "
                     f"this numlstm reads {', '.join(_VERSIONS)}; upgrade numlstm"
                 )
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            strange = [f"{name} is {d}" for name, d in dtypes.items() if d not in _DTYPES]
-            if strange:
-                expected = ", ".join(_DTYPES)
-                raise WeightsError(f"{path}: expected {expected}; {'; '.join(strange)}")
-            tensors = {name: file.get_tensor(name) for name, d in dtypes.items() if d != "BF16"}
-        if "BF16" in dtypes.values():
-            for name, tensor in safetensors.deserialize(Path(path).read_bytes()):  # type: ignore[no-untyped-call]
-                if tensor["dtype"] == "BF16":
-                    numbers = np.frombuffer(tensor["data"], np.uint16)
-                    tensors[name] = numbers.reshape(tensor["shape"])
-    except (safetensors.SafetensorError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path}: not a complete .safetensors file: {error}") from error
-    return metadata, tensors
+            file.check()
+            return metadata, dict(file)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _read_names(what: str, text: str) -> tuple[str, ...]:
@@ -313,5 +282,5 @@ def _digest(metadata: dict[str, str], tensors: Stored) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()

@@ -1,0 +1,174 @@
+"""What a .safetensors file is: 8 bytes of length, as much JSON, and the numbers of all tensors.
+
+The JSON names each tensor with its dtype, its shape and where its numbers are, and under
+``__metadata__`` texts. Written here as the safetensors library does, and read as strictly: the
+numbers of the tensors fill the rest of the file, without gaps and without sharing.
+https://huggingface.co/docs/safetensors
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numlstm.errors import WeightsError
+
+# NumPy has no bfloat16: here its numbers are uint16, which no file has.
+TYPES: dict[str, type[np.generic]] = {
+    "F32": np.float32, "BF16": np.uint16, "I8": np.int8, "I32": np.int32,
+}  # fmt: skip
+_NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+
+_MAX_HEADER = 100_000_000  # bytes, as in the library
+_MAX_AXES = 32
+_METADATA = "__metadata__"
+
+
+class _Place(NamedTuple):
+    """Where in the file a tensor is."""
+
+    at: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def write(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a whole file; the largest numbers come first, so that all are aligned."""
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    end = 0
+    for name in order:
+        at, end = end, end + tensors[name].nbytes
+        dtype, shape = _NAMES[tensors[name].dtype], list(tensors[name].shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    for name in order:
+        file.write(bytes_of(tensors[name]))
+
+
+def bytes_of(tensor: NDArray[Any]) -> memoryview:
+    """Return the numbers of an array in the order of their indices, as bytes."""
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+
+
+class Container(Mapping[str, NDArray[Any]]):
+    """A file that is open: its metadata, and its tensors, each read when it is asked for.
+
+    Raises
+    ------
+    WeightsError
+        If the header is not one. `check` looks at the tensors.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115, PTH123
+        try:
+            self._size = os.fstat(self._file.fileno()).st_size
+            self._described = self._read_header()
+            self.metadata = _metadata(self._described.pop(_METADATA, {}))
+        except BaseException:
+            self._file.close()
+            raise
+        self._places: dict[str, _Place] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _read_header(self) -> dict[str, Any]:
+        size = int.from_bytes(self._file.read(8), "little")
+        if not 2 <= size <= min(self._size - 8, _MAX_HEADER):
+            raise _incomplete(f"a header of {size} bytes in a file of {self._size}")
+        text = self._file.read(size)
+        if len(text) != size or not text.startswith(b"{"):
+            raise _incomplete("its header is no JSON object")
+        try:
+            header = json.loads(text.decode(), object_pairs_hook=_without_twins)
+        except (ValueError, RecursionError) as error:
+            raise _incomplete(f"its header cannot be read: {error}") from error
+        self._start = 8 + size
+        found: dict[str, Any] = header
+        return found
+
+    def check(self) -> None:
+        """Find the tensors.
+
+        Raises
+        ------
+        WeightsError
+            If they are not all in the file, or of other dtypes than `TYPES`.
+        """
+        strange = [
+            f"{name} is {described.get('dtype')}"
+            for name, described in self._described.items()
+            if isinstance(described, dict) and described.get("dtype") not in tuple(TYPES)
+        ]
+        if strange:
+            raise WeightsError(f"expected {', '.join(TYPES)}; {'; '.join(strange)}")
+        found = {name: _span(name, described) for name, described in self._described.items()}
+        end = 0
+        for name, (start, stop, place) in sorted(found.items(), key=lambda item: item[1][:2]):
+            if start != end:
+                raise _incomplete(f"{name} begins at {start}, expected {end}")
+            self._places[name] = place._replace(at=self._start + start)
+            end = stop
+        if self._start + end != self._size:
+            raise _incomplete(f"{self._size} bytes, expected {self._start + end}")
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        place = self._places[name]
+        tensor = np.empty(place.shape, TYPES[place.dtype])
+        self._file.seek(place.at)
+        if self._file.readinto(bytes_of(tensor)) != tensor.nbytes:
+            raise _incomplete("it became shorter while it was read")
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _incomplete(reason: str) -> WeightsError:
+    return WeightsError(f"not a complete .safetensors file: {reason}")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _metadata(found: Any) -> dict[str, str]:
+    try:
+        "".join(found.values()).encode()  # half of a surrogate pair is no text
+        return dict(found)
+    except (TypeError, AttributeError, UnicodeEncodeError) as error:
+        raise _incomplete(f"its metadata are not texts: {error}") from error
+
+
+def _span(name: str, described: Any) -> tuple[int, int, _Place]:
+    """Return where the numbers of a tensor begin and end, or raise a `WeightsError`."""
+    try:
+        dtype, shape, (start, stop) = (described[key] for key in ("dtype", "shape", "data_offsets"))
+        if not isinstance(shape, list) or len(shape) > _MAX_AXES:
+            raise ValueError(f"its shape is no list of at most {_MAX_AXES} sizes")
+        if not all(type(n) is int and 0 <= n < 2**63 for n in (start, stop, *shape)):
+            raise ValueError("its sizes are not whole numbers")
+        expected = math.prod(shape) * np.dtype(TYPES[dtype]).itemsize
+        if stop - start != expected:
+            raise ValueError(f"{stop - start} bytes, expected {expected}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise _incomplete(f"{name}: {error!r}") from error
+    return start, stop, _Place(0, dtype, tuple(shape))
