@@ -3,11 +3,11 @@
 How they are computed is defined by `reference.py` and made fast by `program/layers.py`.
 """
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import ClassVar
 
 from numlstm.network.functions import LARGEST
-from numlstm.network.layer import MAX_SIZE, Layer, MatrixLayer, Shape, as_tuple
+from numlstm.network.layer import MAX_SIZE, Layer, MatrixLayer, Shape, as_tuple, dataclass
 
 _MAX_COPIED = 2**24  # token ids that a float32 holds
 MAX_HISTORY = 2**26  # numbers of earlier steps that a convolution keeps
@@ -54,6 +54,8 @@ class OneHot(Layer):
 
 @dataclass(frozen=True, repr=False)
 class _SameSize(Layer, is_abstract=True):
+    """A layer that gives as many numbers as it reads."""
+
     input_size: int
 
     @property
@@ -241,6 +243,8 @@ class Concat(_SameSize):
 
 @dataclass(frozen=True, repr=False)
 class _Elementwise(_SameSize, is_abstract=True):
+    """A function of inputs of the same size, number by number."""
+
     def problems(self) -> list[str]:
         return [] if len(self.inputs) > 1 else ["expected two inputs or more"]
 

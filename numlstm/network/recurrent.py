@@ -4,11 +4,11 @@ The class of a cell tells its tensors and its states; its equations are in `refe
 operations in `program/cells.py`.
 """
 
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, field, replace
 from typing import ClassVar, Self
 
 from numlstm.network.functions import LARGEST
-from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape
+from numlstm.network.layer import ACTIVATIONS, DTYPES, MatrixLayer, Shape, dataclass
 
 __all__ = ["GRU", "LSTM", "RNN", "SRU", "IndRNN", "MinGRU", "MinLSTM", "Recurrent"]
 
