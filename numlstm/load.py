@@ -1,28 +1,26 @@
-"""Where models come from: bundled models, files, and the networks of other frameworks."""
+"""Where models come from: bundled models, files, and the networks of other frameworks.
 
-import logging
+`import numlstm` imports this module, so it imports nothing but where it is used.
+"""
+
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numlstm import storage
-from numlstm.model import Model
-from numlstm.program.lower import Fold
-from numlstm.quantize import with_dtype
-from numlstm.spec import Network, Weights, WeightsError
-
-_log = logging.getLogger("numlstm")
+if TYPE_CHECKING:
+    from numlstm.model import Model
+    from numlstm.program.lower import Fold
+    from numlstm.spec import Network, Weights
 
 
 def load(
     name: str | os.PathLike[str],
     dtype: str | None = None,
     activations: str = "int16",
-    fold: Fold = "auto",
+    fold: "Fold" = "auto",
     num_threads: int = 1,
-) -> Model:
+) -> "Model":
     """Load a bundled model by its name, or a .safetensors file by its path.
 
     Parameters
@@ -53,6 +51,8 @@ def load(
     WeightsError
         If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
     """
+    from numlstm import storage
+
     return _model(storage.load(storage.find(name)), dtype, activations, fold, num_threads)
 
 
@@ -60,9 +60,9 @@ def load_parts(
     name: str | os.PathLike[str],
     dtype: str | None = None,
     activations: str = "int16",
-    fold: Fold = "auto",
+    fold: "Fold" = "auto",
     num_threads: int = 1,
-) -> dict[str, Model]:
+) -> "dict[str, Model]":
     """Load all networks of a file by their names: an encoder and a decoder, for example.
 
     Parameters and errors are those of `load`. A file of `Model.save` has one network, named "".
@@ -71,6 +71,8 @@ def load_parts(
     --------
     >>> encoder, decoder = numlstm.load_parts("chat").values()
     """
+    from numlstm import storage
+
     return {
         part: _model(weights, dtype, activations, fold, num_threads)
         for part, weights in storage.load_parts(storage.find(name)).items()
@@ -78,7 +80,7 @@ def load_parts(
 
 
 def save_parts(
-    parts: Mapping[str, Model], path: str | os.PathLike[str], dtype: str | None = None
+    parts: "Mapping[str, Model]", path: str | os.PathLike[str], dtype: str | None = None
 ) -> None:
     """Write several networks to one .safetensors file, or leave what is there untouched.
 
@@ -96,14 +98,19 @@ def save_parts(
     WeightsError
         If a number is too large for the dtype.
     """
+    from numlstm import storage
+
     if dtype is not None:
         parts = {part: model.astype(dtype) for part, model in parts.items()}
     storage.save_parts({part: model.weights for part, model in parts.items()}, path)
 
 
 def _model(
-    weights: Weights, dtype: str | None, activations: str, fold: Fold, num_threads: int
-) -> Model:
+    weights: "Weights", dtype: str | None, activations: str, fold: "Fold", num_threads: int
+) -> "Model":
+    from numlstm.model import Model
+    from numlstm.quantize import with_dtype
+
     if dtype is None and activations != "int16":
         raise ValueError(f"activations={activations!r} goes with dtype='int8'")
     if dtype is not None:
@@ -114,11 +121,11 @@ def _model(
 def from_torch(
     *modules: Any,
     layers: str | Sequence[str] | None = None,
-    network: Network | None = None,
+    network: "Network | None" = None,
     key: str | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
-) -> Model:
+) -> "Model":
     """Convert PyTorch modules, or a state dict, to a model, and check it against PyTorch.
 
     Parameters
@@ -168,11 +175,11 @@ def from_torch(
 def from_keras(
     source: Any,
     *,
-    network: Network | None = None,
+    network: "Network | None" = None,
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
-) -> Model:
+) -> "Model":
     """Convert a Keras model, and check it against Keras where that is installed.
 
     Files are read as data: Keras is not needed, and nothing in them is executed.
@@ -208,7 +215,7 @@ def from_keras(
     return _from("keras", "Keras", (source,), labels, tokenizer, options)
 
 
-def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> Model:
+def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> "Model":
     """Convert an ONNX model, and check it against ONNX Runtime or the evaluator of onnx.
 
     Parameters
@@ -242,8 +249,10 @@ def _from(
     labels: Sequence[str],
     tokenizer: str | None,
     options: dict[str, Any],
-) -> Model:
+) -> "Model":
     """Convert with a module of `numlstm.convert`, and check the result."""
+    from dataclasses import replace
+
     if isinstance(labels, str):
         raise TypeError("labels is a str, expected a list of str")
     try:
@@ -262,11 +271,16 @@ def _from(
     return checked(weights)
 
 
-def checked(weights: Weights) -> Model:
+def checked(weights: "Weights") -> "Model":
     """Return the model of a conversion, or raise if it differs from the source framework."""
+    import logging
+
+    from numlstm.errors import WeightsError
+    from numlstm.model import Model
+
     model = Model(weights)
     verification = model.verify()
-    _log.info(
+    logging.getLogger("numlstm").info(
         "converted from %s; largest difference on %d outputs of random input: %.1e",
         weights.origin,
         verification.num_outputs,

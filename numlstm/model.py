@@ -5,24 +5,24 @@ import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm import storage
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
-from numlstm.quantize import dtypes_of, encoded, num_bytes, tolerance, with_dtype
-from numlstm.run.batch import run_sequences
+from numlstm.quantize import Encoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
 from numlstm.run.border import NO_MEMORY, Floats, check_out, checked_rows, filled, for_kernel
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import run_unmasked
-from numlstm.run.pool import Pool
 from numlstm.run.stream import Stream, stream_of
 from numlstm.spec import Network, Weights
-from numlstm.stages.lookahead import LookaheadStream
-from numlstm.stages.staged import Staged
+
+if TYPE_CHECKING:  # and where they are used: a stream that is stepped needs none of them
+    from numlstm.run.pool import Pool
+    from numlstm.stages.lookahead import LookaheadStream
+    from numlstm.stages.staged import Staged
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ class Model:
         self._fold = fold
         self.num_threads = operator.index(num_threads)
         self._compiled = Compiled(network, tensors, fold) if network.is_causal else None
-        self._staged = (
-            None if network.is_causal else Staged(network, tensors, fold, self.num_threads)
-        )
+        self._staged = None if network.is_causal else self._split(tensors)
 
     @property
     def network(self) -> Network:
@@ -132,14 +130,14 @@ class Model:
     @overload
     def stream(
         self, lookahead: int, memory: None = None, memory_ids: None = None
-    ) -> LookaheadStream: ...
+    ) -> "LookaheadStream": ...
 
     def stream(
         self,
         lookahead: int | None = None,
         memory: ArrayLike | None = None,
         memory_ids: ArrayLike | None = None,
-    ) -> Stream | LookaheadStream:
+    ) -> "Stream | LookaheadStream":
         """Return a new stream, in the initial state.
 
         Parameters
@@ -160,6 +158,8 @@ class Model:
         if lookahead is not None:
             if memory is not None or memory_ids is not None:
                 raise ValueError("a stream with a lookahead takes no memory")
+            from numlstm.stages.lookahead import LookaheadStream
+
             return LookaheadStream(self, self._compiled or self._stages(), lookahead)
         if self._compiled is None:
             raise ValueError(
@@ -168,7 +168,7 @@ class Model:
             )
         return stream_of(self, self._compiled, memory, memory_ids)
 
-    def pool(self, capacity: int) -> Pool:
+    def pool(self, capacity: int) -> "Pool":
         """Return a pool with room for ``capacity`` streams, none of them open.
 
         Raises
@@ -180,6 +180,8 @@ class Model:
             raise ValueError(f"{self._reads_later()}: use model.run_batch(xss) for many sequences")
         if self.network.memory_size is not None:
             raise ValueError("the network attends to a memory, which only lone streams have")
+        from numlstm.run.pool import Pool
+
         return Pool(self, self._compiled, capacity, self.num_threads)
 
     def run(
@@ -256,6 +258,8 @@ class Model:
         compiled = self._compiled
         if compiled is None:
             return self._stages().run(xss)
+        from numlstm.run.batch import run_sequences
+
         return run_unmasked(
             self.network,
             xss,
@@ -268,7 +272,12 @@ class Model:
         """The arrays of a causal network."""
         return None if self._compiled is None else self._compiled.program
 
-    def _stages(self) -> Staged:
+    def _split(self, tensors: Encoded) -> "Staged":
+        from numlstm.stages.staged import Staged
+
+        return Staged(self.network, tensors, self._fold, self.num_threads)
+
+    def _stages(self) -> "Staged":
         assert self._staged is not None, "the network is causal"
         return self._staged
 
@@ -308,6 +317,8 @@ class Model:
         WeightsError
             If a number is too large for it.
         """
+        from numlstm import storage
+
         weights = self.weights if dtype is None else with_dtype(self.weights, dtype)
         storage.save(weights, path)
 

@@ -1,11 +1,10 @@
 """``numlstm chat``: a dialogue."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from numlstm import SamplingOptions
 from numlstm.cli import terminal
 from numlstm.cli.options import (
     FileOption,
@@ -16,8 +15,10 @@ from numlstm.cli.options import (
     model_option,
 )
 from numlstm.cli.texts import answer_each, write_json, write_pieces
-from numlstm.tasks import TASKS
-from numlstm.tasks.text.chat import DEFAULTS
+from numlstm.tasks import DEFAULTS, TASKS
+
+if TYPE_CHECKING:
+    from numlstm import SamplingOptions
 
 _RESET = "/reset"
 
@@ -29,8 +30,8 @@ def chat(
     beam_size: Annotated[
         int | None, typer.Option(min=1, help="Search for the likeliest answer; else it is drawn.")
     ] = None,
-    temperature: TemperatureOption = DEFAULTS["temperature"],
-    top_p: TopPOption = DEFAULTS["top_p"],
+    temperature: TemperatureOption = DEFAULTS["chat"]["temperature"],
+    top_p: TopPOption = DEFAULTS["chat"]["top_p"],
     seed: SeedOption = None,
     as_json: JsonOption = False,
 ) -> None:

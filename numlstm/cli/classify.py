@@ -73,7 +73,7 @@ def _classify_mail(pipe: Any, file: Path, as_json: bool) -> None:
     answer_all(named, answer)
 
 
-def _show(prediction: numlstm.Prediction, what: dict[str, Any], as_json: bool) -> None:
+def _show(prediction: "numlstm.Prediction", what: dict[str, Any], as_json: bool) -> None:
     if as_json:
         write_json(**what, label=prediction.label, score=round(prediction.score, 6))
         return

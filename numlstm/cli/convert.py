@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -109,7 +109,7 @@ def convert(
     terminal.console.print(model.info(), markup=False)
 
 
-_Source = tuple[Callable[..., numlstm.Model], set[str]]
+_Source: TypeAlias = "tuple[Callable[..., numlstm.Model], set[str]]"
 _TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key"})
 _KERAS: _Source = (numlstm.from_keras, {"network", "config"})
 _ONNX: _Source = (numlstm.from_onnx, set())

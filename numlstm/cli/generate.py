@@ -7,16 +7,15 @@ import typer
 
 from numlstm.cli import terminal
 from numlstm.cli.options import JsonOption, SeedOption, TemperatureOption, TopPOption, model_option
-from numlstm.cli.texts import LINES, printable, write_json, write_pieces
-from numlstm.tasks import TASKS
-from numlstm.tasks.text.generate import DEFAULTS
+from numlstm.cli.texts import LINES, printable, read_text, write_json, write_pieces
+from numlstm.tasks import DEFAULTS, TASKS
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What comes before; - reads it from stdin.")] = "",
     model: Annotated[str, model_option("generate")] = TASKS["generate"].model,
     max_tokens: Annotated[int, typer.Option(min=0, help="How many tokens to write.")] = 500,
-    temperature: TemperatureOption = DEFAULTS["temperature"],
+    temperature: TemperatureOption = DEFAULTS["generate"]["temperature"],
     top_k: Annotated[int | None, typer.Option(help="Only so many likeliest tokens.")] = None,
     top_p: TopPOption = 1.0,
     min_p: Annotated[float, typer.Option(help="Only tokens that likely, beside the first.")] = 0.0,
@@ -36,7 +35,7 @@ def generate(
     """
     pipe: Any = terminal.pipeline("generate", model)
     if prompt == "-":
-        prompt = sys.stdin.buffer.read().decode("utf-8", "replace")
+        prompt = read_text(None)
     pieces = pipe.stream(
         prompt,
         max_tokens,

@@ -1,20 +1,21 @@
 """``numlstm horizon``: how far back a network remembers."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
 import numlstm
-from numlstm import analysis
 from numlstm.cli import terminal
 from numlstm.cli.options import JsonOption, ModelArgument, PartOption, PlotOption
 from numlstm.cli.texts import encode, read_text, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 4  # of the norms that the bars tell apart, below 1
@@ -64,7 +65,7 @@ def horizon(
     is_random = text is None and file is None
     xs = _random(loaded, seq_len) if is_random else _read(loaded, text, file)[:seq_len]
     with terminal.waiting("multiplying Jacobians"):
-        found = analysis.horizon(loaded, xs, max_distance)
+        found = numlstm.analysis.horizon(loaded, xs, max_distance)
     if plot is not None:
         found.plot(plot)
     lives = found.half_life
@@ -75,21 +76,25 @@ def horizon(
         _show_horizon(found, lives)
 
 
-def _random(model: numlstm.Model, seq_len: int) -> NDArray[Any]:
+def _random(model: "numlstm.Model", seq_len: int) -> "NDArray[Any]":
     """Return token ids, or normally distributed numbers: always the same."""
+    import numpy as np
+
     generator = np.random.default_rng(0)
     if model.vocab_size is not None:
         return generator.integers(0, model.vocab_size, seq_len)
     return generator.standard_normal((seq_len, model.input_size), np.float32)
 
 
-def _read(model: numlstm.Model, text: str | None, file: Path | None) -> NDArray[Any]:
+def _read(model: "numlstm.Model", text: str | None, file: Path | None) -> "NDArray[Any]":
+    import numpy as np
+
     if file is not None and file.suffix == ".npy":
         return np.asarray(np.load(file, allow_pickle=False))
     return np.array(encode(model, read_text(file) if text is None else text)[0])
 
 
-def _show_horizon(found: analysis.Horizon, lives: dict[str, int | None]) -> None:
+def _show_horizon(found: "numlstm.analysis.Horizon", lives: dict[str, int | None]) -> None:
     last = int(found.distances[-1])
     shown = sorted({min(k, last) for k in (1, 10, last)})
     headers = ("layer", "half-life", *(f"k = {k}" for k in shown), f"k = 0 to {last}")
@@ -106,8 +111,10 @@ def _show_horizon(found: analysis.Horizon, lives: dict[str, int | None]) -> None
     )
 
 
-def _bars(norms: NDArray[np.float64]) -> str:
+def _bars(norms: "NDArray[np.float64]") -> str:
     """Return norms as bars, on a logarithmic scale of _DECADES below 1."""
+    import numpy as np
+
     at = np.unique(np.linspace(0, len(norms) - 1, _NUM_BARS).round().astype(int))
     decades = np.log10(np.clip(norms[at], 10.0**-_DECADES, 1.0))
     levels = ((1 + decades / _DECADES) * (len(_BARS) - 1)).round().astype(int)

@@ -56,7 +56,7 @@ def score(
     answer_each(text, file, answer, whole=whole)
 
 
-def _line(found: numlstm.Score, between: str) -> Text:
+def _line(found: "numlstm.Score", between: str) -> Text:
     line = Text()
     line.append(f"perplexity {found.perplexity:.2f}", style="bold")
     line.append(f"  {found.nats:.1f} nats, {found.num_tokens:,} tokens  ")

@@ -62,7 +62,7 @@ def tag(
     answer_each(text, file, answer)
 
 
-def _line(tags: Iterable[numlstm.Tag]) -> Text:
+def _line(tags: "Iterable[numlstm.Tag]") -> Text:
     line = Text()
     for tag in tags:
         line.append(" " if line else "")

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +29,8 @@ def waiting(what: str) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.INFO)
     try:
-        with messages.status(escape(what)):
+        # A spinner takes 15 ms to import.
+        with messages.status(escape(what)) if messages.is_terminal else nullcontext():
             yield
     finally:
         log.setLevel(level)
@@ -38,17 +39,19 @@ def waiting(what: str) -> Iterator[None]:
 
 def pipeline(task: str, model: str | os.PathLike[str], **options: Any) -> Any:
     """Load the pipeline of a task with `waiting`."""
+    # Threads of NumPy take 70 ms of CPU to begin, on two cores, and no task has work for them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with waiting(f"loading {os.fspath(model)}"):
         return numlstm.pipeline(task, model, **options)
 
 
-def load_parts(name: str | os.PathLike[str]) -> dict[str, numlstm.Model]:
+def load_parts(name: str | os.PathLike[str]) -> "dict[str, numlstm.Model]":
     """Load the networks of a file with `waiting`."""
     with waiting(f"loading {os.fspath(name)}"):
         return numlstm.load_parts(name)
 
 
-def load(name: str | os.PathLike[str], part: str | None = None) -> numlstm.Model:
+def load(name: str | os.PathLike[str], part: str | None = None) -> "numlstm.Model":
     """Load a network of a file, the only one if none is named, with `waiting`."""
     parts = load_parts(name)
     if part is None and len(parts) == 1:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import typer
 from rich.markup import escape
 
@@ -98,7 +97,7 @@ def _lines(file: Path | None) -> Iterator[tuple[int, str]]:
                 progress.advance(task, len(line.encode()))
 
 
-def encode(model: numlstm.Model, text: str) -> tuple[list[int], list[str]]:
+def encode(model: "numlstm.Model", text: str) -> tuple[list[int], list[str]]:
     """Return the ids of a text, and the part of the text that each one stands for."""
     if model.tokenizer is None or model.vocab_size is None:
         raise numlstm.WeightsError("the model has no tokenizer, so it reads no text")
@@ -122,9 +121,7 @@ def write_json(**fields: Any) -> None:
 
 def _plain(value: Any) -> Any:
     """Return what JSON has no type for as what it has one for."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return dataclasses.asdict(value)
+    return value.tolist() if hasattr(value, "tolist") else dataclasses.asdict(value)
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -1,19 +1,20 @@
 """``numlstm trace``: what the gates of a layer do, token by token."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from numlstm import plots
 from numlstm.cli import terminal
 from numlstm.cli.options import JsonOption, ModelArgument, PartOption, PlotOption
 from numlstm.cli.texts import encode, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TOKEN_WIDTH = 16
 
@@ -40,6 +41,10 @@ def trace(
 
         numlstm trace sentiment "Not bad at all." --plot trace.png
     """
+    import numpy as np
+
+    from numlstm import plots
+
     loaded = terminal.load(model, part)
     ids, tokens = encode(loaded, text)
     with terminal.waiting("reading"):
@@ -63,8 +68,12 @@ def trace(
         _show_trace(tokens, means)
 
 
-def _show_trace(tokens: list[str], means: dict[str, NDArray[np.float32]]) -> None:
+def _show_trace(tokens: list[str], means: "dict[str, NDArray[np.float32]]") -> None:
     """Write a row per token, a coloured cell per gate, from 0 to the largest."""
+    import numpy as np
+
+    from numlstm import plots
+
     header = Text(" " * (_TOKEN_WIDTH + 1))
     for name in means:
         header.append(f"{name:^7}", style="bold")

@@ -5,9 +5,8 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
-import numpy as np
 import typer
 
 import numlstm
@@ -15,6 +14,9 @@ from numlstm.cli import terminal
 from numlstm.cli.options import JsonOption, model_option
 from numlstm.cli.texts import NOTHING, answer_all, write_json
 from numlstm.tasks import TASKS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _PIECE_SECONDS = 0.05
 
@@ -26,7 +28,7 @@ class Format(StrEnum):
     f32 = "f32"
 
 
-_DTYPES: dict[Format, np.dtype[Any]] = {Format.s16: np.dtype("<i2"), Format.f32: np.dtype("<f4")}
+_DTYPES = {Format.s16: "<i2", Format.f32: "<f4"}  # NumPy's names
 
 
 def transcribe(
@@ -73,7 +75,7 @@ def transcribe(
 
 
 def _show(
-    transcript: numlstm.Transcript, file: Path, times: bool, as_json: bool, is_alone: bool
+    transcript: "numlstm.Transcript", file: Path, times: bool, as_json: bool, is_alone: bool
 ) -> None:
     if as_json:
         write_json(file=str(file), text=transcript.text, words=transcript.words)
@@ -87,7 +89,7 @@ def _show(
 
 
 def _listen(
-    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: np.dtype[Any], as_json: bool
+    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: str, as_json: bool
 ) -> None:
     """Write words as they are spoken."""
     start = source.read(4)
@@ -107,8 +109,8 @@ def _listen(
 
 
 def _say(
-    transcript: numlstm.Transcript,
-    new: tuple[numlstm.Word, ...],
+    transcript: "numlstm.Transcript",
+    new: "tuple[numlstm.Word, ...]",
     as_json: bool,
     is_open: bool,
     last: bool = False,
@@ -117,7 +119,7 @@ def _say(
     if as_json:
         write_json(text=transcript.text, words=transcript.words, final=last)
         return False
-    if terminal.console.is_terminal and not last:
+    if sys.stdout.isatty() and not terminal.console.legacy_windows and not last:
         # A beam may think better of a word: the line is written anew.
         sys.stdout.write("\r\x1b[2K" + transcript.text)
         is_open = True
@@ -130,9 +132,12 @@ def _say(
 
 
 def _samples(
-    source: BinaryIO, start: bytes, count: int, channels: int, dtype: np.dtype[Any]
-) -> Iterator[np.ndarray[Any, Any]]:
+    source: BinaryIO, start: bytes, count: int, channels: int, name: str
+) -> "Iterator[np.ndarray[Any, Any]]":
     """Yield samples (T, channels) as they arrive; a part of one at the end is left."""
+    import numpy as np
+
+    dtype = np.dtype(name)
     size = dtype.itemsize * channels
     rest = start
     read = getattr(source, "read1", source.read)

@@ -90,11 +90,17 @@ class Weights:
         ------
         WeightsError
             If there is none, if it cannot be read, or if it gives other ids.
+        ImportError
+            If tokenizers is not installed.
         """
-        from tokenizers import Tokenizer
-
         if self.tokenizer is None:
             raise WeightsError("the model has no tokenizer")
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise ImportError(
+                f"reading text needs tokenizers: pip install tokenizers ({error})"
+            ) from error
         try:
             tokenizer = Tokenizer.from_str(self.tokenizer)
         except BaseException as error:

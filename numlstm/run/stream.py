@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +21,12 @@ from numlstm.run.border import (
 )
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import spread
-from numlstm.run.sampling import Generator, Sampling, SamplingOptions
 from numlstm.run.state import State
 from numlstm.run.threads import in_turn
-from numlstm.run.trace import Trace, record
+
+if TYPE_CHECKING:  # and where they are used: a stream that is stepped needs neither
+    from numlstm.run.sampling import Generator, SamplingOptions
+    from numlstm.run.trace import Trace
 
 
 class Stream:
@@ -161,7 +163,7 @@ class Stream:
             state.taken = False
 
     @in_turn
-    def trace(self, xs: ArrayLike) -> Trace:
+    def trace(self, xs: ArrayLike) -> "Trace":
         """Take T steps, the same bits as `run`, and return what went on in the cells as well.
 
         It costs a call of Python per step; what is not traced pays nothing.
@@ -182,6 +184,8 @@ class Stream:
         TypeError, ValueError
             As `run`; or if the network has no recurrent layer.
         """
+        from numlstm.run.trace import record
+
         return record(self._state, checked_rows(self._compiled.network, xs))
 
     def generate(
@@ -191,7 +195,7 @@ class Stream:
         *,
         stop: Iterable[int] = (),
         history: Iterable[int] = (),
-        **options: Unpack[SamplingOptions],
+        **options: "Unpack[SamplingOptions]",
     ) -> NDArray[np.int32]:
         """Take steps whose answers choose the tokens of the next ones, in one call without the GIL.
 
@@ -225,11 +229,13 @@ class Stream:
         """
         if isinstance(n, bool) or operator.index(n) < 0:
             raise ValueError(f"n is {n!r}, expected a number of tokens")
+        from numlstm.run.sampling import Generator, Sampling
+
         generator = Generator(self._state, first_id, Sampling(**options), stop, history)
         return self._generate(generator, operator.index(n))
 
     @in_turn
-    def _generate(self, generator: Generator, n: int) -> NDArray[np.int32]:
+    def _generate(self, generator: "Generator", n: int) -> NDArray[np.int32]:
         stride = self._compiled.steps_per_call
         parts = [np.zeros(0, np.int32)]
         kept = self._state.kept
@@ -249,7 +255,7 @@ class Stream:
         *,
         stop: Iterable[int] = (),
         history: Iterable[int] = (),
-        **options: Unpack[SamplingOptions],
+        **options: "Unpack[SamplingOptions]",
     ) -> Iterator[int]:
         """Yield tokens one by one, those of `generate`, without end or up to one that stops.
 
@@ -261,14 +267,16 @@ class Stream:
         int
             The stream has read all but the last one.
         """
+        from numlstm.run.sampling import Generator, Sampling
+
         return self._tokens(Generator(self._state, first_id, Sampling(**options), stop, history))
 
-    def _tokens(self, generator: Generator) -> Iterator[int]:
+    def _tokens(self, generator: "Generator") -> Iterator[int]:
         while not generator.stopped:
             yield self._next(generator)
 
     @in_turn
-    def _next(self, generator: Generator) -> int:
+    def _next(self, generator: "Generator") -> int:
         return int(generator.next(1)[0])
 
     @in_turn

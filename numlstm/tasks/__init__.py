@@ -1,98 +1,108 @@
-"""The tasks: what each takes and gives, the bundled models that do it, and the command."""
+"""The tasks: what each takes and gives, the bundled models that do it, and the command.
+
+The command shows this table to whoever asks for help: a pipeline is imported when it is made.
+"""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
-from numlstm.errors import WeightsError
 from numlstm.load import load_parts
-from numlstm.model import Model
-from numlstm.tasks.audio.transcribe import Transcriber
-from numlstm.tasks.pipelines import Pipeline
-from numlstm.tasks.text.chat import Chat
-from numlstm.tasks.text.classify import Classifier, MailClassifier
-from numlstm.tasks.text.generate import Writer
-from numlstm.tasks.text.language import LanguageModel
-from numlstm.tasks.text.summarize import Abstractor, Extractor, Summarizer
-from numlstm.tasks.text.tag import Tagger
 
-Parts = Mapping[str, Model]
-Source = str | os.PathLike[str] | Model | Parts
+if TYPE_CHECKING:
+    from numlstm.model import Model
+    from numlstm.run.sampling import SamplingOptions
+    from numlstm.tasks.audio.transcribe import Transcriber
+    from numlstm.tasks.text.chat import Chat
+    from numlstm.tasks.text.classify import Classifier, MailClassifier
+    from numlstm.tasks.text.generate import Writer
+    from numlstm.tasks.text.language import LanguageModel
+    from numlstm.tasks.text.summarize import Summarizer
+    from numlstm.tasks.text.tag import Tagger
 
-
-Maker = Callable[..., Pipeline[Any, Any]]
-
-
-def _one(make: Maker) -> Maker:
-    """Return what makes a pipeline of the only network of a file."""
-
-    def of_parts(parts: Parts, **options: Any) -> Pipeline[Any, Any]:
-        if set(parts) != {""}:
-            raise WeightsError(
-                f"the model has several networks, {', '.join(parts)}: this task takes one"
-            )
-        return make(parts[""], **options)
-
-    return of_parts
+Parts: TypeAlias = "Mapping[str, Model]"
+Source: TypeAlias = "str | os.PathLike[str] | Model | Parts"
 
 
-def _summarizer(parts: Parts) -> Summarizer:
-    return Extractor(parts[""]) if set(parts) == {""} else Abstractor(parts)
-
-
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """What a pipeline does.
 
-    command   of ``numlstm``
-    models    the bundled ones that do it
-    make      makes the pipeline of the networks of a file
+    command      of ``numlstm``
+    models       the bundled ones that do it
+    module       where what makes the pipeline is
+    maker        its name; it takes the only network of a file,
+    takes_parts  or all of them by their names
     """
 
     command: str
     models: tuple[str, ...]
-    make: Maker
+    module: str
+    maker: str
+    takes_parts: bool = False
 
     @property
     def model(self) -> str:
         """The bundled model that does it if no other is given."""
         return self.models[0]
 
+    def make(self, parts: Parts, **options: Any) -> Any:
+        """Return the pipeline of the networks of a file."""
+        maker = getattr(import_module(f"numlstm.tasks.{self.module}"), self.maker)
+        if self.takes_parts:
+            return maker(parts, **options)
+        if set(parts) != {""}:
+            from numlstm.errors import WeightsError
+
+            raise WeightsError(
+                f"the model has several networks, {', '.join(parts)}: this task takes one"
+            )
+        return maker(parts[""], **options)
+
 
 TASKS = {
-    "sentiment": Task("classify", ("sentiment", "sentiment-bilstm"), _one(Classifier)),
-    "email": Task("classify", ("email",), _one(MailClassifier)),
-    "pos": Task("tag", ("pos",), Tagger),
-    "language-model": Task("score", ("words", "character", "subword"), _one(LanguageModel)),
-    "generate": Task("generate", ("character", "subword", "words"), _one(Writer)),
-    "chat": Task("chat", ("chat",), Chat),
-    "speech": Task("transcribe", ("speech",), _one(Transcriber)),
-    "summarize": Task("summarize", ("summarize", "extract"), _summarizer),
+    "sentiment": Task("classify", ("sentiment", "sentiment-bilstm"), "text.classify", "Classifier"),
+    "email": Task("classify", ("email",), "text.classify", "MailClassifier"),
+    "pos": Task("tag", ("pos",), "text.tag", "Tagger", takes_parts=True),
+    "language-model": Task(
+        "score", ("words", "character", "subword"), "text.language", "LanguageModel"
+    ),
+    "generate": Task("generate", ("character", "subword", "words"), "text.generate", "Writer"),
+    "chat": Task("chat", ("chat",), "text.chat", "Chat", takes_parts=True),
+    "speech": Task("transcribe", ("speech",), "audio.transcribe", "Transcriber"),
+    "summarize": Task(
+        "summarize", ("summarize", "extract"), "text.summarize", "summarizer", takes_parts=True
+    ),
+}
+
+# How the tasks that write draw tokens, unless they are told.
+DEFAULTS: "dict[str, SamplingOptions]" = {
+    "chat": {"temperature": 0.7, "top_p": 0.8},
+    "generate": {"temperature": 0.8},
 }
 
 
 @overload
-def pipeline(task: Literal["sentiment"], model: Source | None = ...) -> Classifier: ...
+def pipeline(task: Literal["sentiment"], model: "Source | None" = ...) -> "Classifier": ...
 @overload
-def pipeline(task: Literal["email"], model: Source | None = ...) -> MailClassifier: ...
+def pipeline(task: Literal["email"], model: "Source | None" = ...) -> "MailClassifier": ...
 @overload
-def pipeline(task: Literal["pos"], model: Source | None = ...) -> Tagger: ...
+def pipeline(task: Literal["pos"], model: "Source | None" = ...) -> "Tagger": ...
 @overload
-def pipeline(task: Literal["language-model"], model: Source | None = ...) -> LanguageModel: ...
+def pipeline(task: Literal["language-model"], model: "Source | None" = ...) -> "LanguageModel": ...
 @overload
-def pipeline(task: Literal["generate"], model: Source | None = ...) -> Writer: ...
+def pipeline(task: Literal["generate"], model: "Source | None" = ...) -> "Writer": ...
 @overload
-def pipeline(task: Literal["chat"], model: Source | None = ...) -> Chat: ...
+def pipeline(task: Literal["chat"], model: "Source | None" = ...) -> "Chat": ...
 @overload
 def pipeline(
-    task: Literal["speech"], model: Source | None = ..., *, beam_size: int = ...
-) -> Transcriber: ...
+    task: Literal["speech"], model: "Source | None" = ..., *, beam_size: int = ...
+) -> "Transcriber": ...
 @overload
-def pipeline(task: Literal["summarize"], model: Source | None = ...) -> Summarizer: ...
+def pipeline(task: Literal["summarize"], model: "Source | None" = ...) -> "Summarizer": ...
 @overload
-def pipeline(task: str, model: Source | None = ..., **options: Any) -> Any: ...
-def pipeline(task: str, model: Source | None = None, **options: Any) -> Any:
+def pipeline(task: str, model: "Source | None" = ..., **options: Any) -> Any: ...
+def pipeline(task: str, model: "Source | None" = None, **options: Any) -> Any:
     """Return what does a task.
 
     Parameters
@@ -127,6 +137,8 @@ def pipeline(task: str, model: Source | None = None, **options: Any) -> Any:
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of: {', '.join(TASKS)}")
+    from numlstm.model import Model
+
     parts: Parts
     if isinstance(model, Model):
         parts = {"": model}

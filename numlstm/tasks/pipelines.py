@@ -3,6 +3,7 @@
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -69,7 +70,8 @@ class Pipeline(Generic[Item, Answer]):
         """
         answers = named(items, lambda item: self.answer(item, **options), self._item)
         if progress is None:
-            progress = sys.stderr is not None and sys.stderr.isatty()
+            is_seen = sys.stderr is not None and sys.stderr.isatty()
+            progress = is_seen and find_spec("rich") is not None
         return _with_bar(answers, operator.length_hint(items) or None) if progress else answers
 
     def _answer_all(self, items: Sequence[Item], *args: Any, **options: Any) -> list[Answer]:
@@ -151,8 +153,11 @@ def _groups(xss: Sequence[NDArray[Any]], most: int) -> Iterator[list[NDArray[Any
 
 
 def _with_bar(found: Iterator[Answer], total: int | None) -> Iterator[Answer]:
-    from rich.console import Console
-    from rich.progress import track
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError as error:
+        raise ImportError(f"a bar needs rich: pip install rich ({error})") from error
 
     console = Console(stderr=True, force_terminal=True)
     yield from track(found, "answering", total=total, console=console, transient=True)

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from numlstm.model import Model
 from numlstm.run.sampling import Sampling, SamplingOptions
+from numlstm.tasks import DEFAULTS
 from numlstm.tasks.checks import check_count, check_text
 from numlstm.tasks.pipelines import Pipeline
 from numlstm.tasks.text.encoding import decode_each, encode
@@ -17,7 +18,6 @@ END, USER, BOT = range(len(MARKS))
 HISTORY_TURNS = 3
 HISTORY_TOKENS = 64  # the newest, marks included
 MAX_TOKENS = 60
-DEFAULTS: SamplingOptions = {"temperature": 0.7, "top_p": 0.8}
 
 _MAX_CHARACTERS = 2**12  # of a turn, more than HISTORY_TOKENS can have
 
@@ -140,7 +140,7 @@ class Session:
         for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size)):
             if value is not None:
                 check_count(name, value)
-        how = Sampling(**(DEFAULTS | options))
+        how = Sampling(**(DEFAULTS["chat"] | options))
         networks = self._chat.networks
         stream = networks.read(encode_history(networks.tokenizer, [*self._turns, text]))
         tokens: Iterator[int]

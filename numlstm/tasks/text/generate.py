@@ -9,11 +9,10 @@ import numpy as np
 from numlstm.model import Model
 from numlstm.run.sampling import SamplingOptions
 from numlstm.run.stream import Stream
+from numlstm.tasks import DEFAULTS
 from numlstm.tasks.checks import check_count, check_scores_tokens, check_text
 from numlstm.tasks.pipelines import Pipeline
 from numlstm.tasks.text.encoding import START, Encoder, decode_each
-
-DEFAULTS: SamplingOptions = {"temperature": 0.8}
 
 _BLOCK = 2**10  # tokens of a prompt that are read in a call, which answers all of them
 
@@ -64,7 +63,7 @@ class Writer(Pipeline[str, str]):
         check_count("max_tokens", max_tokens, least=0)
         ids = self.encoder(check_text(prompt)) or self.encoder(START)
         stream = self.model.stream()
-        tokens = stream.tokens(ids[-1], history=ids[:-1], **(DEFAULTS | options))
+        tokens = stream.tokens(ids[-1], history=ids[:-1], **(DEFAULTS["generate"] | options))
         return self._write(stream, ids[:-1], islice(tokens, max_tokens))
 
     def _write(self, stream: Stream, before: list[int], tokens: Iterator[int]) -> Iterator[str]:

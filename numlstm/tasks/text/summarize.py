@@ -171,3 +171,8 @@ class SummaryStream(PipelineStream[str]):
 def encode_sentence(tokenizer: Any, sentence: str) -> list[int]:
     """Return the ids of a sentence behind its mark."""
     return [SENTENCE, *encode(tokenizer, sentence[:_MAX_CHARACTERS])]
+
+
+def summarizer(parts: Mapping[str, Model]) -> Summarizer:
+    """Return what summarizes: a network alone picks sentences, two write one."""
+    return Extractor(parts[""]) if set(parts) == {""} else Abstractor(parts)
