@@ -6,9 +6,11 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 import numlstm
+from tests.cases import random_weights
 from tests.conftest import PATIENCE, ROOT
 
 
@@ -46,3 +48,41 @@ def test_the_wheel_works_in_an_empty_environment_and_another_folder(wheel, tmp_p
     assert "sentiment" in listed
     where = subprocess.run([python, "-c", "import numlstm; print(numlstm.__file__)"], **run)
     assert str(tmp_path) in where.stdout.decode()
+
+
+SLIM = """
+import sys
+import numpy as np
+import numlstm
+model = numlstm.load(sys.argv[1])
+y = model.stream().step(np.load(sys.argv[2]))
+np.save(sys.argv[3], y)
+print({name.partition(".")[0] for name in sys.modules} & {"numba", "llvmlite", "pip"} or "nothing")
+"""
+
+
+@pytest.mark.slow
+def test_numpy_and_the_wheel_are_enough_to_load_a_file_and_step_it(wheel, tmp_path):
+    names = zipfile.ZipFile(wheel).namelist()
+    if not any(name.endswith(".image") for name in names):
+        pytest.skip("no kernels could be compiled ahead here, so the wheel needs Numba")
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    run = {"check": True, "capture_output": True, "cwd": tmp_path, "env": environment}
+    subprocess.run([sys.executable, "-m", "venv", "venv"], **run)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], **run)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy"], **run)
+    network = numlstm.Network((numlstm.LSTM(3, 20), numlstm.Linear(20, 2)))
+    model = numlstm.Model(random_weights(network))
+    x = np.array([1.0, -2.0, 0.5], np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for dtype in ("float32", "bfloat16", "int8"):
+        model.save(tmp_path / "model.safetensors", dtype)
+        done = subprocess.run([python, "-c", SLIM, "model.safetensors", "x.npy", "y.npy"], **run)
+        assert done.stdout.decode().split() == ["nothing"]
+        expected = numlstm.load(tmp_path / "model.safetensors").stream().step(x)
+        assert np.load(tmp_path / "y.npy").tobytes() == expected.tobytes()
+    asked = {**run, "check": False}
+    command = subprocess.run([tmp_path / "venv" / "bin" / "numlstm", "list"], **asked)
+    assert command.returncode == 1
+    assert command.stderr == b"numlstm: the command needs typer: pip install typer rich\n"
