@@ -30,7 +30,7 @@ def diagnose() -> dict[str, str]:
     import platform
 
     from numlstm.kernels import cpu, entry
-    from numlstm.kernels.instructions import found
+    from numlstm.machine.instructions import found
 
     level = cpu.LEVEL
     if COMPILED:

@@ -107,21 +107,20 @@ def test_what_loads_a_model_imports_what_it_needs(python: Python, tmp_path, floa
     assert not others & {"safetensors", "tokenizers", "typer", "rich", "logging", "email"}
 
 
-UNTIL_IT_RUNS = """
+WHEN_IT_RAN = """
 import sys
 import numlstm
 model = numlstm.load(sys.argv[1])
 model.info()
-before = {"numba", "llvmlite"} & set(sys.modules)
 model.stream().step([1.0, 2.0, 3.0])
-print(before, {"numba", "llvmlite"} & set(sys.modules) == {"numba", "llvmlite"})
+print({"numba", "llvmlite"} & set(sys.modules))
 """
 
 
-def test_nothing_is_compiled_until_something_runs(python: Python, tmp_path, float_model):
+def test_what_compiles_is_not_imported_by_what_runs(python: Python, tmp_path, float_model):
     float_model.save(tmp_path / "m.safetensors")
-    found = output_of(python("-c", UNTIL_IT_RUNS, str(tmp_path / "m.safetensors")))
-    assert found.split() == ["set()", "True"]
+    found = output_of(python("-c", WHEN_IT_RAN, str(tmp_path / "m.safetensors")))
+    assert found.split() == ["set()"]
 
 
 def test_the_kernels_alone_import_what_compiles():

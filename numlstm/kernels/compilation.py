@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from numlstm.kernels import cpu
-from numlstm.kernels.image import Image, ImageError
-from numlstm.kernels.instructions import machine
 from numlstm.kernels.sources import hash_sources
+from numlstm.machine.image import Image, ImageError
+from numlstm.machine.instructions import machine
 
 # Those that no CPU needs compiled for itself. What is older than x86-64-v3 differs too much.
 SHIPPED = tuple(level for level in cpu.LEVELS if level.name != "x86-64")
@@ -27,12 +27,16 @@ class CompilationError(RuntimeError):
 
 
 # Collecting garbage takes a sixth of the time, and the process ends before it matters.
+# Its output is the image alone, whatever Numba is told to print.
 _CHILD = """
-import gc, sys
+import gc, os, sys
 gc.disable()
+out = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
 sys.path[:] = {path!r}
 from numlstm.kernels import compilation
-sys.stdout.buffer.write(compilation.compile_here({exact!r}).to_bytes())
+out.write(compilation.compile_here({exact!r}).to_bytes())
+out.close()
 """
 
 
@@ -66,8 +70,8 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
 
     Raises CompilationError where Numba is not installed or fails, or this Python starts no other.
     """
-    if not sys.executable:
-        raise CompilationError("this Python starts no other: it does not know its program")
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise CompilationError("this program is not a Python that could start another")
     child = _CHILD.format(path=sys.path, exact=exact)
     environment = os.environ | {"NUMLSTM_LEVEL": level.name, "NUMBA_DISABLE_JIT": "0"}
     command = [sys.executable, "-c", child]
@@ -75,7 +79,10 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
     if done.returncode:
         errors = done.stderr.decode(errors="replace").strip().splitlines()
         raise CompilationError(errors[-1] if errors else f"it ended with {done.returncode}")
-    return Image.from_bytes(done.stdout)
+    try:
+        return Image.from_bytes(done.stdout)
+    except ImageError as error:
+        raise CompilationError(str(error)) from error
 
 
 def file_name(level: cpu.Level) -> str:

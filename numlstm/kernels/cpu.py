@@ -7,7 +7,7 @@ A level is a set of instructions that many CPUs share. What is chosen by it stan
 import os
 from dataclasses import dataclass
 
-from numlstm.kernels.instructions import found, machine
+from numlstm.machine.instructions import found, machine
 
 
 @dataclass(frozen=True)

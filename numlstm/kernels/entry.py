@@ -20,9 +20,9 @@ from typing import Any
 
 from numlstm.kernels import cpu
 from numlstm.kernels.addresses import COMPILED
-from numlstm.kernels.image import Image, ImageError
-from numlstm.kernels.instructions import found, identity, machine
 from numlstm.kernels.sources import hash_sources
+from numlstm.machine.image import Image, ImageError
+from numlstm.machine.instructions import found, identity, machine
 
 IMAGES = Path(__file__).parent / "images"
 _LOCK_NAME = "compiling.lock"
@@ -146,7 +146,11 @@ def _alone(folder: Path) -> Iterator[None]:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.info("waiting for another process, which compiles the kernels")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -5,9 +5,9 @@ import ctypes
 import llvmlite.binding as llvm
 import pytest
 
-from numlstm.kernels.executable import executable
-from numlstm.kernels.instructions import machine
 from numlstm.kernels.linking import link
+from numlstm.machine.executable import executable
+from numlstm.machine.instructions import machine
 
 TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
 

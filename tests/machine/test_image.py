@@ -8,9 +8,9 @@ import pytest
 
 from numlstm.kernels import cpu, entry
 from numlstm.kernels.addresses import COMPILED
-from numlstm.kernels.executable import executable
-from numlstm.kernels.image import Image, ImageError
 from numlstm.kernels.plan import NUM_COLUMNS, WRONG_ARRAY
+from numlstm.machine.executable import executable
+from numlstm.machine.image import Image, ImageError
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels run as Python")
 

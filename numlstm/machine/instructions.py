@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from numlstm.kernels.executable import executable
+from numlstm.machine.executable import executable
 
 # cpuid(leaf, subleaf, out): out <- eax, ebx, ecx, edx. The arguments come in other registers on
 # Windows.
@@ -117,9 +117,16 @@ def _arm_has() -> Callable[[str], bool]:
 
 @cache
 def found() -> frozenset[str]:
-    """Return the instruction sets of this CPU that some level asks for."""
+    """Return the instruction sets of this CPU that some level asks for.
+
+    None where the system lets no one ask, because it makes no memory executable: no compiled code
+    will run there.
+    """
     if machine() == "x86_64":
-        return frozenset(_found_x86())
+        try:
+            return frozenset(_found_x86())
+        except OSError:
+            return frozenset()
     if machine() == "aarch64":
         return frozenset(filter(_arm_has(), _ARM_NAMES))
     return frozenset()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from numlstm.kernels.executable import executable
+from numlstm.machine.executable import executable
 
 _MAGIC = b"numlstm kernels\0"
 _DIGEST_SIZE = 32
