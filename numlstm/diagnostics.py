@@ -29,7 +29,7 @@ def diagnose() -> dict[str, str]:
     """Return what matters for speed and for a bug report: versions, CPU, kernels, threads."""
     import platform
 
-    from numlstm.kernels import cpu, entry
+    from numlstm.kernels import cache, cpu, entry
     from numlstm.machine.instructions import found
 
     level = cpu.LEVEL
@@ -53,7 +53,7 @@ def diagnose() -> dict[str, str]:
         "tile": f"{level.floats[0]} vectors x {level.floats[1]} rows",
         "kernels": origin,
         "not compiled ahead because": reason,
-        "kernel cache": str(path or entry.folders()[0]),
+        "kernel cache": str(path or cache.folders()[0]),
         "cache state": state,
         "threads": f"{threading.active_count()} in this process, which the engine adds none to; "
         f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "

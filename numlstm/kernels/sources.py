@@ -4,6 +4,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+# Where images are that came with the package, or were compiled where it lies.
+IMAGES = Path(__file__).parent / "images"
+
 
 def _read(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}

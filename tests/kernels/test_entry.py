@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import numlstm.kernels
+from numlstm.kernels import cache as kernel_cache
 from numlstm.kernels import cpu, entry, sources
 from numlstm.kernels.compilation import SHIPPED, compile_image
 from tests.cases import TOLERANCES, assert_same_bits
@@ -167,7 +168,7 @@ def cache(monkeypatch, tmp_path):
     image = entry.find().image
     monkeypatch.setenv("NUMLSTM_JIT", "1")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    (name,) = {path.name for path in [tmp_path / entry._cached_name()]}
+    (name,) = {path.name for path in [tmp_path / kernel_cache.file_name()]}
     (tmp_path / name).write_bytes(image.to_bytes())
     return tmp_path / name
 
@@ -183,7 +184,7 @@ def test_a_filled_cache_that_cannot_be_written_is_used(cache, monkeypatch):
         raise PermissionError("read-only")
 
     monkeypatch.setattr("tempfile.mkstemp", refused)
-    monkeypatch.setattr(entry, "_alone", refused)
+    monkeypatch.setattr(kernel_cache, "_alone", refused)
     assert entry.find().path == cache
 
 
@@ -206,7 +207,7 @@ def test_a_damaged_cache_is_not_used(cache, damage, caplog):
 
 
 def test_an_image_of_other_sources_is_not_used(cache, monkeypatch):
-    monkeypatch.setattr(entry, "hash_sources", lambda: "other")
+    monkeypatch.setattr(kernel_cache, "hash_sources", lambda: "other")
     assert entry.find().image is None
 
 
@@ -226,10 +227,10 @@ def test_where_nothing_can_be_written_every_process_compiles_and_says_so(
     def refused(folder):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(entry, "_alone", refused)
-    monkeypatch.setattr("numlstm.kernels.compilation.compile_image", lambda *args: image)
+    monkeypatch.setattr(kernel_cache, "_alone", refused)
+    monkeypatch.setattr("numlstm.kernels.cache.compile_image", lambda *args: image)
     caplog.set_level(logging.INFO)
-    assert entry._compiled("a reason") == image
+    assert kernel_cache.compile_and_keep("a reason") == image
     assert "no folder can be written" in caplog.text
     assert "once (10 to 30 seconds): a reason" in caplog.text
 
@@ -241,17 +242,17 @@ def test_a_disk_that_is_full_costs_only_the_file(cache, monkeypatch, caplog):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("numlstm.kernels.compilation.compile_image", lambda *args: image)
-    monkeypatch.setattr("numlstm.kernels.compilation.write", full)
-    assert entry._compiled("a reason") == image
+    monkeypatch.setattr("numlstm.kernels.cache.compile_image", lambda *args: image)
+    monkeypatch.setattr("numlstm.kernels.cache.write", full)
+    assert kernel_cache.compile_and_keep("a reason") == image
     assert "could not be kept" in caplog.text
     assert not cache.exists()
 
 
 def test_without_numba_the_error_says_what_to_install(cache, monkeypatch):
-    monkeypatch.setattr(entry, "find_spec", lambda name: None)
+    monkeypatch.setattr(kernel_cache, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"must be compiled \(a reason\).*pip install numba"):
-        entry._compiled("a reason")
+        kernel_cache.compile_and_keep("a reason")
 
 
 # Everywhere ---------------------------------------------------------------------------------------
