@@ -18,6 +18,7 @@ from numlstm.spec import TOLERANCE, Network, Weights
 Floats = NDArray[np.float32]
 
 _SMALLEST = 2.0**-100  # a row of smaller numbers is a row of zeros
+_BLOCK_ROWS = 64
 _LARGEST_SCALE = 33026 * 2.0**106  # of 16 significant bits; 127 times it is a float32
 
 
@@ -57,12 +58,15 @@ def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     scale : float32 array of shape (N,)
     """
     rows = weight.reshape(len(weight), -1)
-    largest = np.abs(rows).max(axis=1).astype(np.float64)
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
     mantissa, exponent = np.frexp(largest / 127)
     scale = np.ldexp(np.ceil(mantissa * 2**16), exponent - 16)
     scale = np.minimum(scale, _LARGEST_SCALE).astype(np.float32)
     divisor = np.where(largest < _SMALLEST, np.float32(np.inf), scale)
-    q = np.rint(rows / divisor[:, None]).astype(np.int8)
+    q = np.empty(rows.shape, np.int8)
+    for at in range(0, len(rows), _BLOCK_ROWS):  # a matrix of quotients is not there as a whole
+        block = slice(at, at + _BLOCK_ROWS)
+        q[block] = np.rint(rows[block] / divisor[block, None])
     return q.reshape(weight.shape), np.where(largest < _SMALLEST, np.float32(0), scale)
 
 

@@ -40,6 +40,8 @@ def pad_rows(weight: NDArray[Any]) -> NDArray[Any]:
 def as_words(values: NDArray[Any]) -> Floats:
     """Return numbers (N, K) of 8, 16 or 32 bits as words of 32 (N, number of words)."""
     per_word = 4 // values.itemsize
+    if values.shape[1] % per_word == 0:
+        return np.ascontiguousarray(values).view(np.float32)
     whole = np.zeros((len(values), -(-values.shape[1] // per_word) * per_word), values.dtype)
     whole[:, : values.shape[1]] = values
     return whole.view(np.float32)
@@ -51,31 +53,38 @@ def panel_widths(num_vectors: int) -> list[int]:
     return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
 
 
-def pack(words: Floats, widths: list[int]) -> Floats:
+def pack(words: Floats, widths: list[int], out: Floats | None = None) -> Floats:
     """Return words (N, number of words) in panels of the given widths, flat."""
-    panels = []
-    at = 0
+    out = np.empty(words.size, np.float32) if out is None else out
+    at, num_words = 0, words.shape[1]
     while widths:
         # Equal panels are moved together.
         width = widths[0]
         count = next((n for n, other in enumerate(widths) if other != width), len(widths))
         size = width * LANES
-        rows = words[at : at + count * size]
-        panels.append(rows.reshape(count, size, -1).transpose(0, 2, 1).ravel())
+        rows = words[at : at + count * size].reshape(count, size, num_words)
+        panels = out[at * num_words : (at + count * size) * num_words]
+        panels.reshape(count, num_words, size)[:] = rows.transpose(0, 2, 1)
         at += count * size
         widths = widths[count:]
-    return np.concatenate(panels)
+    return out
 
 
-def packed(values: NDArray[Any]) -> Floats:
-    """Return weights (N, K) of 8, 16 or 32 bits as the kernels read them, flat."""
-    return pack(as_words(values), panel_widths(len(values) // LANES))
+def packed_size(values: NDArray[Any]) -> int:
+    """Return how many words weights (N, K) of 8, 16 or 32 bits take."""
+    num_rows, num_inputs = values.shape
+    return num_rows * -(-num_inputs * values.itemsize // 4)
+
+
+def pack_weights(values: NDArray[Any], out: Floats) -> None:
+    """Write weights (N, K) of 8, 16 or 32 bits as the kernels read them, flat."""
+    pack(as_words(values), panel_widths(len(values) // LANES), out)
 
 
 def unpacked(
     params: Floats, at: int, shape: tuple[int, int], kind: type[np.generic]
 ) -> NDArray[Any]:
-    """Return weights (N, K) of a type that `packed` put there: the same bits."""
+    """Return weights (N, K) of a type that `pack_weights` put there: the same bits."""
     num_rows, num_inputs = shape
     num_words = -(-num_inputs // (4 // np.dtype(kind).itemsize))
     words = np.empty((num_rows, num_words), np.float32)

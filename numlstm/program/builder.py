@@ -3,6 +3,7 @@
 `hidden_size` and every buffer are padded to multiples of 16 with zeros.
 """
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, aligned
+from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, address
 from numlstm.kernels.packing import (
     NUM_PLANES,
-    packed,
+    pack_weights,
+    packed_size,
     pad_rows,
     padded,
     plane_size,
@@ -112,32 +114,67 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Own:
-    """The tensors of one layer by their names within it, and the format of its matrices."""
+    """The tensors of one layer, of those of the network, and the format of its matrices.
+
+    One is looked up when it is asked for: it may be read from a file then.
+    """
 
     tensors: Encoded
+    prefix: str
     format: Format
 
     def __getitem__(self, name: str) -> Floats:
-        """Return a tensor in float32."""
-        tensor = self.tensors[name]
+        """Return a tensor in float32, by its name within the layer."""
+        tensor = self.tensors[f"{self.prefix}.{name}"]
         return tensor.values() if isinstance(tensor, Matrix) else tensor
 
     def get(self, name: str, default: Floats) -> Floats:
-        return self[name] if name in self.tensors else default
+        return self[name] if f"{self.prefix}.{name}" in self.tensors else default
 
     def matrix(self, name: str) -> Matrix:
         """Return a matrix as its format holds it."""
-        tensor = self.tensors[name]
+        tensor = self.tensors[f"{self.prefix}.{name}"]
         found = tensor if isinstance(tensor, Matrix) else self.format.encode(tensor)
         return found.named(name)
+
+
+class Params:
+    """An array that grows where it is: one that was joined in the end would be there twice."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._spare = np.zeros(0, np.float32)
+        self._start = 0  # of the params in it
+
+    def append(self, size: int) -> Floats:
+        """Return room for numbers behind the others; it is lost when the next is asked for."""
+        at, self.size = self.size, self.size + padded(size)
+        # The system moves pages, not numbers.
+        self._spare.resize(self.size + LANES, refcheck=False)
+        self._align()
+        room = self._spare[self._start + at : self._start + self.size]
+        room[size:] = 0
+        return room[:size]
+
+    def _align(self) -> None:
+        """Move the params to a multiple of 64 bytes: as a rule they are there."""
+        start = -address(self._spare) % 64 // 4
+        if start != self._start:
+            at = address(self._spare)
+            ctypes.memmove(at + 4 * start, at + 4 * self._start, 4 * self.size)
+            self._start = start
+
+    def whole(self) -> Floats:
+        """Return all of them; nothing may be appended then."""
+        self._align()
+        return self._spare[self._start : self._start + self.size]
 
 
 class Builder:
     """Collects params, the state's initial values, and operations with their buffers."""
 
     def __init__(self) -> None:
-        self.params: list[Floats] = []
-        self.params_size = 0
+        self.params = Params()
         self.state: list[Floats] = []
         self.state_size = 0
         self.state_names: dict[str, tuple[int, int]] = {}
@@ -155,11 +192,8 @@ class Builder:
 
     def param(self, values: Floats) -> int:
         """Append weights, padded to 16 floats; return where they are."""
-        at = self.params_size
-        whole = np.zeros(padded(values.size), np.float32)
-        whole[: values.size] = values.ravel()
-        self.params.append(whole)
-        self.params_size += whole.size
+        at = self.params.size
+        self.params.append(values.size)[:] = values.ravel()
         return at
 
     def parameters(self, *numbers: float) -> int:
@@ -268,7 +302,8 @@ class Builder:
                 y_size=plane, planes=product.planes, is_unit=unit,
             )  # fmt: skip
             product.x = self.append(quantize)
-        product.w_at = self.param(packed(weight.numbers))
+        product.w_at = self.params.size
+        pack_weights(weight.numbers, self.params.append(packed_size(weight.numbers)))
         if weight.name:
             bare = replace(weight, numbers=np.empty(0, weight.numbers.dtype), scale=None)
             name, shape = f"{self.prefix}.{weight.name}", weight.numbers.shape
@@ -409,9 +444,7 @@ class Builder:
         self, block_rows: int, pool_rows: int, generate: Layout | None, answer: Place | None
     ) -> Program:
         """Return the arrays of all that was appended."""
-        params = aligned(self.params_size)
-        if self.params:
-            np.concatenate(self.params, out=params)
+        params = self.params.whole()
         params.flags.writeable = False
         initial_state = np.concatenate([np.zeros(0, np.float32), *self.state])
         initial_state.flags.writeable = False

@@ -36,6 +36,8 @@ Cell = Callable[[Builder, Any, Own, Read], Place]
 def by_gate(rows: NDArray[Any], num_gates: int) -> NDArray[Any]:
     """Return (G * H, ...) with the rows of each gate padded to a multiple of 16."""
     hidden_size = len(rows) // num_gates
+    if hidden_size == padded(hidden_size):
+        return rows
     rest = rows.shape[1:]
     gates = np.zeros((num_gates, padded(hidden_size), *rest), rows.dtype)
     gates[:, :hidden_size] = rows.reshape(num_gates, hidden_size, *rest)

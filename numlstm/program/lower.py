@@ -129,7 +129,7 @@ class _Lowering:
 
     def _own(self, prefix: str, layer: spec.Layer) -> Own:
         form = FORMATS[layer.dtype] if isinstance(layer, spec.MatrixLayer) else FLOAT32
-        return Own({name: self.tensors[f"{prefix}.{name}"] for name in layer.tensors()}, form)
+        return Own(self.tensors, prefix, form)
 
     def _add_cell(self, layer: spec.Recurrent, own: Own, inputs: list[Place]) -> Place:
         """Add a cell; the one without inputs is that which reads the tokens, and is folded."""
