@@ -9,7 +9,7 @@ https://huggingface.co/docs/safetensors
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
@@ -58,8 +58,47 @@ def bytes_of(tensor: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
-class Container(Mapping[str, NDArray[Any]]):
-    """A file that is open: its metadata, and its tensors, each read when it is asked for.
+class Tensors(Mapping[str, NDArray[Any]]):
+    """Tensors of a file that is open, each read when it is asked for."""
+
+    def __init__(self, file: BinaryIO, places: dict[str, _Place]) -> None:
+        self._file, self._places = file, places
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        place = self._places[name]
+        tensor = np.empty(place.shape, TYPES[place.dtype])
+        self._file.seek(place.at)
+        if self._file.readinto(bytes_of(tensor)) != tensor.nbytes:  # type: ignore[attr-defined]
+            raise _incomplete("it became shorter while it was read")
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, which is not read."""
+        return self._places[name].shape
+
+    def under(self, prefix: str) -> "Tensors":
+        """Return those whose names begin with a prefix, without it."""
+        places = self._places.items()
+        return Tensors(
+            self._file, {n.removeprefix(prefix): p for n, p in places if n.startswith(prefix)}
+        )
+
+    def without(self, names: Collection[str]) -> "Tensors":
+        """Return those of other names."""
+        return Tensors(self._file, {n: p for n, p in self._places.items() if n not in names})
+
+
+class Container(Tensors):
+    """A file that is open: its metadata, and its tensors.
 
     Raises
     ------
@@ -68,15 +107,14 @@ class Container(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115, PTH123
+        super().__init__(open(path, "rb"), {})  # noqa: SIM115, PTH123
         try:
-            self._size = os.fstat(self._file.fileno()).st_size
+            self._version = self._stat()
             self._described = self._read_header()
             self.metadata = _metadata(self._described.pop(_METADATA, {}))
         except BaseException:
             self._file.close()
             raise
-        self._places: dict[str, _Place] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +122,16 @@ class Container(Mapping[str, NDArray[Any]]):
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def _stat(self) -> tuple[int, int]:
+        """Return the size of the file, and when it was written to."""
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
     def _read_header(self) -> dict[str, Any]:
+        whole = self._version[0]
         size = int.from_bytes(self._file.read(8), "little")
-        if not 2 <= size <= min(self._size - 8, _MAX_HEADER):
-            raise _incomplete(f"a header of {size} bytes in a file of {self._size}")
+        if not 2 <= size <= min(whole - 8, _MAX_HEADER):
+            raise _incomplete(f"a header of {size} bytes in a file of {whole}")
         text = self._file.read(size)
         if len(text) != size or not text.startswith(b"{"):
             raise _incomplete("its header is no JSON object")
@@ -121,22 +165,13 @@ class Container(Mapping[str, NDArray[Any]]):
                 raise _incomplete(f"{name} begins at {start}, expected {end}")
             self._places[name] = place._replace(at=self._start + start)
             end = stop
-        if self._start + end != self._size:
-            raise _incomplete(f"{self._size} bytes, expected {self._start + end}")
+        if self._start + end != self._version[0]:
+            raise _incomplete(f"{self._version[0]} bytes, expected {self._start + end}")
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        place = self._places[name]
-        tensor = np.empty(place.shape, TYPES[place.dtype])
-        self._file.seek(place.at)
-        if self._file.readinto(bytes_of(tensor)) != tensor.nbytes:
-            raise _incomplete("it became shorter while it was read")
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+    def check_unchanged(self) -> None:
+        """Raise a `WeightsError` if somebody has written to the file since it was opened."""
+        if self._stat() != self._version:
+            raise WeightsError("it was written to while it was read; load it again")
 
 
 def _incomplete(reason: str) -> WeightsError:

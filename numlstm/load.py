@@ -53,7 +53,9 @@ def load(
     """
     from numlstm import storage
 
-    return _model(storage.load(storage.find(name)), dtype, activations, fold, num_threads)
+    path = storage.find(name)
+    with storage.opened(path) as parts:
+        return _model(storage.only(parts, path), dtype, activations, fold, num_threads)
 
 
 def load_parts(
@@ -73,10 +75,11 @@ def load_parts(
     """
     from numlstm import storage
 
-    return {
-        part: _model(weights, dtype, activations, fold, num_threads)
-        for part, weights in storage.load_parts(storage.find(name)).items()
-    }
+    with storage.opened(storage.find(name)) as parts:
+        return {
+            part: _model(weights, dtype, activations, fold, num_threads)
+            for part, weights in parts.items()
+        }
 
 
 def save_parts(

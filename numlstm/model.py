@@ -275,7 +275,7 @@ class Model:
     def _split(self, tensors: Encoded) -> "Staged":
         from numlstm.stages.staged import Staged
 
-        return Staged(self.network, tensors, self._fold, self.num_threads)
+        return Staged(self.network, dict(tensors), self._fold, self.num_threads)
 
     def _stages(self) -> "Staged":
         assert self._staged is not None, "the network is causal"

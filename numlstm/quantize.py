@@ -5,7 +5,7 @@ rounded changes nothing, bit for bit: a model that was saved and loaded, or buil
 file held, is the same model.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,30 +197,82 @@ FORMATS = {form.name: form for form in (FLOAT32, BFLOAT16, INT8)}
 Encoded = Mapping[str, Floats | Matrix]
 
 
+class FileTensors(Mapping[str, Floats]):
+    """Tensors in float32 that are read from a file when they are asked for."""
+
+    def matrix(self, name: str) -> Matrix:
+        """Return a matrix as the file holds it."""
+        raise NotImplementedError
+
+
+class _Rounding(Mapping[str, Floats | Matrix]):
+    """Tensors of a file, each matrix rounded when it is asked for to what its layer can hold."""
+
+    def __init__(self, network: Network, tensors: FileTensors) -> None:
+        self._tensors = tensors
+        self._formats = {n: FORMATS[dtype] for n, dtype in network.matrix_dtypes().items()}
+
+    def __getitem__(self, name: str) -> Floats | Matrix:
+        if name not in self._formats:
+            return self._tensors[name]
+        try:
+            return self._matrix(name)
+        except WeightsError as error:
+            raise _not_rounded(self._formats, self._matrix) from error
+
+    def _matrix(self, name: str) -> Floats | Matrix:
+        form, stored = self._formats[name], self._tensors.matrix(name)
+        if form is FLOAT32:
+            return stored.values()
+        return stored if stored.format is form else form.encode(stored.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _not_rounded(names: Iterable[str], round_one: Callable[[str], Any]) -> WeightsError:
+    """Return the error that names all matrices that cannot be rounded."""
+    problems = []
+    for name in names:
+        try:
+            round_one(name)
+        except WeightsError as error:
+            problems.append(f"{name}: {error}")
+    return WeightsError("the weights cannot be rounded:\n  " + "\n  ".join(problems))
+
+
 # Weights ------------------------------------------------------------------------------------------
 
 
-def encoded(weights: Weights) -> dict[str, Floats | Matrix]:
+def encoded(weights: Weights) -> Encoded:
     """Return the tensors, each matrix rounded to what the dtype of its layer can hold.
 
-    Tensors of float32 are the same objects as before.
+    Tensors of float32 are the same objects as before; those of a file are read one by one, when
+    they are asked for.
 
     Raises
     ------
     WeightsError
         If a number is too large for bfloat16.
     """
-    tensors: dict[str, Floats | Matrix] = dict(weights.tensors)
-    problems = []
-    for name, dtype in weights.network.matrix_dtypes().items():
-        if dtype != FLOAT32.name:
-            try:
-                tensors[name] = FORMATS[dtype].encode(weights.tensors[name])
-            except WeightsError as error:
-                problems.append(f"{name}: {error}")
-    if problems:
-        raise WeightsError("the weights cannot be rounded:\n  " + "\n  ".join(problems))
-    return tensors
+    if isinstance(weights.tensors, FileTensors):
+        return _Rounding(weights.network, weights.tensors)
+    dtypes = weights.network.matrix_dtypes()
+    low = {n: FORMATS[dtype] for n, dtype in dtypes.items() if dtype != FLOAT32.name}
+
+    def encode(name: str) -> Matrix:
+        return low[name].encode(weights.tensors[name])
+
+    try:
+        return dict(weights.tensors) | {name: encode(name) for name in low}
+    except WeightsError as error:
+        raise _not_rounded(low, encode) from error
 
 
 def decoded(weights: Weights, tensors: Encoded) -> Weights:

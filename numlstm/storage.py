@@ -22,16 +22,25 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.container import Container, bytes_of, write
-from numlstm.quantize import FLOAT32, FORMATS, Format, Matrix, dtypes_of, encoded
-from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
+from numlstm.container import Container, Tensors, bytes_of, write
+from numlstm.quantize import (
+    FLOAT32,
+    FORMATS,
+    FileTensors,
+    Format,
+    Matrix,
+    dtypes_of,
+    encoded,
+)
+from numlstm.spec import Network, Probe, Weights, WeightsError
 
 _FORMAT = "numlstm"
 _VERSIONS = ("1", "2", "3")
@@ -100,6 +109,48 @@ def save_parts(parts: Mapping[str, Weights], path: str | os.PathLike[str]) -> No
     _write(metadata, tensors, path)
 
 
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[dict[str, Weights]]:
+    """Open a model file: its networks by their names, a single one as "".
+
+    All of it was read once and checked. A tensor is read again when it is asked for, so that they
+    need not be there all at once, next to what is made of them; nothing may be kept of them.
+
+    Raises
+    ------
+    WeightsError
+        If the file is truncated, altered, or not of numlstm, or is written to before it is closed.
+    """
+    with _container(path) as file:
+        metadata = dict(file.metadata)
+        found = metadata.pop("sha256", None)
+        try:
+            if found != _digest(metadata, file):
+                raise WeightsError("the file was altered: its checksum does not match")
+            if "parts" not in metadata:
+                parts = {"": _unpacked(metadata, file)}
+            else:
+                parts = {
+                    part: _unpacked(_under(part, metadata), file.under(f"{part}/"))
+                    for part in _read_names("parts", metadata["parts"])
+                }
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{path}: {error}") from error
+        yield parts
+        try:
+            file.check_unchanged()
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+
+
+def only(parts: Mapping[str, Weights], path: str | os.PathLike[str]) -> Weights:
+    """Return the network of a file that has one, or raise a `WeightsError`."""
+    if "" not in parts:
+        names = ", ".join(parts)
+        raise WeightsError(f"{path}: holds several networks, {names}: read it with load_parts")
+    return parts[""]
+
+
 def load(path: str | os.PathLike[str]) -> Weights:
     """Read a model file. The tensors are float32, and exactly what the file holds.
 
@@ -108,11 +159,7 @@ def load(path: str | os.PathLike[str]) -> Weights:
     WeightsError
         If the file is truncated, altered, not of numlstm, or holds several networks.
     """
-    parts = load_parts(path)
-    if "" not in parts:
-        names = ", ".join(parts)
-        raise WeightsError(f"{path}: holds several networks, {names}: read it with load_parts")
-    return parts[""]
+    return only(load_parts(path), path)
 
 
 def load_parts(path: str | os.PathLike[str]) -> dict[str, Weights]:
@@ -123,22 +170,11 @@ def load_parts(path: str | os.PathLike[str]) -> dict[str, Weights]:
     WeightsError
         If the file is truncated, altered, or not of numlstm.
     """
-    metadata, tensors = _read(path)
-    found = metadata.pop("sha256", None)
-    if found != _digest(metadata, tensors):
-        raise WeightsError(f"{path}: the file was altered: its checksum does not match")
-    try:
-        if "parts" not in metadata:
-            return {"": _unpacked(metadata, tensors)}
-        return {
-            part: _unpacked(_under(part, metadata), _under(part, tensors))
-            for part in _read_names("parts", metadata["parts"])
-        }
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: {error}") from error
+    with opened(path) as parts:
+        return {n: w.with_tensors(w.network, dict(w.tensors)) for n, w in parts.items()}
 
 
-def _under(part: str, named: Mapping[str, Any]) -> dict[str, Any]:
+def _under(part: str, named: Mapping[str, str]) -> dict[str, str]:
     """Return what begins with the name of a part, without it."""
     prefix = f"{part}/"
     return {n.removeprefix(prefix): value for n, value in named.items() if n.startswith(prefix)}
@@ -161,20 +197,20 @@ def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
     return fields, tensors
 
 
-def _unpacked(fields: Mapping[str, str], tensors: Stored) -> Weights:
+def _unpacked(fields: Mapping[str, str], stored: Tensors) -> Weights:
     probes: list[Probe] = []
-    while (name := f"probes.{len(probes)}.xs") in tensors:
-        stem = name.removesuffix(".xs")
-        xs = tensors.pop(name)
-        ys = tensors.pop(f"{stem}.ys", None)
-        if ys is None:
-            raise WeightsError(f"{name} has no ys")
-        given = (tensors.pop(f"{stem}.{key}", None) for key in ("memory", "memory_ids"))
-        probes.append(Probe(xs, ys, *given))
+    names: set[str] = set()
+    while f"probes.{len(probes)}.xs" in stored:
+        stem = f"probes.{len(probes)}"
+        own = {key: f"{stem}.{key}" for key in ("xs", "ys", "memory", "memory_ids")}
+        if own["ys"] not in stored:
+            raise WeightsError(f"{own['xs']} has no ys")
+        probes.append(Probe(**{key: stored[n] for key, n in own.items() if n in stored}))
+        names |= set(own.values())
     network = Network.from_json(json.loads(fields.get("network", "null")))
     return Weights(
         network=network,
-        tensors=_decoded(network, tensors),
+        tensors=_FileTensors(network, stored.without(names)),
         labels=_read_names("labels", fields.get("labels", "[]")),
         tokenizer=fields.get("tokenizer.json"),
         probes=tuple(probes),
@@ -208,31 +244,59 @@ def _encoded(weights: Weights) -> Stored:
     return stored
 
 
-def _decoded(network: Network, stored: Stored) -> Tensors:
-    """Return the tensors in float32; those that do not fit the network stay as they are.
+class _FileTensors(FileTensors):
+    """Tensors in float32, read when they are asked for; those that do not fit stay as they are.
 
     Raises
     ------
     WeightsError
         If matrices are not of the dtypes of their layers.
     """
-    tensors, shapes, problems = dict(stored), network.tensor_shapes(), []
-    for name, dtype in network.matrix_dtypes().items():
-        form = FORMATS[dtype]
-        scale = tensors.pop(f"{name}.scale", None) if form.has_scale else None
-        if name in tensors and tensors[name].shape == shapes[name]:
+
+    def __init__(self, network: Network, stored: Tensors) -> None:
+        shapes = network.tensor_shapes()
+        formats = {name: FORMATS[dtype] for name, dtype in network.matrix_dtypes().items()}
+        scales = {f"{name}.scale" for name, form in formats.items() if form.has_scale}
+        self._stored, self._tensors = stored, stored.without(scales)
+        # Of those that do not fit the network says what is wrong, with all that does not.
+        self._formats = {
+            name: form
+            for name, form in formats.items()
+            if name in stored and stored.shape(name) == shapes[name]
+        }
+        problems = []
+        for name, form in self._formats.items():
             try:
-                tensors[name] = _matrix(form, tensors[name], scale).values()
+                _check_matrix(form, *self._read(name))
             except WeightsError as error:
                 problems.append(f"{name}  {error}")
-        # Else the network says so, with all that does not fit.
-    if problems:
-        raise WeightsError("matrices are damaged:\n  " + "\n  ".join(problems))
-    return tensors
+        if problems:
+            raise WeightsError("matrices are damaged:\n  " + "\n  ".join(problems))
+
+    def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return the numbers of a matrix, and its scale if there is one and may be."""
+        scale = f"{name}.scale"
+        has_scale = self._formats[name].has_scale and scale in self._stored
+        return self._stored[name], self._stored[scale] if has_scale else None
+
+    def matrix(self, name: str) -> Matrix:
+        return Matrix(self._formats[name], *self._read(name))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self.matrix(name).values() if name in self._formats else self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
-def _matrix(form: Format, numbers: NDArray[Any], scale: NDArray[Any] | None) -> Matrix:
-    """Return a matrix, or raise a `WeightsError` if it is not of the format."""
+def _check_matrix(form: Format, numbers: NDArray[Any], scale: NDArray[Any] | None) -> None:
+    """Raise a `WeightsError` if a matrix is not of the format."""
     if numbers.dtype != form.type:
         names = (other.name for other in FORMATS.values() if other.type == numbers.dtype)
         raise WeightsError(f"expected {form.name}, found {next(names, numbers.dtype)}")
@@ -243,11 +307,11 @@ def _matrix(form: Format, numbers: NDArray[Any], scale: NDArray[Any] | None) -> 
             found = f"{scale.dtype}{scale.shape}"
             raise WeightsError(f"expected its scale float32{(len(numbers),)}, found {found}")
     form.check(numbers, scale)
-    return Matrix(form, numbers, scale)
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
-    """Return the metadata and the tensors of a file, those of bfloat16 as uint16.
+@contextmanager
+def _container(path: str | os.PathLike[str]) -> Iterator[Container]:
+    """Open a file, whole and of this program, as far as its header tells.
 
     Raises
     ------
@@ -255,19 +319,22 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], Stored]:
         If the file is not complete, of another program, or has tensors of other dtypes.
     """
     try:
-        with Container(path) as file:
-            metadata = file.metadata
-            if metadata.get("format") != _FORMAT:
+        file = Container(path)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    with file:
+        try:
+            if file.metadata.get("format") != _FORMAT:
                 raise WeightsError("not a numlstm model; convert it with numlstm convert")
-            if metadata.get("version") not in _VERSIONS:
+            if file.metadata.get("version") not in _VERSIONS:
                 raise WeightsError(
-                    f"version {metadata.get('version')!r} of the format, "
+                    f"version {file.metadata.get('version')!r} of the format, "
                     f"this numlstm reads {', '.join(_VERSIONS)}; upgrade numlstm"
                 )
             file.check()
-            return metadata, dict(file)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+        yield file
 
 
 def _read_names(what: str, text: str) -> tuple[str, ...]:
@@ -277,10 +344,11 @@ def _read_names(what: str, text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _digest(metadata: dict[str, str], tensors: Stored) -> str:
+def _digest(metadata: dict[str, str], tensors: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of the metadata and of the tensors in the order of their names."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
+    for name in sorted(tensors):
+        tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
         digest.update(bytes_of(tensor))
     return digest.hexdigest()

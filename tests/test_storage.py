@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import numlstm
 from numlstm import WeightsError, spec, storage
+from numlstm.container import Container
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.quantize import as_dtype, bfloat16_bits, num_bytes
 from numlstm.spec import DTYPES, Network, Probe, Weights
@@ -29,6 +30,7 @@ from tests.cases import (
     random_weights,
     with_tensor,
 )
+from tests.conftest import output_of
 from tests.lazy import Lazy, torch
 from tests.strategies import networks
 
@@ -404,6 +406,13 @@ def to_bytes(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text + data[size:]
 
 
+def read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the metadata and the tensors of a file, those of bfloat16 as uint16."""
+    with Container(path) as file:
+        file.check()
+        return file.metadata, dict(file)
+
+
 def craft(
     path: Path,
     changes: dict[str, str | None],
@@ -412,7 +421,7 @@ def craft(
 ) -> None:
     """Write the file of `weights_in` with other metadata and tensors, and a valid checksum."""
     storage.save(weights_in(dtype), path)
-    metadata, stored = storage._read(path)
+    metadata, stored = read(path)
     del metadata["sha256"]
     metadata = {name: text for name, text in (metadata | changes).items() if text is not None}
     stored = {name: t for name, t in (stored | (tensors or {})).items() if t is not None}
@@ -568,7 +577,7 @@ def test_16_bits_of_another_kind_are_no_bfloat16(tmp_path):
 def test_a_changed_matrix_without_its_checksum_is_refused(tmp_path, dtype):
     path = tmp_path / "model.safetensors"
     storage.save(weights_in(dtype), path)
-    metadata, stored = storage._read(path)
+    metadata, stored = read(path)
     for name, tensor in stored.items():
         changed = {**stored, name: (tensor + 1).astype(tensor.dtype)}
         path.write_bytes(to_bytes(changed, metadata))
@@ -648,3 +657,38 @@ def test_bundled_models_load_and_pass_their_probes():
             assert verification.ok, (name, part)
             # A probe has no memory for a decoder to attend to.
             assert verification.num_probes >= 1 or part == "decoder", (name, part)
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+PEAK = """
+import sys
+from pathlib import Path
+import numpy
+import numlstm
+numlstm.Model
+def resident(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+model = numlstm.load(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells of peaks")
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("stored", "asked"), [("float32", None), ("int8", None), ("float32", "int8")]
+)
+def test_to_load_takes_little_more_than_what_is_kept(tmp_path, python, stored, asked):
+    """The weights once, as the kernels read them, and one matrix at a time."""
+    network = Network((spec.LSTM(640, 640), spec.LSTM(640, 640)))
+    numlstm.Model(random_weights(network)).save(tmp_path / "model", stored)
+    given = () if asked is None else (asked,)
+    peak = int(output_of(python("-c", PEAK, str(tmp_path / "model"), *given)))
+    matrix = 4 * 4 * 640 * 640
+    kept = num_bytes(network.with_dtype(asked or stored))
+    # Of int8 a matrix in float32 and its copy in bytes; on top, what the import left for later.
+    assert peak < kept + 1.25 * matrix + 4e6

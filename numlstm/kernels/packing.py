@@ -73,7 +73,7 @@ def pack(words: Floats, widths: list[int], out: Floats | None = None) -> Floats:
 def packed_size(values: NDArray[Any]) -> int:
     """Return how many words weights (N, K) of 8, 16 or 32 bits take."""
     num_rows, num_inputs = values.shape
-    return num_rows * -(-num_inputs * values.itemsize // 4)
+    return int(num_rows * -(-num_inputs * values.itemsize // 4))
 
 
 def pack_weights(values: NDArray[Any], out: Floats) -> None:

@@ -48,7 +48,7 @@ class Compiled:
         self.program = build(network, tensors, fold)
         stored = {part.name for part in self.program.stored}
         # A copy of the others, which nobody else can change.
-        self._beside = {name: deepcopy(t) for name, t in tensors.items() if name not in stored}
+        self._beside = {name: deepcopy(tensors[name]) for name in tensors if name not in stored}
         self.vocab_size = network.vocab_size
         self.input_size, self.output_size = network.input_size, network.output_size
         self.num_kept = self.program.initial_state.size
