@@ -12,6 +12,7 @@ README = ROOT / "README.md"
 
 
 @pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
 def test_the_code_runs(tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     assert len(blocks) >= 3

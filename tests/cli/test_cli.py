@@ -115,6 +115,7 @@ def test_a_text_cannot_command_the_terminal(model_file):
     assert "\x1b" not in stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
 def test_no_stdin_is_wrong_usage(model_file):
     command = f"{sys.executable} -m numlstm classify -m {model_file} <&-"
     done = subprocess.run(
@@ -254,6 +255,7 @@ def test_the_first_compilation_is_announced_and_the_second_run_is_silent(model_f
     assert second == ""
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="Windows has no SIGPIPE")
 def test_a_reader_that_goes_away_is_no_error(model_file):
     command = f"{sys.executable} -m numlstm classify -m {model_file} --json"
     lines = b"good\n" * 20000

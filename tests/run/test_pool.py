@@ -2,6 +2,7 @@
 
 import copy
 import multiprocessing
+import os
 import pickle
 import threading
 
@@ -327,6 +328,7 @@ def _step_in_child(pool, slots, xs, queue):
     queue.put(pool.step(slots, xs))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_keeps_its_pool(monkeypatch):
     monkeypatch.setattr(pool_module, "THREAD_WORK", 1)
