@@ -7,7 +7,7 @@ file held, is the same model.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,8 +126,7 @@ class Matrix:
         return replace(self, name=name, rows=np.arange(1, len(self.numbers) + 1))
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A dtype of weights.
 
     name           as layers spell it

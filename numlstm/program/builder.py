@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,7 @@ from numlstm.quantize import Encoded, Format, Matrix
 _KEPT, _MEMORY = -1, -2
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an operation reads or writes `size` floats: `at` is the offset in the buffer's row."""
 
     buffer: int
@@ -48,7 +48,7 @@ class Place:
 MEMORY = Place(_MEMORY, 0, 0)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Operation:
     """A row of a plan: what it reads and writes, and the columns that its kind has.
 
@@ -112,7 +112,7 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Own:
     """The tensors of one layer, of those of the network, and the format of its matrices.
 
@@ -371,7 +371,7 @@ class Builder:
         at = self.memory.keys_end
         keys = (*self.memory.keys, (at, weight))
         size = self.memory.row_size + padded(len(weight))
-        self.memory = replace(self.memory, keys=keys, row_size=size)
+        self.memory = self.memory._replace(keys=keys, row_size=size)
         return at
 
     def add_ids(self) -> None:
@@ -379,7 +379,7 @@ class Builder:
         assert self.memory is not None, "there are keys before"
         if not self.memory.has_ids:
             size = self.memory.row_size + LANES
-            self.memory = replace(self.memory, row_size=size, has_ids=True)
+            self.memory = self.memory._replace(row_size=size, has_ids=True)
 
     # Arrays ---------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """What a cell made of a gate in a step: a formula, in float64, of what it left in the state.
 
     places   offset and size of each argument, in the row of a block's first step
@@ -28,7 +27,7 @@ class Gate:
     places: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layout:
     """A plan for blocks of a number of rows, and the size of a `state` that can run it.
 
@@ -46,8 +45,7 @@ class Layout:
         return argument(self.plan)
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """What a row of the memory of a stream holds: what was given, keys made of it, id, score.
 
     keys       where in the row, and the weights (N, memory_size) that make them
@@ -76,8 +74,7 @@ class Memory:
         return self.row_size - LANES * (1 + self.has_ids)
 
 
-@dataclass(frozen=True, eq=False)
-class Stored:
+class Stored(NamedTuple):
     """A matrix in `params`, and how it becomes a tensor of the network again, bit for bit.
 
     name       of the tensor; others may hold more rows of it
@@ -108,7 +105,7 @@ class Stored:
         return self.matrix.rows[here] - 1, form.decode(numbers, scale)[here]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A causal network as arrays.
 
