@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import numlstm
-from numlstm.cli.app import app
+from numlstm.cli import app
 from numlstm.tasks import TASKS
 from tests.conftest import ROOT
 
