@@ -27,14 +27,16 @@ from numlstm import (
     Pooling,
     Softmax,
 )
+from numlstm.kernels import integers
 from numlstm.kernels.activations import exp, relu, sigmoid, softmax, tanh
 from numlstm.kernels.addresses import aligned
 from numlstm.kernels.packing import pack, panel_widths
-from numlstm.kernels.plan import LANES
+from numlstm.kernels.plan import B_AT, LANES, PLANES
 from numlstm.kernels.simd import load, pointer, store
 from numlstm.kernels.tiles import linear_rows
 from numlstm.spec import Layer
 from tests.cases import random_weights
+from tests.kernels.products import arrays
 
 Measure = Callable[..., None]
 
@@ -119,6 +121,31 @@ def test_tile(measure: Measure, num_rows: int, size: int) -> None:
     measure(_tile, *args, count=count, flops=flops, num_bytes=weights.nbytes)
     expected = xs @ _random(size * size).reshape(size, size).T + _random(size)
     np.testing.assert_allclose(ys, expected, atol=1e-5 * size)
+
+
+@_compiled
+def _integer_tile(quantize, product, params, state, num_rows, num_times):  # type: ignore[no-untyped-def]
+    ops = pointer(quantize, np.int64), pointer(product, np.int64)
+    weights, rows = pointer(params, np.float32), pointer(state, np.float32)
+    for _ in range(num_times):
+        integers.quantize(ops[0], rows, 0, num_rows)
+        if product[PLANES] == 2:
+            integers.rows_of_2_bytes(ops[1], weights, weights, product[B_AT], rows, 0, num_rows)
+        else:
+            integers.rows_of_1_byte(ops[1], weights, weights, product[B_AT], rows, 0, num_rows)
+
+
+@pytest.mark.benchmark(group="tile of int8 weights, and quantising its inputs")
+@pytest.mark.parametrize("size", _TILE_SIZES)
+@pytest.mark.parametrize("num_rows", [1, 2, 8, 32])
+@pytest.mark.parametrize("num_bytes", [1, 2])
+def test_integer_tile(measure: Measure, num_bytes: int, num_rows: int, size: int) -> None:
+    q = np.random.default_rng(0).integers(-127, 128, (size, size)).astype(np.int8)
+    xs = _random(num_rows * size).reshape(num_rows, size)
+    args, _ = arrays(q, np.ones(size, np.float32), np.zeros(size, np.float32), xs, num_bytes)
+    count = _num_times(q.nbytes * num_rows)
+    flops = 2 * num_rows * q.size
+    measure(_integer_tile, *args, count, count=count, flops=flops, num_bytes=q.nbytes)
 
 
 @pytest.mark.benchmark(group="read, nothing else")

@@ -11,6 +11,26 @@ from numlstm.machine.instructions import found, machine
 
 
 @dataclass(frozen=True)
+class Integers:
+    """How int8 weights are multiplied and laid out: see `integers.py` and `packing.py`.
+
+    instruction   a name that `integers.py` knows
+    lanes         sums of int32 in a register
+    inputs        what it multiplies weights with: "uint8" or "int8", four at once, and an input of
+                  16 bits is two of them; "int16", two at once
+    panel         vectors of 16 outputs of a panel: one row takes all of them together
+    tile          what several rows take together: vectors of 16 outputs by sums of each output. Of
+                  bytes a row of 16 bits has two sums.
+    """
+
+    instruction: str
+    lanes: int
+    inputs: str
+    panel: int
+    tile: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Level:
     """A set of instructions, and what the kernels make of it.
 
@@ -22,8 +42,7 @@ class Level:
     vectors    what the vectors of 16 floats are split into
     floats     the tile of accumulators of float32 and bfloat16 weights for several rows: vectors of
                16 by rows. A tile that spills runs at a sixth of the speed.
-    planes     the tile of int8 weights; a row has one plane or two
-    products   the instructions that multiply bytes: a name that `integers.py` knows
+    integers   how int8 weights are multiplied
     """
 
     name: str
@@ -33,40 +52,43 @@ class Level:
     features: str
     vectors: str
     floats: tuple[int, int]
-    planes: tuple[int, int]
-    products: str
+    integers: Integers
 
 
 _V3 = frozenset({"avx", "avx2", "fma", "bmi", "bmi2", "lzcnt", "f16c", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+_VPDPBUSD_512 = Integers("vpdpbusd", 16, "uint8", 4, (4, 4))
+_VPDPBUSD_256 = Integers("vpdpbusd", 8, "uint8", 2, (1, 6))
+_VPMADDWD_512 = Integers("pmaddwd", 16, "int16", 4, (4, 4))
+_VPMADDWD_256 = Integers("pmaddwd", 8, "int16", 4, (1, 4))
+_PMADDWD = Integers("pmaddwd", 4, "int16", 1, (1, 1))
+_SDOT = Integers("sdot", 4, "int8", 2, (1, 6))
+_SMULL = Integers("smull", 4, "int8", 2, (1, 2))
 
 # The best of a machine first.
 LEVELS = (
     # 4 x 4 accumulators take 16 of 32 registers.
     Level(
         "x86-64-v4-vnni", "x86_64", _V4 | {"avx512vnni"}, "x86-64-v4", "+avx512vnni",
-        "AVX-512", (4, 4), (4, 4), "vpdpbusd 512",
+        "AVX-512", (4, 4), _VPDPBUSD_512,
     ),
-    Level("x86-64-v4", "x86_64", _V4, "x86-64-v4", "", "AVX-512", (4, 4), (4, 4), "vpmaddwd 256"),
+    Level("x86-64-v4", "x86_64", _V4, "x86-64-v4", "", "AVX-512", (4, 4), _VPMADDWD_512),
     # 16 registers half as wide.
     Level(
         "x86-64-v3-vnni", "x86_64", _V3 | {"avxvnni"}, "x86-64-v3", "+avxvnni",
-        "AVX2", (2, 2), (2, 2), "vpdpbusd 256",
+        "AVX2", (2, 2), _VPDPBUSD_256,
     ),
-    Level("x86-64-v3", "x86_64", _V3, "x86-64-v3", "", "AVX2", (2, 2), (2, 2), "vpmaddwd 256"),
-    Level("x86-64", "x86_64", frozenset(), "x86-64", "", "SSE2", (2, 2), (2, 2), "shifts"),
+    Level("x86-64-v3", "x86_64", _V3, "x86-64-v3", "", "AVX2", (2, 2), _VPMADDWD_256),
+    Level("x86-64", "x86_64", frozenset(), "x86-64", "", "SSE2", (2, 2), _PMADDWD),
     # 32 registers a quarter as wide. x18 belongs to macOS and Windows.
     Level(
-        "armv8-i8mm", "aarch64", frozenset({"dotprod", "i8mm"}), "generic",
-        "+v8.2a,+dotprod,+i8mm,+reserve-x18", "NEON", (2, 2), (2, 2), "shifts",
-    ),
-    Level(
         "armv8-dotprod", "aarch64", frozenset({"dotprod"}), "generic",
-        "+v8.2a,+dotprod,+reserve-x18", "NEON", (2, 2), (2, 2), "shifts",
+        "+v8.2a,+dotprod,+reserve-x18", "NEON", (2, 2), _SDOT,
     ),
     Level(
         "armv8", "aarch64", frozenset(), "generic", "+reserve-x18",
-        "NEON", (2, 2), (2, 2), "shifts",
+        "NEON", (2, 2), _SMULL,
     ),
 )  # fmt: skip
 

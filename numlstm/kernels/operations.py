@@ -10,7 +10,7 @@ import numpy as np
 
 from numlstm.kernels.cells import gru_cell, lstm_cell
 from numlstm.kernels.elementwise import copy, finite, without_denormals
-from numlstm.kernels.integers import rows_of_8_bits, rows_of_16_bits
+from numlstm.kernels.integers import rows_of_1_byte, rows_of_2_bytes
 from numlstm.kernels.plan import (
     ALPHA_AT,
     B_AT,
@@ -24,9 +24,6 @@ from numlstm.kernels.plan import (
     LANES,
     LINEAR_ADD,
     PLANES,
-    S_AT,
-    SX_AT,
-    SX_STRIDE,
     VOCAB_SIZE,
     W_AT,
     X_AT,
@@ -142,32 +139,25 @@ def linear(op, params, state, first, stop):
     """
     init, init_at = params, op[B_AT]
     if op[KIND] == LINEAR_ADD:
-        init, init_at = state, op[Z_AT] + first * op[Z_STRIDE]
+        init, init_at = state, op[Z_AT]
     x_at, x_stride = op[X_AT] + first * op[X_STRIDE], op[X_STRIDE]
     y_at, y_stride = op[Y_AT] + first * op[Y_STRIDE], op[Y_STRIDE]
     if op[DTYPE] == Dtype.FLOAT32:
         linear_rows(
-            params, op[W_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
+            params, op[W_AT], op[X_SIZE], op[Y_SIZE],
+            init, init_at + first * op[Z_STRIDE], op[Z_STRIDE],
             state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
     elif op[DTYPE] == Dtype.BFLOAT16:
         linear_rows(
             reinterpret(params, np.uint32), op[W_AT], op[X_SIZE], op[Y_SIZE],
-            init, init_at, op[Z_STRIDE],
+            init, init_at + first * op[Z_STRIDE], op[Z_STRIDE],
             state, x_at, x_stride, state, y_at, y_stride, stop - first, first % 2 == 1,
         )  # fmt: skip
     elif op[PLANES] == 2:
-        rows_of_16_bits(
-            params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride // 2, op[SX_AT] + first * op[SX_STRIDE], op[SX_STRIDE],
-            y_at, y_stride, stop - first,
-        )  # fmt: skip
+        rows_of_2_bytes(op, params, init, init_at, state, first, stop)
     else:
-        rows_of_8_bits(
-            params, op[W_AT], op[S_AT], op[X_SIZE], op[Y_SIZE], init, init_at, op[Z_STRIDE],
-            state, x_at, x_stride, op[SX_AT] + first * op[SX_STRIDE], op[SX_STRIDE],
-            y_at, y_stride, stop - first,
-        )  # fmt: skip
+        rows_of_1_byte(op, params, init, init_at, state, first, stop)
 
 
 @jit

@@ -6,7 +6,7 @@ for
 
     1 input    float32
     2 inputs   bfloat16, the earlier one in the low half
-    4 inputs   int8, the earliest one in the low byte
+    4 inputs   int8, the earliest one in the low byte; or as the level wants them (below)
 
 `tiles.py` reads the first two, `integers.py` the third, whose scales and sums lie apart.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.kernels.cpu import LEVEL
 from numlstm.kernels.plan import LANES
 
 Floats = NDArray[np.float32]
@@ -47,10 +48,10 @@ def as_words(values: NDArray[Any]) -> Floats:
     return whole.view(np.float32)
 
 
-def panel_widths(num_vectors: int) -> list[int]:
-    """Return the widths of the panels, in vectors, that the kernels read."""
-    rest = num_vectors % PANEL
-    return [PANEL] * (num_vectors // PANEL) + [width for width in (2, 1) if rest & width]
+def panel_widths(num_vectors: int, widest: int = PANEL) -> list[int]:
+    """Return the widths of the panels, in vectors, that the kernels read; widest is 4 or 2."""
+    rest = num_vectors % widest
+    return [widest] * (num_vectors // widest) + [width for width in (2, 1) if rest & width]
 
 
 def pack(words: Floats, widths: list[int], out: Floats | None = None) -> Floats:
@@ -76,9 +77,18 @@ def packed_size(values: NDArray[Any]) -> int:
     return int(num_rows * -(-num_inputs * values.itemsize // 4))
 
 
+def _widest(kind: Any) -> int:
+    return INTEGER_PANEL if np.dtype(kind) == np.int8 else PANEL
+
+
 def pack_weights(values: NDArray[Any], out: Floats) -> None:
     """Write weights (N, K) of 8, 16 or 32 bits as the kernels read them, flat."""
-    pack(as_words(values), panel_widths(len(values) // LANES), out)
+    words = as_words(values)
+    if values.dtype == np.int8 and ARE_SHORTS:
+        quads = np.take(_quads(words), _SWAP, -1)
+        quads ^= _FLIP
+        words = quads.view(np.float32)[..., 0]
+    pack(words, panel_widths(len(values) // LANES, _widest(values.dtype)), out)
 
 
 def unpacked(
@@ -89,30 +99,54 @@ def unpacked(
     num_words = -(-num_inputs // (4 // np.dtype(kind).itemsize))
     words = np.empty((num_rows, num_words), np.float32)
     row = 0
-    for width in panel_widths(num_rows // LANES):
+    for width in panel_widths(num_rows // LANES, _widest(kind)):
         size = width * LANES
         panel = params[at : at + size * num_words].reshape(num_words, size)
         words[row : row + size] = panel.T
         at, row = at + panel.size, row + size
+    if kind == np.int8 and ARE_SHORTS:
+        words = np.take(_quads(words) ^ _FLIP, _SWAP, -1).view(np.float32)[..., 0]
     return words.view(kind)[:, :num_inputs]
 
 
 # int8 ---------------------------------------------------------------------------------------------
+# What the weights are multiplied with, and by which instruction, is the level's: `cpu.Integers`.
+
+INTEGER_PANEL = LEVEL.integers.panel  # vectors
+ARE_SHORTS = LEVEL.integers.inputs == "int16"
+
+# Bytes of a quantised input, by its type.
+INPUT_BYTES = {"int16": 2, "int8": 1}
+
+# Words of weights whose products with 16 bits int32 can sum: 512 * 127 * 32767 < 2**31.
+BLOCK = 128
+
+# A word of weights for 16 bits has inputs 0 and 1 in its bytes 0 and 2, 128 too large, so that a
+# mask widens them; a shift widens 2 and 3, in the bytes 1 and 3.
+_SWAP, _FLIP = [0, 2, 1, 3], np.array([128, 0, 128, 0], np.uint8)
+
+
+def _quads(words: Floats) -> NDArray[np.uint8]:
+    return words.view(np.uint8).reshape(*words.shape, 4)
 
 
 def scales_and_sums(q: NDArray[np.int8], scale: Floats) -> Floats:
-    """Return what lies beside int8 weights: their scales (N,), then -128 times their sums, int32.
+    """Return what lies beside int8 weights: their scales (N,), and int32 that sums begin with (N,).
 
-    The inputs come as unsigned bytes, 128 too large: the sums take that off again.
+    Inputs that come as unsigned bytes are 128 too large, and of signed bytes the low one is 128 too
+    small: this many times the sum of the weights makes up for it. Where inputs are 16 bits nothing
+    does.
     """
-    sums = -128 * q.sum(axis=1, dtype=np.int32)
+    times = {"uint8": -128, "int8": 128, "int16": 0}[LEVEL.integers.inputs]
+    sums = times * q.sum(axis=1, dtype=np.int32)
     return np.concatenate([scale, sums.view(np.float32)])
 
 
-# Planes of a row of quantised inputs, by their type.
-NUM_PLANES = {"int16": 2, "int8": 1}
+def quantized_size(num_inputs: int, num_bytes: int) -> int:
+    """Return the words of a row of quantised inputs of 1 or 2 bytes, whole vectors of them."""
+    return padded(num_inputs) * (2 if ARE_SHORTS else num_bytes) // 4
 
 
-def plane_size(num_inputs: int) -> int:
-    """Return the words of a plane: one byte of every input, rounded up to whole vectors."""
-    return padded(-(-num_inputs // 4))
+def num_scales(num_inputs: int) -> int:
+    """Return the words beside such a row: its scale, and what the sums of its blocks begin with."""
+    return 1 + (-(-num_inputs // (4 * BLOCK)) if ARE_SHORTS else 0)

@@ -45,16 +45,18 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INT_VECTOR = ir.VectorType(_INT, LANES)
 
 
-class _VectorType(types.Type):
+class VectorType(types.Type):
+    """A vector for Numba; value is LLVM's."""
+
     def __init__(self, name, value):
         super().__init__(name)
         self.value = value
 
 
-f32x16, i32x16 = _VectorType("f32x16", _VECTOR), _VectorType("i32x16", _INT_VECTOR)
+f32x16, i32x16 = VectorType("f32x16", _VECTOR), VectorType("i32x16", _INT_VECTOR)
 
 
-@register_model(_VectorType)
+@register_model(VectorType)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
         super().__init__(dmm, fe_type, fe_type.value)
@@ -78,21 +80,22 @@ def lowered(function, typer):
     return decorate
 
 
-def emit_splat(builder, scalar):
-    vector = ir.VectorType(scalar.type, LANES)
-    undefined = ir.Constant(vector, ir.Undefined)
+def emit_splat(builder, scalar, lanes=LANES):
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
+    zeros = ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes)
+    return builder.shuffle_vector(first, undefined, zeros)
 
 
 def emit_fma(builder, a, b, c):
-    function_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    fma_function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.fma.v16f32")
+    function_type = ir.FunctionType(a.type, [a.type] * 3)
+    name = f"llvm.fma.v{a.type.count}f32"
+    fma_function = cgutils.get_or_insert_function(builder.module, function_type, name)
     return builder.call(fma_function, [a, b, c])
 
 
-def emit_load(builder, pointer, at):
-    vector = ir.VectorType(pointer.type.pointee, LANES)
+def emit_load(builder, pointer, at, lanes=LANES):
+    vector = ir.VectorType(pointer.type.pointee, lanes)
     address = builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
     return builder.load(address, align=4)
 

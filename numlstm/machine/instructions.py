@@ -46,10 +46,9 @@ _OSXSAVE = (1, 0, _ECX, 27)
 # Registers that the system saves, by bits of XCR0; what is older needs none.
 _SAVED_AVX, _SAVED_AVX512 = 0x6, 0xE6
 
-# (AT_HWCAP or AT_HWCAP2, bit) of Linux, asm/hwcap.h; sysctl of macOS; PF_ARM_... of Windows.
+# (AT_HWCAP, bit) of Linux, asm/hwcap.h; sysctl of macOS; PF_ARM_... of Windows.
 _ARM_NAMES = {
     "dotprod": ((16, 20), b"hw.optional.arm.FEAT_DotProd", 43),
-    "i8mm": ((26, 13), b"hw.optional.arm.FEAT_I8MM", 66),
 }
 
 

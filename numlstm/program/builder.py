@@ -17,12 +17,13 @@ from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, address
 from numlstm.kernels.packing import (
-    NUM_PLANES,
+    INPUT_BYTES,
+    num_scales,
     pack_weights,
     packed_size,
     pad_rows,
     padded,
-    plane_size,
+    quantized_size,
     scales_and_sums,
 )
 from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
@@ -293,13 +294,12 @@ class Builder:
             if num_inputs > MAX_INPUTS:
                 raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             product.s_at = self.param(scales_and_sums(weight.numbers, weight.scale))
-            product.planes = NUM_PLANES[activations]
-            plane = plane_size(num_inputs)
-            quantized = self.buffer(product.planes * plane)
-            product.sx = self.buffer(1)
+            product.planes = INPUT_BYTES[activations]
+            quantized = self.buffer(quantized_size(num_inputs, product.planes))
+            product.sx = self.buffer(num_scales(num_inputs))
             quantize = Operation(
                 columns.QUANTIZE, product.x, quantized, product.sx,
-                y_size=plane, planes=product.planes, is_unit=unit,
+                planes=product.planes, is_unit=unit,
             )  # fmt: skip
             product.x = self.append(quantize)
         product.w_at = self.params.size

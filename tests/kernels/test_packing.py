@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from numlstm.kernels.packing import as_words, pack, panel_widths, plane_size, scales_and_sums
+from numlstm.kernels import packing
+from numlstm.kernels.cpu import LEVELS
+from numlstm.kernels.packing import (
+    as_words,
+    pack,
+    pack_weights,
+    packed_size,
+    panel_widths,
+    unpacked,
+)
 from numlstm.kernels.plan import LANES
 from tests.cases import SIZES
 
@@ -55,18 +64,19 @@ def test_words_hold_the_numbers_in_order_and_zeros_behind_them(k_size, dtype):
     assert not read_back[:, k_size:].any()
 
 
-@pytest.mark.parametrize("k_size", SIZES)
-def test_a_plane_has_a_byte_of_every_input_and_whole_vectors(k_size):
-    words = plane_size(k_size)
-    assert words % LANES == 0
-    assert 0 <= 4 * words - k_size < 4 * LANES
-
-
-def test_the_sums_take_off_what_makes_the_inputs_unsigned():
-    q = np.array([[127, -3, 5], [-127, 0, 0]], np.int8)
-    scale = np.array([0.5, 2.0], np.float32)
-    table = scales_and_sums(q, scale)
-    np.testing.assert_array_equal(table[:2], scale)
-    xs = np.array([7, -128, 100])
-    dots = q.astype(int) @ (xs + 128) + table[2:].view(np.int32)
-    np.testing.assert_array_equal(dots, q.astype(int) @ xs)
+@pytest.mark.parametrize("k_size", [1, 7, 16, 17])
+@pytest.mark.parametrize("num_vectors", [1, 3, 4, 7])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.float32])
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_what_is_packed_is_unpacked_bit_for_bit(monkeypatch, level, dtype, num_vectors, k_size):
+    monkeypatch.setattr(packing, "INTEGER_PANEL", level.integers.panel)
+    monkeypatch.setattr(packing, "ARE_SHORTS", level.integers.inputs == "int16")
+    generator = np.random.default_rng(k_size)
+    shape = num_vectors * LANES, k_size
+    bits = generator.integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8)
+    numbers = bits.view(dtype)[..., 0]
+    params = np.zeros(16 + packed_size(numbers), np.float32)
+    pack_weights(numbers, params[16:])
+    found = unpacked(params, 16, shape, dtype)
+    assert found.dtype == dtype
+    assert found.tobytes() == numbers.tobytes()
