@@ -28,6 +28,8 @@ The weights, their scales and what the sums begin with are laid out in `packing.
 Jacob et al. 2018 (quantised inference); symmetric weights per row as in ONNX Runtime and PyTorch.
 """
 
+from functools import cache
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -357,6 +359,7 @@ def _make_start(num_registers, num_rows, num_sums):
     return start
 
 
+@cache
 def _make_dot(num_sums, num_words):
     """Return a function that adds the products of a panel; a row has so many sums and words."""
 
@@ -538,6 +541,7 @@ def _make_finish(num_rows):
     return finish
 
 
+@cache
 def _make_tile(num_vectors, num_rows, num_bytes):
     """Return a function that computes ``num_vectors`` of outputs of ``num_rows``."""
     num_registers = num_vectors * LANES // _WIDTH
