@@ -270,9 +270,8 @@ def _emit_dot(builder, total, x, words):
     if _HOW.instruction == "vpdpbusd":
         name = f"x86.avx512.vpdpbusd.{32 * _WIDTH}"  # of AVX-VNNI as well
         return _call(builder, name, total.type, total, x, words)
-    if _HOW.instruction in ("usdot", "sdot"):
-        name = f"aarch64.neon.{_HOW.instruction}.v4i32.v16i8"
-        return _call(builder, name, total.type, total, x, words)
+    if _HOW.instruction == "sdot":
+        return _call(builder, "aarch64.neon.sdot.v4i32.v16i8", total.type, total, x, words)
     # Two products fit into 16 bits: 127 * 128 * 2 < 2**15.
     in_shorts = ir.VectorType(_SHORT, 8)
     pairs = []

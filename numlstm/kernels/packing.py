@@ -49,7 +49,7 @@ def as_words(values: NDArray[Any]) -> Floats:
 
 
 def panel_widths(num_vectors: int, widest: int = PANEL) -> list[int]:
-    """Return the widths of the panels, in vectors, that the kernels read; widest is 4 or 2."""
+    """Return the widths of the panels, in vectors, that the kernels read; widest is 4, 2 or 1."""
     rest = num_vectors % widest
     return [widest] * (num_vectors // widest) + [width for width in (2, 1) if rest & width]
 

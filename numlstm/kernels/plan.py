@@ -49,7 +49,7 @@ Function = IntEnum(
 # Columns.
 KIND = 0
 X_SIZE = 1  # floats read per row
-Y_SIZE = 2  # floats written per row; of QUANTIZE the words of a plane
+Y_SIZE = 2  # floats written per row
 X_AT = 3  # state: the first row of input
 X_STRIDE = 4  # from one row of input to the next
 Y_AT = 5  # state: the first row of output
@@ -70,7 +70,7 @@ DTYPE = 18  # LINEAR, LINEAR_ADD: a `Dtype`
 S_AT = 19  # LINEAR, LINEAR_ADD, params: the scales of int8 weights
 SX_AT = 20  # LINEAR, LINEAR_ADD, state: the scale of the first row of quantised inputs
 SX_STRIDE = 21  # from the scale of a row to the next
-PLANES = 22  # QUANTIZE and what reads it: planes of a row
+PLANES = 22  # QUANTIZE and what reads it: bytes of a quantised input
 IS_UNIT = 23  # QUANTIZE: whether the inputs are in [-1, 1]
 DECAYS = 24  # KEEP: whether what is kept decays from step to step
 FUNCTION = 25  # ACTIVATION: a `Function`
