@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
 from numlstm.quantize import Encoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
-from numlstm.run.border import NO_MEMORY, Floats, check_out, checked_rows, filled, for_kernel
+from numlstm.run.border import NO_MEMORY, Floats, check_out, checked_rows, filled
 from numlstm.run.compiled import Compiled
 from numlstm.run.mask import run_unmasked
 from numlstm.run.stream import Stream, stream_of
@@ -224,10 +224,7 @@ class Model:
         if self.network.masks:
             return stream_of(self, compiled, memory, memory_ids).run(xs, out)
         memory_rows = compiled.memory_rows(memory, memory_ids)
-        rows = compiled.rows(xs)
-        rows, ys = for_kernel(rows, out, (len(rows), compiled.output_size))
-        compiled.take(compiled.initial_state(memory_rows), memory_rows, rows, ys)
-        return filled(out, ys)
+        return compiled.run_rows(compiled.initial_state(memory_rows), memory_rows, xs, out)
 
     def run_batch(self, xss: Iterable[ArrayLike]) -> list[Floats]:
         """Run many whole sequences, of any lengths, each from the initial state.

@@ -41,6 +41,7 @@ inlined = njit(nogil=True, error_model="numpy", boundscheck=False, inline="alway
 
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
+_WORD = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INT_VECTOR = ir.VectorType(_INT, LANES)
 
@@ -133,6 +134,17 @@ def offset(p, n):
 @lowered(offset, lambda p, n: signature(p, p, types.intp))
 def _(context, builder, sig, p, n):
     return builder.gep(p, [n])
+
+
+def floats_between(p, q):
+    """Return how many floats ``q`` lies behind ``p``."""
+    return (q.ctypes.data - p.ctypes.data) // 4
+
+
+@lowered(floats_between, lambda p, q: signature(types.intp, p, q))
+def _(context, builder, sig, p, q):
+    difference = builder.sub(builder.ptrtoint(q, _WORD), builder.ptrtoint(p, _WORD))
+    return builder.ashr(difference, _WORD(2))
 
 
 def reinterpret(p, dtype):

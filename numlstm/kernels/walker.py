@@ -60,6 +60,7 @@ from numlstm.kernels.plan import (
 from numlstm.kernels.pooling import attention_pool, max_pool, sum_pool
 from numlstm.kernels.sampling import sample
 from numlstm.kernels.simd import (
+    floats_between,
     inlined,
     load,
     offset,
@@ -152,8 +153,9 @@ def run(plan, params, state, xs, ys):
     that stops.
 
     Compiled, it takes the addresses of plan, params and state (`addresses.argument`). Any
-    objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY, an id
-    that is no token's with WRONG_ID. The shape is the caller's to check.
+    objects may come as xs and ys: what is not such an array is answered with WRONG_ARRAY, and so
+    are several blocks that share memory with ys; an id that is no token's with WRONG_ID. The shape
+    is the caller's to check.
     """
     first = pointer(plan, np.int64)
     params, state = pointer(params, np.float32), pointer(state, np.float32)
@@ -170,6 +172,15 @@ def run(plan, params, state, xs, ys):
     ):
         return WRONG_ARRAY
     xs, ys = array_data(xs), array_data(ys)
+    # An answer must not change what a later block reads, but for a token that it chooses.
+    behind = floats_between(xs, ys)
+    if (
+        num_steps > first[BLOCK_ROWS]
+        and first[last * NUM_COLUMNS + KIND] != SAMPLE
+        and behind < x_size
+        and -behind < y_size
+    ):
+        return WRONG_ARRAY
     block_rows = first[BLOCK_ROWS]
     state_size = first[STATE_SIZE]
     slots = offset(reinterpret(state, np.int64), first[SLOTS_AT] // 2)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import spec
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import READABLE, aligned, argument
-from numlstm.kernels.plan import DONE
+from numlstm.kernels.plan import DONE, WRONG_ARRAY
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.lower import Fold, build
 from numlstm.program.program import Layout
@@ -23,6 +23,8 @@ from numlstm.run.border import (
     NO_MEMORY,
     Floats,
     as_floats,
+    filled,
+    for_kernel,
     raise_status,
     token_ids,
 )
@@ -54,10 +56,11 @@ class Compiled:
         self.num_kept = self.program.initial_state.size
         self._row_axes = 1 if self.vocab_size is None else 0
         self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
-        self._spare: list[Floats] = []  # arrays of the layout of blocks that nobody works in
+        self._spare: list[_Work] = []  # what nobody works in
         memory = self.program.memory
         self._keys = [] if memory is None else [(at, _keys_of(w)) for at, w in memory.keys]
-        self.params_at = self.program.params_at  # the weights as the walker takes them
+        # As the walker takes them.
+        self.params_at, self._block_plan_at = self.program.params_at, self.program.block.plan_at
 
     @property
     def tensors(self) -> dict[str, Floats]:
@@ -174,28 +177,80 @@ class Compiled:
         self.take(self.initial_state(memory_rows), memory_rows, xs, ys)
         return ys
 
+    def run_rows(
+        self, kept: Floats, memory_rows: Floats, xs: ArrayLike, out: Floats | None
+    ) -> Floats:
+        """Take the steps of xs, whatever it is; return the answers, in out if that is given.
+
+        kept   what a stream keeps, (num_kept,), read and written
+        """
+        # As they come, if they are what the kernel reads: it looks at all but the shapes.
+        ys = self._room(xs, out)
+        if ys is not None and not memory_rows.size:
+            status = self._call(kept, xs, ys)
+            if status == DONE:
+                return ys
+            if status != WRONG_ARRAY:
+                raise_status("xs", np.asarray(xs), 0, status, self.vocab_size)
+        rows = self.rows(xs)
+        rows, ys = for_kernel(rows, out, (len(rows), self.output_size))
+        self.take(kept, memory_rows, rows, ys)
+        return filled(out, ys)
+
+    def _room(self, xs: ArrayLike, out: Floats | None) -> Floats | None:
+        """Return what the answers to xs may be written to: out, or a new array if it is None.
+
+        None if xs or out has not the shape of rows, or of more than one call.
+        """
+        if (
+            type(xs) is not np.ndarray
+            or xs.ndim != 1 + self._row_axes
+            or (self._row_axes and xs.shape[1] != self.input_size)
+            or len(xs) > self.steps_per_call
+        ):
+            return None
+        shape = len(xs), self.output_size
+        if out is None:
+            return np.empty(shape, FLOAT32)
+        return out if type(out) is np.ndarray and out.shape == shape else None
+
+    def _call(self, kept: Floats, xs: Any, ys: Floats) -> int:
+        """Take up to `steps_per_call` steps without a memory; return the kernel's status.
+
+        kept   (num_kept,), written if it is DONE
+        """
+        try:
+            work = self._spare.pop()
+        except IndexError:
+            work = _Work(self, NO_MEMORY)
+        work.kept[...] = kept
+        status = self.run(self._block_plan_at, self.params_at, work.at, xs, ys)
+        if status == DONE:
+            kept[...] = work.kept
+        if len(self._spare) < _MAX_SPARE:
+            self._spare.append(work)
+        return status
+
     def take(self, kept: Floats, memory_rows: Floats, xs: NDArray[Any], ys: Floats) -> None:
         """Take the steps of `rows`, without the GIL: all of them, or none if this raises.
 
         kept   what a stream keeps, (num_kept,), read and written
         ys     the answers, (T, output_size), written
         """
-        layout = self.program.block
-        if self._spare and not memory_rows.size:
-            block = self._spare.pop()
-        else:
-            block = array_for(layout, memory_rows)
-        block[: self.num_kept] = kept
-        plan_at, params_at, block_at = self.program.block.plan_at, self.params_at, argument(block)
         stride = self.steps_per_call
+        if 0 < len(xs) <= stride and not memory_rows.size:
+            status = self._call(kept, xs, ys)
+            if status != DONE:
+                raise_status("xs", xs, 0, status, self.vocab_size)
+            return
+        work = _Work(self, memory_rows)
+        work.kept[...] = kept
         for t in range(0, len(xs), stride):
-            part = xs[t : t + stride]
-            status = self.run(plan_at, params_at, block_at, part, ys[t : t + stride])
+            part, answers = xs[t : t + stride], ys[t : t + stride]
+            status = self.run(self._block_plan_at, self.params_at, work.at, part, answers)
             if status != DONE:
                 raise_status("xs", part, t, status, self.vocab_size)
-        kept[:] = block[: self.num_kept]
-        if not memory_rows.size and len(self._spare) < _MAX_SPARE:
-            self._spare.append(block)
+        kept[...] = work.kept
 
     @cached_property
     def _row_plan(self) -> NDArray[np.int64]:
@@ -223,6 +278,17 @@ class Compiled:
     def steps_per_call(self) -> int:
         """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms."""
         return min(max(2**28 // max(self.work, 1), 64), 2**16)
+
+
+class _Work:
+    """Where a call takes many steps: an array of the layout of blocks."""
+
+    __slots__ = ("array", "at", "kept")
+
+    def __init__(self, compiled: Compiled, memory_rows: Floats) -> None:
+        self.array = array_for(compiled.program.block, memory_rows)
+        self.kept = self.array[: compiled.num_kept]
+        self.at = argument(self.array)
 
 
 def array_for(layout: Layout, memory_rows: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from numlstm.kernels.addresses import argument
 from numlstm.kernels.plan import DONE, STOPPED
@@ -32,7 +32,7 @@ class State(Turn):
         What is kept before the first step, where it is known already.
     """
 
-    __slots__ = ("_array", "_first", "at", "compiled", "memory_rows")
+    __slots__ = ("_array", "_first", "_kept", "at", "compiled", "memory_rows")
 
     def __init__(
         self, compiled: Compiled, memory_rows: Floats, first: Floats | None = None
@@ -46,17 +46,18 @@ class State(Turn):
         """Begin in a new array, with room for the memory."""
         self.memory_rows = memory_rows
         self._array = array_for(self.compiled.program.step, memory_rows)
+        self._kept = self._array[: self.compiled.num_kept]
         self.at = argument(self._array)
         self.go_back(kept)
 
     @property
     def kept(self) -> Floats:
         """A copy of all that is kept from step to step, (num_kept,)."""
-        return self._array[: self.compiled.num_kept].copy()
+        return self._kept.copy()
 
     def go_back(self, kept: Floats) -> None:
         """Go to where `kept` was taken."""
-        self._array[: self.compiled.num_kept] = kept
+        self._kept[:] = kept
         memory = self.compiled.program.memory
         if memory is not None:
             memory.set_count(self._array, len(self.memory_rows))
@@ -95,11 +96,15 @@ class State(Turn):
         """
         compiled = self.compiled
         if len(xs) != 1:
-            compiled.take(self._array[: compiled.num_kept], self.memory_rows, xs, ys)
+            compiled.take(self._kept, self.memory_rows, xs, ys)
             return
         status = compiled.run(compiled.row_plan_at, compiled.params_at, self.at, xs, ys)
         if status != DONE:
             raise_status("xs", xs, 0, status, compiled.vocab_size)
+
+    def run_rows(self, xs: ArrayLike, out: Floats | None) -> Floats:
+        """Take the steps of xs, whatever it is: see `Compiled.run_rows`."""
+        return self.compiled.run_rows(self._kept, self.memory_rows, xs, out)
 
     def answers(self, xs: NDArray[Any]) -> Floats:
         """Return the answers to steps that `run` takes, (T, output_size)."""
@@ -113,11 +118,11 @@ class State(Turn):
         What they leave is kept if that is one of the statuses up to STOPPED.
         """
         compiled = self.compiled
-        kept = slice(0, compiled.num_kept)
-        array[kept] = self._array[kept]
+        kept = array[: compiled.num_kept]
+        kept[:] = self._kept
         status = compiled.run(layout.plan_at, compiled.params_at, argument(array), xs, ys)
         if status <= STOPPED:
-            self._array[kept] = array[kept]
+            self._kept[:] = kept
         return status
 
     def twin(self) -> Self:
@@ -130,7 +135,7 @@ class State(Turn):
 
     def to_bytes(self) -> bytes:
         """Return the state as bytes; see `saved`."""
-        return to_bytes(self.compiled, self._array[: self.compiled.num_kept], self.memory_rows)
+        return to_bytes(self.compiled, self._kept, self.memory_rows)
 
     def load(self, blob: bytes) -> None:
         """Go to where `to_bytes` was called, with the memory that was there, or raise."""

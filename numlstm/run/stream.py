@@ -15,7 +15,6 @@ from numlstm.run.border import (
     check_out,
     checked_rows,
     filled,
-    for_kernel,
     raise_status,
     token_id,
 )
@@ -153,12 +152,7 @@ class Stream:
                     status = self._run(self._row_plan_at, self._params_at, state.at, xs, ys)
                     if status == DONE:
                         return ys
-            rows = self._compiled.rows(xs)
-            if out is None:
-                return state.answers(rows)
-            rows, ys = for_kernel(rows, out, (len(rows), *self._y_shape))
-            state.run(rows, ys)
-            return filled(out, ys)
+            return state.run_rows(xs, out)
         finally:
             state.taken = False
 
