@@ -28,11 +28,11 @@ from numlstm.kernels.plan import (
     Z_STRIDE,
 )
 from numlstm.kernels.simd import (
-    at_least,
     first_lanes,
     fma,
     jit,
     load,
+    magnitude,
     splat,
     store,
     where_greater,
@@ -49,8 +49,7 @@ _NOTHING = np.float32(1e-30)
 @jit
 def without_denormals(x):
     """Return x, 0 where it is too small to matter; a NaN stays one."""
-    zero = splat(_ZERO)
-    return where_greater(splat(_NOTHING), at_least(x, zero - x), zero, x)
+    return where_greater(splat(_NOTHING), magnitude(x), splat(_ZERO), x)
 
 
 @jit

@@ -55,27 +55,26 @@ _ONE = _F(1.0)
 
 
 @jit
-def read_input(op, xs, t, state, num_rows):
+def read_input(op, xs, t, state, num_rows, x_size):
     """Copy rows t, t + 1, ... of xs into the buffer; return whether every number is finite.
 
-    xs   (T * X_SIZE,), rows of any size, so the last lanes are copied one by one
+    xs   (x_size,), rows of X_SIZE; a vector of them may reach into the next row, not beyond xs
     """
     size = op[X_SIZE]
-    whole = size - size % LANES
     zero = splat(_ZERO)
     products = zero  # x * 0 is 0 for finite x, else NaN
     for row in range(num_rows):
         x_at = (t + row) * size
         y_at = op[Y_AT] + row * op[Y_STRIDE]
-        for j in range(0, whole, LANES):
-            x = load(xs, x_at + j)
+        for j in range(0, size, LANES):
+            if x_at + j + LANES <= x_size:
+                x = load(xs, x_at + j)
+            else:
+                for lane in range(j, size):
+                    state[y_at + lane] = xs[x_at + lane]
+                x = load(state, y_at + j)
+            x = first_lanes(x, size - j, zero)
             store(state, y_at + j, x)
-            products = finite(products, x)
-        if whole < size:
-            for j in range(whole, size):
-                state[y_at + j] = xs[x_at + j]
-            x = first_lanes(load(state, y_at + whole), size - whole, zero)
-            store(state, y_at + whole, x)
             products = finite(products, x)
     return sum_lanes(products) == _ZERO
 
@@ -107,15 +106,14 @@ def read_tokens(op, params, xs, t, state, num_rows):
 
 
 @jit
-def write_output(op, state, ys, t, num_rows):
+def write_output(op, state, ys, t, num_rows, y_size):
     """Copy rows of the last buffer to rows t, t + 1, ... of ys; return whether all are finite.
 
     So must be what the streams keep of these rows: `plan.CHECK_AT`.
 
-    ys   (T * Y_SIZE,)
+    ys   (y_size,), rows of Y_SIZE; a vector may reach into the next row, which is written later
     """
     size = op[Y_SIZE]
-    whole = size - size % LANES
     zero = splat(_ZERO)
     products = zero
     for row in range(num_rows):
@@ -123,11 +121,13 @@ def write_output(op, state, ys, t, num_rows):
         y_at = (t + row) * size
         products = products + load(state, op[CHECK_AT] + row * LANES)
         for j in range(0, size, LANES):
-            products = finite(products, first_lanes(load(state, x_at + j), size - j, zero))
-        for j in range(0, whole, LANES):
-            store(ys, y_at + j, load(state, x_at + j))
-        for j in range(whole, size):
-            ys[y_at + j] = state[x_at + j]
+            x = load(state, x_at + j)
+            products = finite(products, first_lanes(x, size - j, zero))
+            if y_at + j + LANES <= y_size:
+                store(ys, y_at + j, x)
+            else:
+                for lane in range(j, size):
+                    ys[y_at + lane] = state[x_at + lane]
     return sum_lanes(products) == _ZERO
 
 

@@ -276,6 +276,18 @@ def _(context, builder, sig, x, high):
     return builder.select(builder.fcmp_ordered(">", x, high), high, x)
 
 
+def magnitude(x):
+    """Return the absolute value: the sign bit is cleared, in a NaN too."""
+    return np.abs(x)
+
+
+@lowered(magnitude, lambda x: signature(f32x16, f32x16))
+def _(context, builder, sig, x):
+    function_type = ir.FunctionType(_VECTOR, [_VECTOR])
+    fabs = cgutils.get_or_insert_function(builder.module, function_type, "llvm.fabs.v16f32")
+    return builder.call(fabs, [x])
+
+
 def where_greater(x, low, yes, no):
     """Return ``yes`` where ``x > low``, else (also where x is a NaN) ``no``."""
     return np.where(x > low, yes, no)

@@ -196,7 +196,7 @@ def run(plan, params, state, xs, ys):
         for row in range(num_rows):
             store(state, first[CHECK_AT] + row * LANES, splat(_ZERO))
         if first[KIND] == INPUT:
-            is_known, refusal = read_input(first, xs, t, state, num_rows), INPUT_NOT_FINITE
+            is_known, refusal = read_input(first, xs, t, state, num_rows, x_size), INPUT_NOT_FINITE
         else:
             is_known, refusal = read_tokens(first, params, xs, t, state, num_rows), WRONG_ID
         if not is_known:
@@ -209,7 +209,7 @@ def run(plan, params, state, xs, ys):
             if is_finite:
                 is_finite, stops = sample(output, state, ys, t)
         else:
-            is_finite = write_output(output, state, ys, t, num_rows)
+            is_finite = write_output(output, state, ys, t, num_rows, y_size)
         if not is_finite:
             status = OUTPUT_NOT_FINITE
             break

@@ -13,8 +13,10 @@ from numlstm.kernels.simd import (
     at_most,
     exponent,
     first_lanes,
+    floats_between,
     fma,
     load,
+    magnitude,
     max_lanes,
     offset,
     pointer,
@@ -109,6 +111,7 @@ EXACT = {
     "truediv": (operator.truediv, 2, False),
     "at_least": (at_least, 2, False),
     "at_most": (at_most, 2, False),
+    "magnitude": (magnitude, 1, False),
     "square_root": (square_root, 1, False),
     "sum_lanes": (sum_lanes, 1, True),
 }  # fmt: skip
@@ -256,6 +259,16 @@ def test_pointers():
     assert found_ids[0] == F(3).view(np.int32)
 
 
+def test_floats_between_pointers():
+    def text(a, x_at, y_at):
+        p = pointer(a, np.float32)
+        return floats_between(offset(p, x_at), offset(p, y_at))
+
+    a = np.arange(50, dtype=F)
+    for x_at, y_at in ((0, 0), (3, 40), (40, 3)):
+        assert text(a, x_at, y_at) == numba.njit(text)(a, x_at, y_at) == y_at - x_at
+
+
 def test_a_pointer_of_an_address_is_that_of_the_array():
     @numba.njit
     def first(address):
@@ -283,8 +296,8 @@ def test_nothing_here_is_left_untested():
         and not isinstance(value, type)
     }
     tested = {
-        "at_least", "at_most", "exponent", "first_lanes", "fma", "load", "max_lanes", "offset",
-        "pointer", "power_of_two", "reinterpret", "splat", "square_root", "store", "sum_lanes",
-        "times_power_of_two", "where_greater",
+        "at_least", "at_most", "exponent", "first_lanes", "floats_between", "fma", "load",
+        "magnitude", "max_lanes", "offset", "pointer", "power_of_two", "reinterpret", "splat",
+        "square_root", "store", "sum_lanes", "times_power_of_two", "where_greater",
     }  # fmt: skip
     assert functions - {"lowered", "f32x16", "i32x16"} == tested
