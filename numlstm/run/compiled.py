@@ -54,7 +54,7 @@ class Compiled:
         self.vocab_size = network.vocab_size
         self.input_size, self.output_size = network.input_size, network.output_size
         self.num_kept = self.program.initial_state.size
-        self._row_axes = 1 if self.vocab_size is None else 0
+        self._row_shape = (self.input_size,) if self.vocab_size is None else ()
         self._row_dtype = FLOAT32 if self.vocab_size is None else INT32
         self._spare: list[_Work] = []  # what nobody works in
         memory = self.program.memory
@@ -98,8 +98,8 @@ class Compiled:
         return (
             type(xs) is np.ndarray
             and xs.dtype is self._row_dtype
-            and xs.ndim == num_axes + self._row_axes
-            and (self._row_axes == 0 or xs.shape[-1] == self.input_size)
+            and xs.shape[num_axes:] == self._row_shape
+            and xs.ndim == num_axes + len(self._row_shape)
             and xs.flags.num & READABLE == READABLE
         )
 
@@ -184,9 +184,8 @@ class Compiled:
 
         kept   what a stream keeps, (num_kept,), read and written
         """
-        # As they come, if they are what the kernel reads: it looks at all but the shapes.
-        ys = self._room(xs, out)
-        if ys is not None and not memory_rows.size:
+        ys = self.room(xs, out)
+        if ys is not None and len(ys) <= self.steps_per_call and not memory_rows.size:
             status = self._call(kept, xs, ys)
             if status == DONE:
                 return ys
@@ -197,19 +196,17 @@ class Compiled:
         self.take(kept, memory_rows, rows, ys)
         return filled(out, ys)
 
-    def _room(self, xs: ArrayLike, out: Floats | None) -> Floats | None:
+    def room(self, xs: ArrayLike, out: Floats | None) -> Floats | None:
         """Return what the answers to xs may be written to: out, or a new array if it is None.
 
-        None if xs or out has not the shape of rows, or of more than one call.
+        None if xs or out has not the shape of rows. All else about them the kernel looks at.
         """
-        if (
-            type(xs) is not np.ndarray
-            or xs.ndim != 1 + self._row_axes
-            or (self._row_axes and xs.shape[1] != self.input_size)
-            or len(xs) > self.steps_per_call
-        ):
+        if type(xs) is not np.ndarray:
             return None
-        shape = len(xs), self.output_size
+        shape = xs.shape
+        if shape[1:] != self._row_shape or not shape:
+            return None
+        shape = shape[0], self.output_size
         if out is None:
             return np.empty(shape, FLOAT32)
         return out if type(out) is np.ndarray and out.shape == shape else None

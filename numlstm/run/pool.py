@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import aligned, argument
-from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE
+from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE, WRONG_ARRAY
 from numlstm.run.border import (
     FLOAT32,
     NO_MEMORY,
@@ -225,10 +225,18 @@ class Pool:
         try:
             checked, compiled = self._check_slots(slots), self._compiled
             count = len(checked)
-            if not (compiled.are_rows(xs, 1) and len(xs) == count):
-                xs = self._rows(xs, (count,))
+            is_lone = not self._masks and self._is_lone_call(1, count)
+            # Rows as they come, if they are what the kernel reads: it looks at all but the shapes.
+            room = compiled.room(xs, out) if is_lone else None
+            if room is not None and len(room) == count:
+                status = self._workers[0].call(checked, xs, room)
+                if status == DONE:
+                    return room
+                if status != WRONG_ARRAY:
+                    self._workers[0].refuse(checked, xs, room, status)
+            xs = self._rows(xs, (count,))
             xs, ys = for_kernel(xs, out, (count, compiled.output_size))
-            if self._is_lone_call(1, count) and not self._masks:
+            if is_lone:
                 self._workers[0].take(checked, xs, ys, xs)
             else:
                 self._take(checked, xs[None], ys[None], xs)
@@ -422,12 +430,26 @@ class _Worker:
         self, slots: NDArray[np.int64], xs: NDArray[Any], ys: Floats, given: NDArray[Any]
     ) -> None:
         """Take the steps of xs, (n, ...) or (T, n, ...), or raise."""
+        status = self.call(slots, xs, ys)
+        if status != DONE:
+            self.refuse(slots, given, ys, status)
+
+    def call(self, slots: NDArray[np.int64], xs: Any, ys: Floats) -> int:
+        """Take the steps of xs; return the kernel's status."""
         if slots is not self._placed:
             self._placed = None  # until all of them lie there
             self._num_streams[0] = len(slots)
             self._slots[: len(slots)] = slots
             self._placed = slots
-        status = self._run(*self._arguments, xs, ys)
+        return self._run(*self._arguments, xs, ys)
+
+    def refuse(
+        self, slots: NDArray[np.int64], given: ArrayLike, ys: Floats, status: int
+    ) -> NoReturn:
+        """Raise what the status of a call means.
+
+        given   xs as they were given
+        """
         if status == OUTPUT_NOT_FINITE:
             is_kept = np.isnan(self._checks[: len(slots)]).any(1)
             row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][-2]
@@ -435,5 +457,4 @@ class _Worker:
                 f"xs made the network overflow in slot {slots[row]}; "
                 "scale the input as the model was trained on"
             )
-        if status != DONE:
-            raise_status("xs", given, 0, status, self._vocab_size)
+        raise_status("xs", np.asarray(given), 0, status, self._vocab_size)
