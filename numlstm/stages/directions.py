@@ -67,7 +67,7 @@ class Directions(Stage):
             return np.ascontiguousarray(reverse)
         match self.layer.merge:
             case "concat":
-                return np.hstack([forward, reverse])
+                return np.concatenate([forward, reverse], axis=1)
             case "sum":
                 return forward + reverse
             case "mul":
