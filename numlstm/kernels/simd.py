@@ -372,6 +372,21 @@ def _(context, builder, sig, v, count, fill):
     return builder.select(builder.icmp_signed("<", lane, emit_splat(builder, count)), v, fill)
 
 
+def low_half(v):
+    """Return ``v`` with the upper half of its lanes replaced by 0.
+
+    Where a vector is several registers, what only the others would hold is not computed at all.
+    """
+    return np.where(np.arange(LANES) < LANES // 2, v, np.float32(0.0))
+
+
+@lowered(low_half, lambda v: signature(f32x16, f32x16))
+def _(context, builder, sig, v):
+    lanes = [*range(LANES // 2), *[LANES] * (LANES // 2)]
+    zero = ir.Constant(_VECTOR, None)
+    return builder.shuffle_vector(v, zero, ir.Constant(_INT_VECTOR, lanes))
+
+
 def _emit_fold(builder, v, combine):
     """Combine the lanes in halves (8, 4, 2, 1), an order no CPU changes; return lane 0."""
     for half in (8, 4, 2, 1):

@@ -16,6 +16,7 @@ from numlstm.kernels.simd import (
     floats_between,
     fma,
     load,
+    low_half,
     magnitude,
     max_lanes,
     offset,
@@ -111,6 +112,7 @@ EXACT = {
     "truediv": (operator.truediv, 2, False),
     "at_least": (at_least, 2, False),
     "at_most": (at_most, 2, False),
+    "low_half": (low_half, 1, False),
     "magnitude": (magnitude, 1, False),
     "square_root": (square_root, 1, False),
     "sum_lanes": (sum_lanes, 1, True),
@@ -297,7 +299,7 @@ def test_nothing_here_is_left_untested():
     }
     tested = {
         "at_least", "at_most", "exponent", "first_lanes", "floats_between", "fma", "load",
-        "magnitude", "max_lanes", "offset", "pointer", "power_of_two", "reinterpret", "splat",
-        "square_root", "store", "sum_lanes", "times_power_of_two", "where_greater",
+        "low_half", "magnitude", "max_lanes", "offset", "pointer", "power_of_two", "reinterpret",
+        "splat", "square_root", "store", "sum_lanes", "times_power_of_two", "where_greater",
     }  # fmt: skip
     assert functions - {"lowered", "f32x16", "i32x16"} == tested
