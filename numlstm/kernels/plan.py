@@ -16,6 +16,7 @@ A stream's state begins with the number of steps that it has taken, int64.
 from enum import IntEnum
 
 LANES = 16  # floats of a vector
+HALF = LANES // 2  # cells of so many units work on half of one
 
 # What `run` returns. Unless it is one of the first two, the state is as it was before the call.
 DONE, STOPPED, WRONG_ARRAY, WRONG_ID, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = range(6)

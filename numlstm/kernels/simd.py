@@ -372,6 +372,20 @@ def _(context, builder, sig, v, count, fill):
     return builder.select(builder.icmp_signed("<", lane, emit_splat(builder, count)), v, fill)
 
 
+def load_half(p, at):
+    """Return ``p[at:at + 8]`` of float32 with zeros behind them. Nothing checks the bounds."""
+    return np.append(p[at : at + LANES // 2], np.zeros(LANES // 2, np.float32))
+
+
+@lowered(load_half, lambda p, at: signature(f32x16, p, types.intp))
+def _(context, builder, sig, p, at):
+    half = ir.VectorType(_FLOAT, LANES // 2)
+    address = builder.bitcast(builder.gep(p, [at]), half.as_pointer())
+    lanes = [*range(LANES // 2), *[LANES // 2] * (LANES // 2)]
+    v = builder.load(address, align=4)
+    return builder.shuffle_vector(v, ir.Constant(half, None), ir.Constant(_INT_VECTOR, lanes))
+
+
 def low_half(v):
     """Return ``v`` with the upper half of its lanes replaced by 0.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
+from numlstm.kernels.plan import HALF
 from numlstm.network.recurrent import GRU, LSTM, RNN, SRU, IndRNN, MinGRU, MinLSTM, Recurrent
 from numlstm.program.builder import Builder, Operation, Own, Place
 from numlstm.program.program import Doubles, Floats
@@ -33,20 +34,20 @@ Cell = Callable[[Builder, Any, Own, Read], Place]
 # What cells share ---------------------------------------------------------------------------------
 
 
-def by_gate(rows: NDArray[Any], num_gates: int) -> NDArray[Any]:
-    """Return (G * H, ...) with the rows of each gate padded to a multiple of 16."""
+def by_gate(rows: NDArray[Any], num_gates: int, stride: int = 0) -> NDArray[Any]:
+    """Return (G * H, ...) with the rows of each gate padded to a stride, or a multiple of 16."""
     hidden_size = len(rows) // num_gates
     if hidden_size == padded(hidden_size):
         return rows
     rest = rows.shape[1:]
-    gates = np.zeros((num_gates, padded(hidden_size), *rest), rows.dtype)
+    gates = np.zeros((num_gates, stride or padded(hidden_size), *rest), rows.dtype)
     gates[:, :hidden_size] = rows.reshape(num_gates, hidden_size, *rest)
     return gates.reshape(-1, *rest)
 
 
-def matrix(layer: Recurrent, own: Own, name: str) -> Matrix:
+def matrix(layer: Recurrent, own: Own, name: str, stride: int = 0) -> Matrix:
     """Return a matrix of all gates, padded gate by gate."""
-    return own.matrix(name).arranged(lambda rows: by_gate(rows, layer.num_gates))
+    return own.matrix(name).arranged(lambda rows: by_gate(rows, layer.num_gates, stride))
 
 
 def biases(layer: Recurrent, own: Own) -> tuple[Floats, Floats]:
@@ -174,19 +175,20 @@ def _gru(builder: Builder, layer: GRU, own: Own, read: Read) -> Place:
 
 def _lstm(builder: Builder, layer: LSTM, own: Own, read: Read) -> Place:
     """Add an LSTM with any options; the equations are those of `spec.LSTM`."""
-    size, stride = layer.hidden_size, padded(layer.hidden_size)
-    bias_ih, bias_hh = biases(layer, own)
-    bias_ih[size : 2 * size] += np.float32(layer.forget_bias)
-    a = read(matrix(layer, own, "weight_ih"), by_gate(bias_ih + bias_hh, 4))
-    h, c = states(builder, layer, own)
+    size = layer.hidden_size
     is_torch = not (layer.peepholes or layer.coupled or layer.proj_size)
     is_torch &= layer.clip is None and layer.cell_clip is None
     functions = layer.recurrent_activation, layer.activation, layer.output_activation
     is_torch &= functions == ("sigmoid", "tanh", "tanh")
+    stride = HALF if is_torch and size <= HALF else padded(size)
+    bias_ih, bias_hh = biases(layer, own)
+    bias_ih[size : 2 * size] += np.float32(layer.forget_bias)
+    a = read(matrix(layer, own, "weight_ih", stride), by_gate(bias_ih + bias_hh, 4, stride))
+    h, c = states(builder, layer, own)
     unit = is_torch and begins_in_unit(layer, own)
     y = builder.buffer(layer.h_size)
     with builder.rows():
-        w_hh = matrix(layer, own, "weight_hh")
+        w_hh = matrix(layer, own, "weight_hh", stride)
         ifgo = builder.linear_add(h, w_hh, a, a, layer.activations, unit)
         i, f, g, o = (ifgo.part(gate * stride, size) for gate in range(4))
         formulas = (sigmoid, sigmoid, tanh, sigmoid) if is_torch else (as_it_is,) * 4

@@ -16,6 +16,7 @@ from numlstm.kernels.simd import (
     floats_between,
     fma,
     load,
+    load_half,
     low_half,
     magnitude,
     max_lanes,
@@ -244,6 +245,18 @@ def test_load_and_store_at_any_offset():
         np.testing.assert_array_equal(ys[y_at : y_at + LANES], xs[x_at : x_at + LANES])
 
 
+def test_half_a_vector_is_loaded_with_zeros_behind_it():
+    @numba.njit
+    def move(xs, x_at, ys):
+        store(pointer(ys, np.float32), 0, load_half(pointer(xs, np.float32), x_at))
+
+    xs, ys = np.arange(1, 12, dtype=F), np.ones(LANES, F)
+    for x_at in (0, 3):
+        move(xs, x_at, ys)
+        assert_same_bits(ys, load_half(xs, x_at))
+        np.testing.assert_array_equal(ys, [*xs[x_at : x_at + 8], *[0] * 8])
+
+
 def test_pointers():
     def text(a, at, ids):
         p = offset(pointer(a, np.float32), at)
@@ -299,7 +312,8 @@ def test_nothing_here_is_left_untested():
     }
     tested = {
         "at_least", "at_most", "exponent", "first_lanes", "floats_between", "fma", "load",
-        "low_half", "magnitude", "max_lanes", "offset", "pointer", "power_of_two", "reinterpret",
-        "splat", "square_root", "store", "sum_lanes", "times_power_of_two", "where_greater",
+        "load_half", "low_half", "magnitude", "max_lanes", "offset", "pointer", "power_of_two",
+        "reinterpret", "splat", "square_root", "store", "sum_lanes", "times_power_of_two",
+        "where_greater",
     }  # fmt: skip
     assert functions - {"lowered", "f32x16", "i32x16"} == tested
