@@ -1,6 +1,7 @@
 """``python -m bench``: one command per benchmark, and the report."""
 
 import os
+import sys
 
 import typer
 
@@ -11,6 +12,7 @@ from bench.measure.compare import Cores, Engines, Quick
 from bench.measure.long import long
 from bench.measure.lookahead import lookahead
 from bench.measure.memory import memory
+from bench.measure.paced import paced
 from bench.measure.speed import generate, pool, sequence, step
 from bench.measure.tasks import tasks
 from bench.report import report
@@ -38,6 +40,7 @@ for command in (
     sequence,
     pool,
     generate,
+    paced,
     cold,
     memory,
     long,
@@ -50,4 +53,7 @@ for command in (
     app.command()(command)
 
 if __name__ == "__main__":
+    # What a library prints is no page.
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     app()

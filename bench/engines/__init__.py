@@ -4,6 +4,7 @@ A module here imports its library at the top. The parent imports it to write the
 process of the engine to load it; no process of an engine imports another engine.
 """
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from bench.engines.cases import Case, Floats, Inputs
 
-TASKS = ("step", "sequence", "pool", "generate")
+TASKS = ("step", "paced", "sequence", "pool", "generate")
 _NUM_TOKENS = 64  # of one call of `generate`
 _FROM = 128  # units, where peers of fewer bits begin: below, no one would round for speed
 
@@ -101,8 +102,10 @@ class Peer:
 
     label      what tables and plots call it; {cell} is LSTM or GRU
     packages   what must be installed, the engine's own first
+    programs   of which one must be found
     cells      what it has in this dtype
     tokens     True if it is measured with networks of tokens too, "only" if with no others
+    is_single  whether it is measured with one layer in one direction alone
     """
 
     label: str
@@ -113,6 +116,8 @@ class Peer:
     tasks: tuple[str, ...] = TASKS
     cells: tuple[str, ...] = ("LSTM", "GRU")
     tokens: bool | Literal["only"] = True
+    is_single: bool = False
+    programs: tuple[str, ...] = ()
 
     @property
     def is_own(self) -> bool:
@@ -134,6 +139,8 @@ class Peer:
                 import_module(package)
             except ImportError as error:
                 return f"{package} is not installed ({error})"
+        if self.programs and not any(map(shutil.which, self.programs)):
+            return f"there is no {' and no '.join(self.programs)}"
         return ""
 
     def takes(self, case: Case) -> bool:
@@ -143,6 +150,8 @@ class Peer:
             fits = self.tokens != "only" and (case.hidden_size >= _FROM or not rounded)
         else:
             fits = bool(self.tokens)
+        if self.is_single and (case.num_layers > 1 or case.num_directions > 1):
+            return False
         return fits and case.task in self.tasks and case.cell in self.cells
 
 
@@ -150,6 +159,28 @@ _NUMLSTM = partial(Peer, module="bench.engines.numlstm", packages=("numlstm",))
 _ONNXRUNTIME = partial(Peer, module="bench.engines.onnxruntime", packages=("onnxruntime", "onnx"))
 _OPENVINO = partial(Peer, module="bench.engines.openvino", packages=("openvino", "onnx"))
 _TORCH = partial(Peer, module="bench.engines.torch", packages=("torch",))
+# Those of devices: measured with vectors alone.
+_LITERT = partial(
+    Peer,
+    module="bench.engines.litert",
+    packages=("ai_edge_litert.interpreter", "flatbuffers"),
+    tasks=("step", "paced", "sequence", "pool"),
+    tokens=False,
+)
+_MNN = partial(
+    Peer,
+    module="bench.engines.mnn",
+    packages=("MNN", "onnx"),
+    tasks=("step", "paced", "sequence", "pool"),
+    tokens=False,
+)
+_NCNN = partial(
+    Peer,
+    module="bench.engines.ncnn",
+    packages=("ncnn",),
+    tasks=("step", "paced", "sequence"),
+    tokens=False,
+)
 
 # In the order of the tables.
 PEERS = {
@@ -179,11 +210,28 @@ PEERS = {
     ),
     "openvino": _OPENVINO("OpenVINO", engine="OpenVINO"),
     "openvino_bfloat16": _OPENVINO("OpenVINO bfloat16", engine="Bfloat16", dtype="bfloat16"),
+    "litert": _LITERT("LiteRT", engine="LiteRT"),
+    "litert_int8": _LITERT("LiteRT int8", engine="Int8", dtype="int8"),
+    "mnn": _MNN("MNN", engine="MNN"),
+    "mnn_int8": _MNN("MNN int8", engine="Int8", dtype="int8", tasks=("step", "paced", "pool")),
+    "ncnn": _NCNN("ncnn", engine="NCNN"),
+    "ncnn_int8": _NCNN("ncnn int8", engine="Int8", dtype="int8"),
     "torch_module": _TORCH("PyTorch nn.{cell}", engine="Module"),
     "torch_cell": _TORCH("PyTorch {cell}Cell", engine="Cells", tasks=("step",), tokens=False),
     "torch_int8": _TORCH("PyTorch nn.{cell} int8", engine="Int8", dtype="int8"),
     "numpy": Peer(
-        "NumPy", "bench.engines.numpy", "NumPy", ("numpy",), tasks=("step",), tokens=False
+        "NumPy", "bench.engines.numpy", "NumPy", ("numpy",), tasks=("step", "paced"), tokens=False
+    ),
+    "cpp": Peer(
+        "C++, sizes known",
+        "bench.engines.cpp",
+        "Cpp",
+        ("numpy",),
+        programs=("g++", "clang++"),
+        tasks=("step", "sequence"),
+        cells=("LSTM",),
+        tokens=False,
+        is_single=True,
     ),
 }
 
@@ -192,6 +240,8 @@ ABSENT = (
     "ONNX Runtime has no int8 GRU: its dynamic quantisation knows the operator LSTM alone",
     "OpenVINO has no int8 LSTM or GRU without calibration on data: dynamic quantisation is for "
     "its fully connected layers, and its recurrent operators read float32 or bfloat16 weights",
+    "MNN has no int8 over a sequence: of its two ways the one that is right there rounds nothing; "
+    "ncnn has no batch of streams",
 )
 
 

@@ -1,14 +1,16 @@
-"""numlstm itself, and what its figures are held against: the roofs, an empty call."""
+"""numlstm itself, and what its figures are held against: the roofs, an empty call.
+
+Numba, which compiles what it is held against, is imported after the first output.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 import numlstm
-from bench.engines import TEMPERATURE, TOP_K, Call, Engine, bandwidth
+from bench.engines import TEMPERATURE, TOP_K, Call, Engine
 from bench.engines.cases import Case, Floats, Inputs
 from bench.engines.compiled_run import CompiledRun, compiled_of
 from numlstm import Model, Network, Weights
@@ -119,7 +121,7 @@ class NumLSTM(Engine):
                    alone, without the calls from Python
         read_*     one read of the weights, see `bandwidth.py`
         empty      a call of a compiled function that does nothing, with the arrays of a step
-        entry      a call of one that does nothing either, made as numlstm calls its kernels
+        entry      a call of numlstm's kernels that finds no arrays
         steps      `step` timed as these two are, without reading the clock in between
         fma_*      floating-point operations that wait for nothing, see `bandwidth.py`
         loop       samples by `Stream.step` and NumPy, as the other engines have to
@@ -130,6 +132,8 @@ class NumLSTM(Engine):
             calls["loop"] = calls["generate"]
             calls["generate"] = Call(self._generate, len(ids), ids, len(ids))
         elif self.case.task == "pool":
+            from bench.engines import bandwidth
+
             sums = np.zeros(16, np.float32)
             numbers = np.full(32, 0.5, np.float32)
             for flops, multiply in bandwidth.MULTIPLIES.items():
@@ -143,6 +147,8 @@ class NumLSTM(Engine):
         ids[:] = self.stream.generate(0, count, temperature=TEMPERATURE, top_k=TOP_K, seed=0)
 
     def _beside_step(self, xs: Floats) -> dict[str, Call]:
+        from bench.engines import bandwidth
+
         compiled = compiled_of(self.model)
         params = compiled.program.params
         one_row = CompiledRun(compiled, compiled.program.step)
@@ -160,6 +166,8 @@ class NumLSTM(Engine):
         return calls
 
     def _short_calls(self, run: CompiledRun) -> dict[str, Call]:
+        from numba import njit
+
         functions = {
             "steps": _many_steps(self.stream.step),
             "empty": _many_calls(njit(_nothing), *run.arrays),

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.engines.cases import Case, Floats
 
-FILE = "model.onnx"
+FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 # PyTorch's gates in the order of the ONNX operators: i o f g, and z r n.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 _PARTS = {"LSTM": ("h", "c"), "GRU": ("h",)}
@@ -44,11 +45,12 @@ def in_order(case: Case, y: Floats) -> Floats:
     return y.reshape(case.output_shape)
 
 
-def save(case: Case, tensors: dict[str, Floats], folder: Path) -> None:
+def save(case: Case, tensors: dict[str, Floats], folder: Path, all_steps: bool = False) -> None:
     """Write a graph: x (T, S, I) and the state in; the next state, y or both out.
 
     In one step a layer's h (1, S, H), directions first, is the next layer's input (1, S, I), time
-    first, so nothing stands between the layers.
+    first, so nothing stands between the layers; but what an operator answers of all steps, without
+    its axis of directions, if ``all_steps``: MNN loses a state that a layer reads.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -71,7 +73,8 @@ def save(case: Case, tensors: dict[str, Floats], folder: Path) -> None:
         options["linear_before_reset"] = 1
     if case.num_directions == 2:
         options["direction"] = "bidirectional"
-    nodes, weights = [], {}
+    nodes: list[Any] = []
+    weights: dict[str, NDArray[Any]] = {}
     x = "x"
     if case.vocab_size:
         weights["embedding"] = tensors["embedding.weight"]
@@ -84,9 +87,15 @@ def save(case: Case, tensors: dict[str, Floats], folder: Path) -> None:
         weights[f"b{n}"] = np.concatenate(biases, axis=1)
         state = [] if case.is_anew else [f"{part}{n}" for part in _PARTS[case.cell]]
         inputs = [x, f"w{n}", f"r{n}", f"b{n}", *(["", *state] if state else [])]
-        outputs = ["y"] if case.is_anew else ["", *(f"next_{name}" for name in state)]
+        is_read = all_steps and n + 1 < case.num_layers
+        ys = f"ys{n}" if is_read else ""
+        outputs = ["y"] if case.is_anew else [ys, *(f"next_{name}" for name in state)]
         nodes.append(helper.make_node(case.cell, inputs, outputs, **options))
         x = outputs[-1] if case.is_anew else outputs[1]
+        if is_read:
+            x = f"x{n + 1}"
+            weights["axis"] = np.array([1])
+            nodes.append(helper.make_node("Squeeze", [ys, "axis"], [x]))
     if case.vocab_size:
         n = case.num_layers
         weights["w"] = np.ascontiguousarray(tensors[f"layers.{n}.weight"].T)

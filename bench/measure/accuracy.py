@@ -61,7 +61,10 @@ def accuracy(
     networks, cells = accuracy_networks.NETWORKS, accuracy_networks.CELLS
     results["networks"] = [compare(trial) for trial in collect(networks[:2] if quick else networks)]
     results["cells"] = [beside(stack, engines) for stack in collect(cells[:1] if quick else cells)]
-    report.finish(results, json_path or (None if quick else report.RESULTS / "accuracy.json"))
+    report.finish(
+        results,
+        json_path or (None if quick else report.RESULTS / machine.folder() / "accuracy.json"),
+    )
 
 
 def compare(trial: "Trial") -> dict[str, Any]:

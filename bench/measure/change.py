@@ -18,9 +18,8 @@ from bench import report
 from bench.measure import machine
 from bench.measure.change_worker import DTYPES, TIMED
 from bench.measure.compare import Quick
-from bench.measure.process import Process, last_core
+from bench.measure.process import ROOT, Process, last_core
 
-ROOT = Path(__file__).parents[2]
 _TURNS = 5  # of each version at each call, in a round
 _WORKER = "bench.measure.change_worker"
 _COMMANDS = {

@@ -17,11 +17,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Pinned before NumPy and the engine count the cores.
+from bench.measure import level
+
+# Before NumPy and the engine count the cores and ask for their instructions.
 if __name__ == "__main__":
     _request = json.loads(sys.argv[1])
     if _request["cores"]:
         os.sched_setaffinity(0, _request["cores"])
+    level.hide(_request["hidden"])
     sys.path.insert(0, _request["name"])
 
 import numpy as np

@@ -14,6 +14,7 @@ from bench.engines.cases import Floats
 # other engines emptied.
 _WARM_UP = 0.2
 _MAX_CALLS = 200_000
+_LATE = 3  # times as long a round may last until it has enough calls
 
 
 class Clock:
@@ -31,7 +32,8 @@ class Clock:
     def time(self, seconds: float, buffer: Floats, rows: list[Floats]) -> None:
         """Add a round of calls, each with the next row in the input buffer.
 
-        Garbage collection stays on, as it is where the calls are made from.
+        Garbage collection stays on, as it is where the calls are made from. Long calls are as many
+        as percentiles need, or as fit into a few times the seconds.
         """
         min_calls = 100 if self.call.count == 1 else 10
         warm_up: list[int] = []
@@ -49,15 +51,16 @@ class Clock:
     ) -> None:
         clock = time.perf_counter_ns
         function, x, out = self.call.function, self.call.x, self.call.out
-        enough, most = len(times) + min_calls, len(times) + _MAX_CALLS
+        fewest, enough, most = (len(times) + n for n in (min_calls // 10, min_calls, _MAX_CALLS))
         deadline = clock() + int(seconds * 1e9)
-        while clock() < deadline or len(times) < enough:
+        latest = deadline + int(_LATE * seconds * 1e9)
+        while True:
             for row in rows:
                 buffer[:] = row
                 began = clock()
                 function(x, out)
                 times.append(clock() - began)
-                if began > deadline and len(times) >= enough:
+                if began > deadline and len(times) >= (enough if began < latest else fewest):
                     return
             if len(times) >= most:
                 return

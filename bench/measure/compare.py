@@ -28,7 +28,7 @@ _console = Console(stderr=True)
 Quick = Annotated[bool, typer.Option(help="A smoke run: few sizes, short rounds.")]
 Json = Annotated[
     Path | None,
-    typer.Option("--json", help="Where to write [default: results/, nowhere if quick]."),
+    typer.Option("--json", help="Where to write [default: results/CPU/LEVEL/, nowhere if quick]."),
 ]
 Cores = Annotated[
     list[int] | None, typer.Option("--core", help="Cores to pin to [default: the last].")
@@ -77,7 +77,7 @@ def settings(
         raise typer.BadParameter(f"{len(cores)} cores, expected one for each of the threads")
     if path is None and not quick:
         suffix = f"_{num_threads}threads" if num_threads > 1 else ""
-        path = report.RESULTS / f"{benchmark}{suffix}.json"
+        path = report.RESULTS / machine.folder() / f"{benchmark}{suffix}.json"
     wanted = [name for name in PEERS if not engines or name in engines]
     skipped = {name: reason for name in wanted if (reason := PEERS[name].missing())}
     for name, reason in skipped.items():
@@ -108,6 +108,7 @@ def describe(how: Settings) -> dict[str, Any]:
         },
         "clock_us": clock_cost(),
         "skipped": how.skipped,
+        "left_out": [],
     }
 
 
@@ -134,7 +135,9 @@ def compare(cases: Sequence[Case], how: Settings) -> None:
                     process = EngineProcess(name, how.cores, how.num_threads)
                     processes[name] = stack.enter_context(process)
         results["cases"] = [
-            _measure(case, {name: processes[name] for name in names}, how, advance)
+            _measure(
+                case, {name: processes[name] for name in names}, how, advance, results["left_out"]
+            )
             for case, names in takers.items()
         ]
     report.finish(results, how.path)
@@ -150,27 +153,39 @@ def _measure(
     processes: dict[str, EngineProcess],
     how: Settings,
     advance: Callable[..., None],
+    left_out: list[str],
 ) -> dict[str, Any]:
-    """Return the results of all engines on one case."""
+    """Return the results of all engines on one case, of those whose numbers are right."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         advance(f"{case}: writing files")
         write_files(case, list(processes), folder)
+        right = {}
         for name, process in processes.items():
             advance(f"{case}: loading {name}")
-            process.load(case, folder)
+            if loads(process, case, folder, left_out):
+                right[name] = process
             advance(f"{case}: loading {name}", 1)
     for _ in range(how.rounds):
-        for name, process in processes.items():
+        for name, process in right.items():
             advance(f"{case}: timing {name}")
             for call in process.calls:
                 process.time(call, how.seconds * (1 if call == case.task else _OTHER_CALLS))
             advance(f"{case}: timing {name}", 1)
     engines = {
         name: process.facts | {call: process.summary(call) for call in process.calls}
-        for name, process in processes.items()
+        for name, process in right.items()
     }
     return asdict(case) | {"flops": case.flops, "engines": engines}
+
+
+def loads(process: EngineProcess, case: Case, folder: Path, left_out: list[str]) -> bool:
+    """Load a case; return whether it is to be measured, and say in ``left_out`` why it is not."""
+    wrong = process.load(case, folder)
+    if wrong:
+        _console.print(f"left out: {wrong}")
+        left_out.append(wrong)
+    return not wrong
 
 
 def write_files(case: Case, names: list[str], folder: Path) -> None:

@@ -30,8 +30,10 @@ _TAGGER = "Thai_codepoints_exclusive_model4_heavy.weights.json"
 
 
 def lookahead(
-    json_path: Annotated[Path, typer.Option("--json", help="Where to write.")] = report.RESULTS
-    / "lookahead.json",
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where to write.", show_default="results/CPU/LEVEL/"),
+    ] = None,
     core: Annotated[
         int | None, typer.Option(help="The core to pin to [default: the last].")
     ] = None,
@@ -46,7 +48,7 @@ def lookahead(
     results["tagger"] = _accuracy(tagger) if tagger.is_dir() else None
     if results["tagger"] is None:
         Console(stderr=True).print(f"skipped the tagger: no {FOLDER} beside the repository")
-    report.finish(results, json_path)
+    report.finish(results, json_path or report.RESULTS / machine.folder() / "lookahead.json")
 
 
 def _cost(size: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What results depend on: the CPU, versions, the command."""
+"""What results depend on: the CPU and its level, versions, the command."""
 
 import os
 import platform
@@ -12,12 +12,27 @@ from typing import Any
 import llvmlite.binding as llvm
 
 import numlstm
+from bench.measure import level
+from numlstm.kernels.cpu import LEVEL
 
-_PACKAGES = ("numba", "llvmlite", "numpy", "torch", "onnxruntime", "onnx", "openvino")
+_PACKAGES = (
+    "numba",
+    "llvmlite",
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "onnx",
+    "openvino",
+    "ai-edge-litert",
+    "mnn",
+    "ncnn",
+)
+# What the names of CPUs say beside the model.
+_NOISE = r"\((r|tm)\)|\b(intel|amd|cpu|processor|\d+-core)\b|@.*"
 
 
 def describe() -> dict[str, Any]:
-    """Return the CPU with its caches, the system, versions, the date and the command."""
+    """Return the CPU, its level and caches, the system, versions, the date and the command."""
     versions = {"python": platform.python_version(), "numlstm": numlstm.__version__}
     for package in _PACKAGES:
         try:
@@ -28,11 +43,19 @@ def describe() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": " ".join(["python -m bench", *sys.argv[1:]]),
         "cpu": f"{_cpu_name()} ({llvm.get_host_cpu_name()})",
+        "level": LEVEL.name,
+        "unlimited": "" if level.is_shared() else level.UNLIMITED,
         "num_cores": os.cpu_count(),
         "cache_bytes": _caches(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
+
+
+def folder() -> Path:
+    """Return the folder of this CPU's results, and in it that of the level."""
+    words = re.sub(_NOISE, " ", f"{_cpu_name()} {llvm.get_host_cpu_name()}".lower())
+    return Path("-".join(re.findall(r"[a-z0-9.]+", words)), LEVEL.name)
 
 
 def _cpu_name() -> str:

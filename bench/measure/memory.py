@@ -8,7 +8,16 @@ from typing import Any
 from bench import report
 from bench.engines import PEERS
 from bench.engines.cases import Case
-from bench.measure.compare import Cores, Engines, Json, Quick, describe, settings, write_files
+from bench.measure.compare import (
+    Cores,
+    Engines,
+    Json,
+    Quick,
+    describe,
+    loads,
+    settings,
+    write_files,
+)
 from bench.measure.process import EngineProcess
 
 _CASES = [Case("step", "LSTM", 128), Case("step", "LSTM", 512), Case("step", "LSTM", 1024, 2)]
@@ -26,7 +35,11 @@ def memory(
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_files(case, names, folder)
-            engines = {name: _of_model(name, case, folder, how.cores) for name in names}
+            found = {
+                name: _of_model(name, case, folder, how.cores, results["left_out"])
+                for name in names
+            }
+            engines = {name: bytes_ for name, bytes_ in found.items() if bytes_}
             results["cases"].append(asdict(case) | {"engines": engines})
             if case == _CASES[0]:
                 count = 100 if quick else _NUM_STREAMS
@@ -39,9 +52,12 @@ def memory(
     report.finish(results, how.path)
 
 
-def _of_model(name: str, case: Case, folder: Path, cores: list[int]) -> dict[str, Any]:
+def _of_model(
+    name: str, case: Case, folder: Path, cores: list[int], left_out: list[str]
+) -> dict[str, Any]:
     with EngineProcess(name, cores) as process:
-        process.load(case, folder)
+        if not loads(process, case, folder, left_out):
+            return {}
         return {key: process.facts[key] for key in ("bare_bytes", "imported_bytes", "memory_bytes")}
 
 

@@ -1,4 +1,4 @@
-"""What is asked of an engine beside its speed: memory, allocations, a stream that fades."""
+"""What is asked of an engine beside its speed: memory, allocations, streams that fade or wait."""
 
 import gc
 import time
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bench.engines.cases import make_inputs
 
 
 def memory() -> int | None:
@@ -69,4 +71,37 @@ def decay(engine: Any, num_steps: int, window: int) -> dict[str, Any]:
     }
 
 
-PROBES: dict[str, Any] = {"streams": streams, "allocations": allocations, "decay": decay}
+# What something else reads and writes between two steps: as much as a third of the time allows, or
+# what empties all caches but the largest ones.
+_BYTES_PER_MS, _MOST_BYTES = 4 * 2**20, 64 * 2**20
+
+
+def paced(engine: Any, interval_ms: int, num_steps: int) -> dict[str, Any]:
+    """Take a step every so often, each with a new input; return their times in us.
+
+    Before each step other memory is read and written, and the process sleeps; with an interval of 0
+    neither.
+    """
+    clock = time.perf_counter_ns
+    others = np.zeros(min(interval_ms * _BYTES_PER_MS, _MOST_BYTES), np.uint8)
+    inputs = make_inputs(engine.case, min(num_steps, 64))
+    times = np.zeros(num_steps)
+    due = clock()
+    for n in range(num_steps):
+        if interval_ms:
+            np.add(others, 1, out=others)
+            due = max(due + interval_ms * 1_000_000, clock())
+            time.sleep((due - clock()) / 1e9 if due > clock() else 0)
+        engine.input[...] = inputs[n % len(inputs)]
+        began = clock()
+        engine.step(engine.x, engine.out)
+        times[n] = clock() - began
+    return {"times_us": (times / 1e3).tolist()}
+
+
+PROBES: dict[str, Any] = {
+    "streams": streams,
+    "allocations": allocations,
+    "decay": decay,
+    "paced": paced,
+}

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench.engines.cases import Case
+from bench.measure import level
 
-_NUM_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
+ROOT = Path(__file__).parents[2]
+NUM_THREADS = (
+    "OMPNUM_THREADS",
+    "MKLNUM_THREADS",
+    "OPENBLASNUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
+    "NUMBANUM_THREADS",
 )
 
 
@@ -49,15 +51,15 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        request = {"name": name, "cores": cores}
-        threads = dict.fromkeys(_NUM_THREADS, str(num_threads))
+        request = {"name": name, "cores": cores, "hidden": level.hidden()}
+        threads = dict.fromkeys(NUM_THREADS, str(num_threads))
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
-            env=os.environ | threads | dict(environment or {}),
+            cwd=ROOT,
+            env=os.environ | threads | level.environment() | dict(environment or {}),
         )
 
     def ask(self, **request: Any) -> Any:
@@ -102,12 +104,19 @@ class EngineProcess(Process):
         self.facts = self._of_start = self._reply()
         self.calls: list[str] = []
 
-    def load(self, case: Case, folder: Path) -> None:
-        """Load a case, in place of the one before, and hold its outputs against the reference."""
+    def load(self, case: Case, folder: Path) -> str:
+        """Load a case, in place of the one before, and hold its outputs against the reference.
+
+        Returns what is wrong with those of a peer, or nothing.
+        """
         first = self.ask(case=asdict(case), folder=str(folder))
         first["first_output_s"] = time.perf_counter() - self._began
-        self.facts = self._of_start | first | self._reply()
+        checked = self._reply()
+        if "wrong" in checked:
+            return str(checked["wrong"])
+        self.facts = self._of_start | first | checked
         self.calls = self.facts.pop("calls")
+        return ""
 
     def time(self, call: str, seconds: float) -> None:
         """Time one round of a call."""

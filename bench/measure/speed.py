@@ -6,8 +6,8 @@ from bench.engines.cases import SIZES, Case
 from bench.measure.compare import Cores, Engines, Json, Quick, Threads, compare, settings
 
 VOCAB_SIZES = (100, 10_000)  # of characters, of words
-_NUM_STREAMS = (1, 2, 4, 8, 16, 32, 64)
-_SEQ_LEN = 64
+_NUM_STREAMS = (1, 2, 4, 8, 16, 32, 64, 128)
+_SMALL = (8, 16, 32)  # units
 
 
 def step(
@@ -36,19 +36,21 @@ def sequence(
     engine: Engines = None,
     threads: Threads = 1,
 ) -> None:
-    """Compare whole sequences of 64 steps, in one direction and in two."""
+    """Compare sequences of 64 and 1,000 steps, in one direction and in two; small networks, too."""
     how = settings("sequence", quick, json_path, core, engine, threads)
-    sizes = (128,) if quick else (128, 256)
+    kinds = [(16, 1, 64), (128, 2, 64)] if quick else [(size, 1, 64) for size in _SMALL]
+    if not quick:
+        kinds += product((64, 128, 256), (1, 2), (64, 1000))
     cases = [
         Case(
             "sequence",
             "LSTM",
             size,
             num_directions=directions,
-            num_steps=_SEQ_LEN,
+            num_steps=steps,
             num_threads=threads,
         )
-        for size, directions in product(sizes, (1, 2))
+        for size, directions, steps in kinds
     ]
     compare(cases, how)
 
@@ -62,7 +64,7 @@ def pool(
 ) -> None:
     """Compare one step of many streams at once, beside the peak of the core."""
     how = settings("pool", quick, json_path, core, engine, threads)
-    sizes, counts = ((128,), (1, 8)) if quick else ((256, 512), _NUM_STREAMS)
+    sizes, counts = ((128,), (1, 8)) if quick else ((128, 256, 512), _NUM_STREAMS)
     cases = [
         Case("pool", "LSTM", size, num_streams=count, num_threads=threads)
         for size, count in product(sizes, counts)

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-# Pinned before NumPy and the engine count the cores.
+from bench.measure import level
+
+# Before NumPy and the engine count the cores and ask for their instructions.
 if __name__ == "__main__":
     _request = json.loads(sys.argv[1])
     if _request["cores"]:
         os.sched_setaffinity(0, _request["cores"])
+    level.hide(_request["hidden"])
 
 import numlstm
 from bench.engines.task_networks import ENGINES, PeerModel

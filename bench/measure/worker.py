@@ -1,7 +1,8 @@
 """The process of one engine: ``python -m bench.measure.worker JSON``, started by `process.py`.
 
 It answers each line of JSON on its standard input with one on its standard output; what loads a
-case with two, the first as soon as there is a first output.
+case with two, the first as soon as there is a first output. A peer whose outputs are wrong says so
+in the second; numlstm's would end the benchmark.
 """
 
 import json
@@ -12,11 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Pinned before NumPy and the engine count the cores.
+from bench.measure import level
+
+# Before NumPy and the engine count the cores and ask for their instructions.
 if __name__ == "__main__":
     _request = json.loads(sys.argv[1])
     if _request["cores"]:
         os.sched_setaffinity(0, _request["cores"])
+    level.hide(_request["hidden"])
 
 import numpy as np
 
@@ -30,11 +34,15 @@ from bench.measure.probes import PROBES, memory
 TOLERANCES = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.2}
 
 
+class WrongAnswerError(Exception):
+    """An engine's outputs are not those of the reference."""
+
+
 def difference(what: str, dtype: str, ys: Floats, expected: np.ndarray[Any, Any]) -> float:
     """Return max |y - expected|, or raise if it is more than rounding explains."""
     largest = float(np.abs(ys.reshape(expected.shape) - expected).max())
     if not largest <= TOLERANCES[dtype]:
-        raise ValueError(
+        raise WrongAnswerError(
             f"{what} differs from the reference by {largest:.1e}, "
             f"expected at most {TOLERANCES[dtype]:.0e}"
         )
@@ -54,7 +62,7 @@ def _load(name: str, case: Case, folder: Path) -> tuple[Engine, dict[str, Clock]
     engine = peer.load(case, folder)
     loaded = time.perf_counter()
     first = _run(engine, xs[:1])
-    _reply(load_s=loaded - began)
+    _reply(load_s=loaded - began, first_output_cpu_s=time.process_time())
     ys = np.concatenate([first, _run(engine, xs[1:])])
     largest = difference(f"{name} on {case}", peer.dtype, ys, expected)
     at_work = memory()
@@ -88,7 +96,13 @@ def _serve(name: str) -> None:
         if "case" in request:
             engine, clocks = None, {}  # makes room
             case, folder = Case(**request["case"]), Path(request["folder"])
-            engine, clocks, xs = _load(name, case, folder)
+            try:
+                engine, clocks, xs = _load(name, case, folder)
+            except WrongAnswerError as error:
+                if PEERS[name].is_own:
+                    raise
+                _reply(wrong=str(error))
+                continue
             rows = list(xs)
         elif "probe" in request:
             _reply(**PROBES[request["probe"]](engine, **request["arguments"]))

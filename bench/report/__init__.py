@@ -13,6 +13,7 @@ from bench.report import (
     accuracy_page,
     change_page,
     lookahead_table,
+    paced_page,
     process_pages,
     speed_pages,
     step_page,
@@ -29,6 +30,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "sequence": speed_pages.sequence,
     "pool": speed_pages.pool,
     "generate": speed_pages.generate,
+    "paced": paced_page.paced,
     "cold": process_pages.cold,
     "memory": process_pages.memory,
     "long": process_pages.long,
@@ -37,7 +39,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "change": change_page.change,
 }
 # Likewise: the document with the markers of a table, and who writes that table.
-_SUMMARIES = {
+_SUMMARIES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "step": ("README.md", step_page.summary),
     "lookahead": ("docs/layers.md", lookahead_table.summary),
 }
@@ -50,7 +52,7 @@ def report(
 ) -> None:
     """Write the tables and the plots of results, beside their JSON."""
     console = Console()
-    paths = paths or sorted(RESULTS.glob("*.json"))
+    paths = paths or sorted(RESULTS.glob("*/*/*.json"))
     if not paths:
         console.print("there are no results yet; python -m bench step writes some")
     for path in paths:

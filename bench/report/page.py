@@ -25,8 +25,9 @@ def machine(results: Results) -> str:
     settings = results["settings"]
     cores = settings.get("cores", [settings.get("core")])
     threads = settings.get("num_threads", 1)
+    level = f", level {results['level']}" if "level" in results else ""
     lines = [
-        f"- {results['cpu']}, {results['num_cores']} cores, {caches}; {results['system']}",
+        f"- {results['cpu']}{level}, {results['num_cores']} cores, {caches}; {results['system']}",
         f"- {versions}",
         f"- {results['date']}, `{results['command']}`",
         f"- one process per engine, {'one thread' if threads == 1 else f'{threads} threads'}, "
@@ -36,6 +37,9 @@ def machine(results: Results) -> str:
         *(f"- {why}" for why in ABSENT),
     ]
     lines += [f"- not measured: {name}, {why}" for name, why in results["skipped"].items()]
+    lines += [f"- left out: {why}" for why in results.get("left_out", ())]
+    if results.get("unlimited"):
+        lines.append(f"- {results['unlimited']} use all that the CPU has, beyond its level")
     return "\n".join(lines)
 
 

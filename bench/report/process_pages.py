@@ -6,7 +6,8 @@ from bench.report.page import Results, engines_of, number, page, table
 
 def cold(results: Results) -> str:
     """Return the page of cold starts."""
-    header = ["engine", "import, s", "load, ms", "first output, s", "slowest, s", "not cached, s"]
+    header = ["engine", "import, s", "load, ms", "first output, s", "slowest, s"]
+    header += ["CPU, s", "compiled, s"]
     rows = []
     for name, start in results["engines"].items():
         uncached = results["uncached"].get(name)
@@ -17,17 +18,44 @@ def cold(results: Results) -> str:
                 number(1e3 * start["load_s"]),
                 number(start["first_output_s"]),
                 number(start["slowest_first_output_s"]),
+                number(start.get("first_output_cpu_s")),
                 number(uncached and uncached["first_output_s"]),
             ]
         )
     return page(
         "From the start of the process",
         results,
-        f"{results['case']}, medians of {results['num_starts']} processes of each engine. Loading "
-        "is from the engine's own file of the weights to being ready; the first output counts "
-        "from the start of the Python process, all imports included. numlstm's kernels come from "
-        "the cache; `not cached` is the first output with an empty `NUMBA_CACHE_DIR`.\n\n"
-        f"{table(header, rows)}",
+        _commands(results),
+        f"## Every engine\n\n{results['case']}, medians of {results['num_starts']} processes of "
+        "each engine, in which NumPy and the benchmark are imported, too. Loading is from the "
+        "engine's own file of the weights to being ready; the first output counts from the start "
+        "of the Python process. `compiled` is the first output where numlstm compiles its kernels "
+        f"for exactly this CPU, with nothing in a cache.\n\n{table(header, rows)}",
+    )
+
+
+def _commands(results: Results) -> str:
+    """Return the table of processes that do one thing, as a user writes it."""
+    if "commands" not in results:
+        return ""
+    header = ["process", "CPU, s", "s", "largest, MB", "after the import, MB", "beyond it, MB"]
+    rows = [
+        [
+            what,
+            number(found["cpu_s"]),
+            number(found["s"]),
+            *(
+                number(None if found[key] is None else found[key] / 1e6)
+                for key in ("peak_bytes", "imported_bytes", "model_bytes")
+            ),
+        ]
+        for what, found in results["commands"].items()
+    ]
+    return (
+        "## A process that does one thing\n\nNothing but what is named, from the start of the "
+        f"process to its end; medians of {results['num_starts']}. Memory is resident: the largest "
+        f"of the process, what Python holds after the import, and what comes with a network that "
+        f"has taken its steps.\n\n{table(header, rows)}"
     )
 
 

@@ -19,9 +19,8 @@ _ERROR = "In brackets the largest difference to the same network in float64."
 def sequence(results: Results) -> str:
     """Return the page of whole sequences."""
     cases = results["cases"]
-    num_steps = cases[0]["num_steps"]
     return page(
-        f"A sequence of {num_steps} steps",
+        "A whole sequence in one call",
         results,
         f"## Median of a sequence, us\n\n{_ERROR}\n\n{_times(cases, 'sequence')}",
         _ratios(cases, "sequence"),
@@ -84,6 +83,7 @@ def _network(case: Results) -> str:
     if case["vocab_size"]:
         text += f", {case['vocab_size']:,} tokens"
     if case["task"] == "sequence":
+        text += f", {case['num_steps']:,} steps"
         text += ", two directions" if case["num_directions"] == 2 else ", one direction"
     if case["task"] == "pool":
         text += f", {case['num_streams']} stream{'s' * (case['num_streams'] > 1)}"

@@ -240,8 +240,8 @@ def _dispatch(cases: list[Results]) -> str:
     header.append("step / entry")
     return (
         "## A small step beside an empty call\n\n"
-        "`empty` is a call of a compiled function that does nothing, with the five arrays of a "
-        "step; `entry` is a call of one that does nothing either, made as numlstm calls its "
-        f"kernels: past Numba's dispatcher, with addresses for arrays. Timed by the thousand, "
-        f"without the clock.\n\n{table(header, rows)}"
+        "`empty` is a call of a function that Numba has compiled and that does nothing, with the "
+        "five arrays of a step; `entry` is a call of numlstm's kernels that finds nothing to do. "
+        "Timed by the thousand, without the clock."
+        f"\n\n{table(header, rows)}"
     )

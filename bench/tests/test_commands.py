@@ -9,7 +9,7 @@ import typer
 
 from bench import report
 from bench.engines import PEERS
-from bench.measure import change, cold, compare, long, machine, memory, speed, tasks
+from bench.measure import change, cold, compare, long, machine, memory, process, speed, tasks
 from bench.report import change_page
 
 
@@ -65,7 +65,7 @@ def test_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 def test_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change.change(change.ROOT, quick=True)
+    change.change(process.ROOT, quick=True)
     page = capsys.readouterr().out
     for what in ("Stream.step, LSTM 16 float32", "memory of LSTM 2 x 1024 int8", "import numlstm"):
         assert f"| {what} " in page
