@@ -1,6 +1,7 @@
 """``python -m bench``: one command per benchmark, and the report."""
 
 import os
+import subprocess
 import sys
 
 import typer
@@ -16,6 +17,9 @@ from bench.measure.paced import paced
 from bench.measure.speed import generate, pool, sequence, step
 from bench.measure.tasks import tasks
 from bench.report import report
+from numlstm.kernels.cpu import LEVEL
+
+AVX2 = "x86-64-v3"  # the level
 
 app = typer.Typer(
     help="Measure numlstm beside other engines.",
@@ -27,12 +31,19 @@ app = typer.Typer(
 
 @app.command("all")
 def everything(quick: Quick = False, core: Cores = None, engine: Engines = None) -> None:
-    """Run all but accuracy and lookahead; step, sequence and pool with two threads, too."""
-    for benchmark in (step, sequence, pool, generate, cold, memory, long):
+    """Run all but accuracy, lookahead and tasks: on this CPU, with two threads, and as AVX2."""
+    for benchmark in (step, sequence, pool, generate, paced, cold, memory, long):
         benchmark(quick, None, core, engine)
     if (os.cpu_count() or 1) > 1:
         for benchmark in (step, sequence, pool):
             benchmark(quick, None, None, engine, threads=2)
+    if LEVEL.vectors == "AVX-512":
+        options = ["--quick"] * quick
+        options += [f"--core={each}" for each in core or ()]
+        options += [f"--engine={each}" for each in engine or ()]
+        for name in ("step", "sequence", "pool", "paced"):
+            command = [sys.executable, "-m", "bench", name, *options]
+            subprocess.run(command, env=os.environ | {"NUMLSTM_LEVEL": AVX2}, check=True)
 
 
 for command in (

@@ -38,10 +38,12 @@ _IMPORTED = memory()
 
 DTYPES = ("float32", "bfloat16", "int8")  # of the models whose memory is read
 _SIZES = (16, 64, 256)
+_STEP_SIZES = (16, 64, 128, 256, 512, 1024)
 # Short calls are timed together: so long that the clock is no part of it, and too short for other
 # programs to interrupt most of them.
 _TOGETHER_US = 100
 _NUM_STREAMS = 8
+_NUM_LARGE = 32
 _NUM_SLOTS = 1000
 _NUM_STEPS = 64
 
@@ -81,8 +83,10 @@ def _often(call: Callable[..., object], *args: Any) -> Timed:
 # What is timed ------------------------------------------------------------------------------------
 
 
-def _step(size: int, dtype: str) -> Timed:
-    return _often(_lstm(size, dtype).stream().step, _numbers(size), _numbers(size))
+def _step(size: int, dtype: str, cell: str = "LSTM", num_layers: int = 1) -> Timed:
+    layer = getattr(numlstm, cell)(size, size)
+    stream = _model(*[layer] * num_layers, dtype=dtype).stream()
+    return _often(stream.step, _numbers(size), _numbers(size))
 
 
 def _run(size: int, dtype: str) -> Timed:
@@ -93,8 +97,8 @@ def _model_run(size: int, dtype: str) -> Timed:
     return _often(_lstm(size, dtype).run, _numbers(1, size))
 
 
-def _pool(capacity: int) -> tuple[Any, Any]:
-    pool = _lstm(64).pool(capacity)
+def _pool(capacity: int, size: int = 64, dtype: str = "float32") -> tuple[Any, Any]:
+    pool = _lstm(size, dtype).pool(capacity)
     return pool, np.array([pool.open() for _ in range(capacity)])
 
 
@@ -108,6 +112,16 @@ def _pool_run() -> Timed:
     pool, slots = _pool(_NUM_STREAMS)
     xs = _numbers(_NUM_STEPS, _NUM_STREAMS, 64)
     return partial(pool.run, slots, xs, xs.copy()), _NUM_STEPS
+
+
+def _large_pool(dtype: str) -> Timed:
+    pool, slots = _pool(_NUM_LARGE, 256, dtype)
+    xs = _numbers(_NUM_LARGE, 256)
+    return _often(pool.step, slots, xs, xs.copy())
+
+
+def _sequence(size: int) -> Timed:
+    return _often(_lstm(size).run, _numbers(_NUM_STEPS, size))
 
 
 def _open(score: str) -> Timed:
@@ -135,9 +149,20 @@ def _save_states() -> Timed:
 
 TIMED: dict[str, Callable[[], Timed]] = {
     **{
+        f"Stream.step, LSTM {size} {dtype}": partial(_step, size, dtype)
+        for dtype in DTYPES
+        for size in _STEP_SIZES
+    },
+    **{
+        f"Stream.step, {num_layers} x {cell} 256 {dtype}": partial(
+            _step, 256, dtype, cell, num_layers
+        )
+        for dtype in DTYPES
+        for cell, num_layers in (("GRU", 1), ("LSTM", 2))
+    },
+    **{
         f"{name}, LSTM {size} {dtype}": partial(make, size, dtype)
         for name, make in (
-            ("Stream.step", _step),
             ("Stream.run of one row", _run),
             ("Model.run of one row", _model_run),
         )
@@ -146,6 +171,14 @@ TIMED: dict[str, Callable[[], Timed]] = {
     },
     f"Pool.step, {_NUM_STREAMS} streams, LSTM 64": _pool_step,
     f"Pool.run of {_NUM_STEPS} steps, each": _pool_run,
+    **{
+        f"Pool.step, {_NUM_LARGE} streams, LSTM 256 {dtype}": partial(_large_pool, dtype)
+        for dtype in DTYPES
+    },
+    **{
+        f"Model.run of {_NUM_STEPS} steps, LSTM {size}": partial(_sequence, size)
+        for size in (16, 128)
+    },
     "a stream of a decoder, dot attention": partial(_open, "dot"),
     "a stream of a decoder, additive attention": partial(_open, "additive"),
     'load("words")': partial(_load, None),

@@ -66,7 +66,7 @@ def settings(
     cores: list[int] | None,
     engines: list[str] | None,
     num_threads: int = 1,
-    seconds: float = 0.3,
+    seconds: float = 0.15,
 ) -> Settings:
     """Return the settings of a command line, or raise what is wrong with it."""
     unknown = set(engines or ()) - PEERS.keys()

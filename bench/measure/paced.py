@@ -29,7 +29,7 @@ from bench.measure.process import EngineProcess
 
 _CASES = [Case("paced", "LSTM", size) for size in (128, 512)]
 # Milliseconds from step to step, and how many steps in each round; 0: one right after the other.
-_NUM_STEPS = {0: 1000, 1: 1000, 10: 150, 100: 30}
+_NUM_STEPS = {0: 1000, 1: 500, 10: 100, 100: 20}
 
 
 def paced(

@@ -18,7 +18,7 @@ def step(
     threads: Threads = 1,
 ) -> None:
     """Compare one step of a stream, and one of a token model, in each dtype."""
-    how = settings("step", quick, json_path, core, engine, threads, seconds=0.2)
+    how = settings("step", quick, json_path, core, engine, threads, seconds=0.1)
     sizes = (16, 128) if quick else SIZES
     cases = [
         Case("step", cell, size, depth, num_threads=threads)

@@ -15,6 +15,7 @@ from bench.report import (
     lookahead_table,
     paced_page,
     process_pages,
+    side_by_side,
     speed_pages,
     step_page,
     tasks_page,
@@ -38,11 +39,6 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "tasks": tasks_page.tasks,
     "change": change_page.change,
 }
-# Likewise: the document with the markers of a table, and who writes that table.
-_SUMMARIES: dict[str, tuple[str, Callable[[Results], str]]] = {
-    "step": ("README.md", step_page.summary),
-    "lookahead": ("docs/layers.md", lookahead_table.summary),
-}
 
 
 def report(
@@ -57,12 +53,32 @@ def report(
         console.print("there are no results yet; python -m bench step writes some")
     for path in paths:
         results = json.loads(path.read_text())
-        benchmark = results["benchmark"]
         for written in [path, *_write(results, path)]:
             console.print(f"{written.parent.name}/{written.name}", highlight=False)
-        if path.parent == RESULTS and path.stem in _SUMMARIES:
-            document, summary = _SUMMARIES[benchmark]
-            _write_table(_ROOT / document, benchmark, summary(results))
+    if any(path.is_relative_to(RESULTS) for path in paths):
+        _write_summaries()
+
+
+def read_all() -> side_by_side.AllResults:
+    """Return the results of all CPUs, without those of two threads, which have pages alone."""
+    found: side_by_side.AllResults = {}
+    for path in sorted(RESULTS.glob("*/*/*.json")):
+        results = json.loads(path.read_text())
+        if results["benchmark"] == path.stem:
+            folder = path.parent.relative_to(RESULTS)
+            found.setdefault(path.stem, {})[folder] = results
+    return found
+
+
+def _write_summaries() -> None:
+    """Write what tells of all CPUs: the page beside their folders, the tables of the documents."""
+    found = read_all()
+    (RESULTS / "README.md").write_text(side_by_side.page(found))
+    if "step" in found:
+        _write_table(_ROOT / "README.md", "step", side_by_side.summary(found["step"]))
+    if "lookahead" in found:
+        latest = max(found["lookahead"].values(), key=lambda results: str(results["date"]))
+        _write_table(_ROOT / "docs/layers.md", "lookahead", lookahead_table.summary(latest))
 
 
 def finish(results: Results, path: Path | None) -> None:

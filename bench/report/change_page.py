@@ -26,7 +26,7 @@ def change(results: Results) -> str:
     core = "any core" if settings["core"] is None else f"core {settings['core']}"
     return (
         "# Before and after\n\n"
-        f"- {results['cpu']}; {results['system']}\n"
+        f"- {results['cpu']}, level {results['level']}; {results['system']}\n"
         f"- {results['date']}, before {commits['before']}, after {commits['after']}\n"
         f"- {core}; processes of each version: {settings['rounds']}, {settings['turns']} turns of "
         f"{settings['seconds']:g} s at each call\n\n"

@@ -48,8 +48,8 @@ def generate(results: Results) -> str:
     loop_header = ["network", *(label_of(name, "LSTM") for name in own)]
     rates, loops = [], []
     for case in cases:
-        rates.append([_network(case), *(_rate(case, name, "generate") for name in names)])
-        loops.append([_network(case), *(_rate(case, name, "loop") for name in own)])
+        rates.append([network_of(case), *(_rate(case, name, "generate") for name in names)])
+        loops.append([network_of(case), *(_rate(case, name, "loop") for name in own)])
     return page(
         "Generated tokens per second",
         results,
@@ -78,7 +78,8 @@ def gflops(case: Results, name: str) -> float | None:
     return None if time is None else case["flops"] / time / 1e3
 
 
-def _network(case: Results) -> str:
+def network_of(case: Results) -> str:
+    """Return what tables call a case."""
     text = f"{case['cell']} {case['num_layers']} x {case['hidden_size']}"
     if case["vocab_size"]:
         text += f", {case['vocab_size']:,} tokens"
@@ -95,7 +96,7 @@ def _times(cases: list[Results], call: str) -> str:
     header = ["network", *(label_of(name, "LSTM") for name in names)]
     rows = [
         [
-            _network(case),
+            network_of(case),
             *(with_error(number(value(case, name, call)), error(case, name)) for name in names),
         ]
         for case in cases
@@ -119,7 +120,7 @@ def _ratios(cases: list[Results], call: str) -> str:
         for case in cases:
             time = value(case, own, call)
             rows.append(
-                [_network(case), *(ratio(time, value(case, name, call)) for name in others)]
+                [network_of(case), *(ratio(time, value(case, name, call)) for name in others)]
             )
         parts.append(table(header, rows))
     return "\n\n".join(parts)
@@ -135,7 +136,7 @@ def _gflops(cases: list[Results]) -> str:
         peak = peak_gflops(case)
         rates = [gflops(case, name) for name in names]
         shares = ("-" if rate is None else f"{rate:.0f} ({rate / peak:.0%})" for rate in rates)
-        rows.append([_network(case), f"{peak:.0f}", *shares])
+        rows.append([network_of(case), f"{peak:.0f}", *shares])
     return (
         "## GFLOP/s, and the share of the peak\n\n"
         "`peak` of one core is a compiled loop of float32 multiply-adds that wait for nothing, in "

@@ -14,7 +14,6 @@ from bench.report.page import (
 )
 
 _NEEDED_FOR_P999 = 1000  # calls; with fewer it is the maximum
-_NOT_IN_SUMMARY = ("onnxruntime_run", "torch_cell", "torch_int8", "openvino_bfloat16")
 
 
 def report(results: Results) -> str:
@@ -33,27 +32,6 @@ def report(results: Results) -> str:
         _bandwidth(cases),
         _dispatch(cases),
     )
-
-
-def summary(results: Results) -> str:
-    """Return the table of the README: LSTM with one layer."""
-    cases = [
-        case for case in _vectors(results) if case["cell"] == "LSTM" and case["num_layers"] == 1
-    ]
-    names = [name for name in engines_of(cases) if name not in _NOT_IN_SUMMARY]
-    peers = [name for name in ("onnxruntime_binding", "torch_module") if name in names]
-    header = [
-        "units",
-        *(label_of(name, "LSTM") for name in names),
-        *(f"{label_of(name, 'LSTM')} / numlstm" for name in peers),
-    ]
-    rows = []
-    for case in cases:
-        own = value(case, "numlstm", "step")
-        times = (number(value(case, name, "step")) for name in names)
-        ratios = (f"{ratio(own, value(case, name, 'step'))}x" for name in peers)
-        rows.append([str(case["hidden_size"]), *times, *ratios])
-    return f"{table(header, rows)}\n\n{results['cpu']}, {results['date']}."
 
 
 def read_gb_per_s(case: Results, name: str) -> tuple[float, str]:

@@ -9,7 +9,7 @@ import typer
 
 from bench import report
 from bench.engines import PEERS
-from bench.measure import change, cold, compare, long, machine, memory, process, speed, tasks
+from bench.measure import change, cold, compare, long, machine, memory, paced, process, speed, tasks
 from bench.report import change_page
 
 
@@ -46,8 +46,9 @@ def test_beside_a_peer(
         (cold.cold, "# From the start of the process"),
         (memory.memory, "## Open streams"),
         (long.long, "## A state that fades"),
+        (paced.paced, "## LSTM 1 x 128: us"),
     ],
-    ids=["cold", "memory", "long"],
+    ids=["cold", "memory", "long", "paced"],
 )
 def test_one_process_each(
     command: Callable[..., None], heading: str, capsys: pytest.CaptureFixture[str]
@@ -65,12 +66,15 @@ def test_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 def test_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change.change(process.ROOT, quick=True)
+    change.change(process.ROOT, quick=True, before_env=["NUMLSTM_JIT=1"])
     page = capsys.readouterr().out
+    assert ", NUMLSTM_JIT=1, after " in page
     for what in ("Stream.step, LSTM 16 float32", "memory of LSTM 2 x 1024 int8", "import numlstm"):
         assert f"| {what} " in page
     with pytest.raises(typer.BadParameter, match="--before: there is no numlstm in"):
         change.change(tmp_path)
+    with pytest.raises(typer.BadParameter, match="--after-env: NUMLSTM_JIT is not NAME=VALUE"):
+        change.change(process.ROOT, after_env=["NUMLSTM_JIT"])
 
 
 def test_a_change_for_the_worse_is_bold() -> None:
