@@ -88,7 +88,7 @@ class _Graph:
         operator = schema.OperatorT()
         operator.opcodeIndex = self._kinds[code, version]
         operator.inputs, operator.outputs = inputs, outputs
-        name = {"LSTM": "LSTM"}.get(kind) or "".join(map(_word, kind.split("_")))
+        name = "".join(word if word == "LSTM" else word.title() for word in kind.split("_"))
         made = getattr(schema, f"{name}OptionsT", None)
         if made:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{name}Options")
@@ -115,10 +115,6 @@ class _Graph:
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
-
-
-def _word(word: str) -> str:
-    return word if word == "LSTM" else word.title()
 
 
 def _step(graph: _Graph, case: Case, tensors: dict[str, Floats]) -> None:

@@ -21,6 +21,7 @@ from bench.report.step_page import gb_per_s, read_gb_per_s
 _OWN, _OWN_LIGHT, _OWN_DARK = "#0b62d6", "#4fa3ff", "#062c66"
 _GREY = "#5f6368"
 _ORT, _OPENVINO, _TORCH = "#c2410c", "#15803d", "#7b2d8e"
+_LITERT, _MNN, _NCNN = "#b45309", "#0e7490", "#be185d"
 _OPEN: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 _HALF: dict[str, Any] = {"linestyle": "-.", "fillstyle": "bottom", "markerfacecoloralt": "white"}
 _LINES: dict[str, dict[str, Any]] = {
@@ -45,13 +46,20 @@ _LINES: dict[str, dict[str, Any]] = {
     "onnxruntime_int8": {"color": _ORT, "marker": "s", **_OPEN},
     "openvino": {"color": _OPENVINO, "marker": "v"},
     "openvino_bfloat16": {"color": _OPENVINO, "marker": "v", **_HALF},
+    "litert": {"color": _LITERT, "marker": "P"},
+    "litert_int8": {"color": _LITERT, "marker": "P", **_OPEN},
+    "mnn": {"color": _MNN, "marker": "X"},
+    "mnn_int8": {"color": _MNN, "marker": "X", **_OPEN},
+    "ncnn": {"color": _NCNN, "marker": "h"},
+    "ncnn_int8": {"color": _NCNN, "marker": "h", **_OPEN},
     "torch_module": {"color": _TORCH, "marker": "^"},
     "torch_cell": {"color": _TORCH, "marker": "^", **_OPEN},
     "torch_int8": {"color": _TORCH, "marker": "^", **_OPEN},
     "numpy": {"color": "#8a8f98", "marker": "D"},
+    "cpp": {"color": "black", "marker": "."},
 }
 _LEFT = 0.09  # of the latency plots
-_BOTTOM_US = 0.2
+_BOTTOM_US = 0.1
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,

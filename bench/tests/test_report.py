@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench import report
+from bench.engines import PEERS
 from bench.report import side_by_side
 
 AVX512, AVX2 = Path("one", "x86-64-v4"), Path("one", "x86-64-v3")
@@ -75,3 +76,10 @@ def test_what_is_stored_is_what_the_json_tells(document: str) -> None:
     }
     stored = (report.RESULTS.parents[1] / document).read_text()
     assert told[document]() in stored
+
+
+def test_every_engine_has_a_line() -> None:
+    pytest.importorskip("matplotlib")
+    from bench.report import plots
+
+    assert plots._LINES.keys() == PEERS.keys() - {"numlstm_unfolded"}  # it reads tokens alone
