@@ -90,14 +90,16 @@ def cold(
     how = settings("cold", quick, json_path, core, engine)
     num_starts = 1 if quick else _NUM_STARTS
     results = describe(how) | {"case": str(_CASE), "num_starts": num_starts}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as large:
+    with tempfile.TemporaryDirectory() as root:
+        folders = {}
+        for case in (_CASE,) if quick else (_CASE, _LARGE):
+            folders[case] = folder = Path(root, str(case))
+            folder.mkdir()
+            write_files(case, [name for name in how.names if PEERS[name].takes(case)], folder)
         names = [name for name in how.names if PEERS[name].takes(_CASE)]
-        write_files(_CASE, names, Path(folder))
-        write_files(_LARGE, [name for name in names if PEERS[name].takes(_LARGE)], Path(large))
-        results |= _engines(names, Path(folder), how.cores, num_starts, results["left_out"])
-        results["uncached"] = {} if quick else _uncached(names, Path(folder), how.cores)
-        commands = _commands({_CASE: Path(folder), _LARGE: Path(large)})
-        results["commands"] = _timed(commands, how.cores, num_starts)
+        results |= _engines(names, folders[_CASE], how.cores, num_starts, results["left_out"])
+        results["uncached"] = {} if quick else _uncached(names, folders[_CASE], how.cores)
+        results["commands"] = _timed(_commands(folders), how.cores, num_starts)
     report.finish(results, how.path)
 
 
