@@ -159,6 +159,8 @@ def _measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         advance(f"{case}: writing files")
+        if not _console.is_terminal:  # where there is no bar
+            _console.print(str(case))
         write_files(case, list(processes), folder)
         right = {}
         for name, process in processes.items():
