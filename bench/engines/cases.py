@@ -71,7 +71,8 @@ class Case:
         tokens = f", {self.vocab_size:,} tokens" if self.vocab_size else ""
         both = ", two directions" if self.num_directions == 2 else ""
         streams = f", {self.num_streams} streams" if self.num_streams > 1 else ""
-        return f"{self.cell} {self.num_layers} x {self.hidden_size}{tokens}{both}{streams}"
+        steps = f", {self.num_steps:,} steps" if self.num_steps > 1 else ""
+        return f"{self.cell} {self.num_layers} x {self.hidden_size}{tokens}{steps}{both}{streams}"
 
 
 def make_tensors(case: Case) -> dict[str, Floats]:

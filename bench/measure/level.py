@@ -61,7 +61,7 @@ def is_shared() -> bool:
 def _without() -> tuple[bool, bool]:
     """Return whether the CPU has AVX-512, and VNNI, that the level does not."""
     from numlstm.kernels.cpu import LEVEL
-    from numlstm.kernels.instructions import found
+    from numlstm.machine.instructions import found
 
     more = found() - LEVEL.needs
     return "avx512f" in more, bool(more & {"avx512vnni", "avxvnni"}) and "vnni" not in LEVEL.name

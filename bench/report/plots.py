@@ -21,7 +21,7 @@ from bench.report.step_page import gb_per_s, read_gb_per_s
 _OWN, _OWN_LIGHT, _OWN_DARK = "#0b62d6", "#4fa3ff", "#062c66"
 _GREY = "#5f6368"
 _ORT, _OPENVINO, _TORCH = "#c2410c", "#15803d", "#7b2d8e"
-_LITERT, _MNN, _NCNN = "#b45309", "#0e7490", "#be185d"
+_LITERT, _MNN, _NCNN = "#ca8a04", "#0e7490", "#be185d"
 _OPEN: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 _HALF: dict[str, Any] = {"linestyle": "-.", "fillstyle": "bottom", "markerfacecoloralt": "white"}
 _LINES: dict[str, dict[str, Any]] = {

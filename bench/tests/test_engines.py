@@ -16,7 +16,7 @@ from bench.measure.compare import write_files
 from bench.measure.probes import paced
 from bench.measure.process import ROOT
 from bench.measure.worker import TOLERANCES, WrongAnswerError, difference
-from numlstm.kernels.instructions import found, machine
+from numlstm.machine.instructions import found, machine
 
 _CASES = [
     Case("step", "LSTM", 20),
@@ -96,7 +96,7 @@ def test_a_level_hides_the_rest_of_the_cpu() -> None:
         pytest.skip("no C compiler, or a system that cannot hide a part of the CPU")
     code = (
         "from bench.measure import level; import sys; level.hide((sys.argv[1], True, True));"
-        "from numlstm.kernels.instructions import found; print(*found())"
+        "from numlstm.machine.instructions import found; print(*found())"
     )
     command = [sys.executable, "-c", code, library]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
