@@ -62,6 +62,8 @@ def _times(cases: list[Results], cell: str, percentile: str, title: str) -> str:
     """Return a percentile of a step of the float32 engines, for all networks of a cell."""
     cases = [case for case in cases if case["cell"] == cell]
     names = engines_of(cases, ("float32",))
+    if not names:
+        return ""
     header = [f"{cell}, layers x units", *(label_of(name, cell) for name in names)]
     rows = [
         [_network(case), *(number(value(case, name, "step", percentile)) for name in names)]
