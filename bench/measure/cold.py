@@ -54,6 +54,7 @@ main()
 """
 _NUMLSTM = """
 import numlstm
+numlstm.Model  # a name is imported when it is first used
 imported = memory("VmRSS")
 import numpy as np
 stream = numlstm.load({file!r}, dtype={dtype!r}).stream()

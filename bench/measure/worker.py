@@ -86,7 +86,8 @@ def _run(engine: Engine, xs: Inputs) -> Floats:
 
 def _serve(name: str) -> None:
     bare, began = memory(), time.perf_counter()
-    import_module(PEERS[name].packages[0])
+    # numlstm's names are imported when they are first used: its module here uses them.
+    import_module(PEERS[name].module if PEERS[name].is_own else PEERS[name].packages[0])
     _reply(import_s=time.perf_counter() - began, bare_bytes=bare, imported_bytes=memory())
     engine: Engine | None = None
     clocks: dict[str, Clock] = {}
