@@ -408,6 +408,16 @@ def random_input(network: Network, seq_len: int, seed: int = 0) -> NDArray[Any]:
     return generator.standard_normal((seq_len, network.input_size), np.float32)
 
 
+def every_exponent(per_exponent: int = 4096) -> NDArray[np.float32]:
+    """Return float32 numbers of both signs: random mantissas and the edges of each exponent."""
+    generator = np.random.default_rng(0)
+    mantissas = generator.integers(0, 2**23, (255, per_exponent), np.uint32)
+    mantissas[:, :4] = 0, 1, 2**22, 2**23 - 1
+    exponents = np.arange(255, dtype=np.uint32)[:, None] << 23  # 0: denormals; no NaN, no inf
+    positive = (exponents | mantissas).view(np.float32).ravel()
+    return np.concatenate([positive, -positive])
+
+
 def with_tensor(weights: Weights, name: str, tensor: NDArray[np.float32]) -> Weights:
     """Return weights with one tensor replaced."""
     return replace(weights, tensors={**weights.tensors, name: tensor})

@@ -9,6 +9,7 @@ from numlstm.kernels import activations, simd
 from numlstm.kernels.plan import LANES, Function
 from numlstm.kernels.simd import load, pointer, store
 from numlstm.network import functions
+from tests.cases import every_exponent
 
 SIGNS = (1.0, -1.0)
 ZERO = np.float32(0.0)
@@ -43,16 +44,6 @@ TANH, SIGMOID, RELU, EXP = (
 @numba.njit(error_model="numpy")
 def _softmax(a, at, size):
     activations.softmax(pointer(a, np.float32), at, size)
-
-
-def every_exponent(per_exponent: int = 4096) -> np.ndarray:
-    """Return float32 numbers of both signs: random mantissas and the edges of each exponent."""
-    generator = np.random.default_rng(0)
-    mantissas = generator.integers(0, 2**23, (255, per_exponent), np.uint32)
-    mantissas[:, :4] = 0, 1, 2**22, 2**23 - 1
-    exponents = np.arange(255, dtype=np.uint32)[:, None] << 23  # 0: denormals; no NaN, no inf
-    positive = (exponents | mantissas).view(np.float32).ravel()
-    return np.concatenate([positive, -positive])
 
 
 NUMBERS = every_exponent()

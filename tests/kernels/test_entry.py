@@ -17,22 +17,10 @@ from numlstm.kernels import cpu, entry, sources
 from numlstm.kernels.compilation import SHIPPED, compile_image
 from tests.cases import TOLERANCES, assert_same_bits
 from tests.conftest import ROOT, Python, output_of
-from tests.outputs import outputs
+from tests.outputs import assert_same_outputs, outputs, read
 
 KERNELS = Path(numlstm.kernels.__file__).parent
 RUNNING = [level for level in cpu.LEVELS if cpu.fits(level)]
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file}
-
-
-def assert_same_outputs(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    for name in expected:
-        if name != "how":
-            assert_same_bits(found[name], expected[name], name)
 
 
 def test_kernels_that_came_with_the_package_run_and_nothing_is_imported_for_them(python: Python):
