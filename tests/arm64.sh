@@ -89,6 +89,6 @@ for model in $("$arm" -c 'import numlstm; print(*numlstm.bundled())'); do
 done
 
 echo "== tests that need no framework, as $QEMU_CPU"
-"$arm" -m pytest -q -p no:cacheprovider -m "not slow" tests/kernels
+"$arm" -m pytest -q -p no:cacheprovider -m "not slow" tests/kernels tests/machine
 "$arm" -m pytest -q -p no:cacheprovider -m quick tests/run tests/stages tests/program \
     tests/test_model.py tests/test_any_network.py tests/test_parts.py tests/test_properties.py
