@@ -50,7 +50,7 @@ def diagnose() -> dict[str, str]:
         **{name: _version(name) for name in ("numpy", "numba", "tokenizers")},
         "CPU level": level.name + (f" ({'; '.join(better)})" if better else ""),
         "registers": level.vectors,
-        "tile": f"{level.floats[0]} vectors x {level.floats[1]} rows",
+        "tile": f"{level.floats.tile[0]} vectors x {level.floats.tile[1]} rows",
         "kernels": origin,
         "not compiled ahead because": reason,
         "kernel cache": str(path or cache.folders()[0]),

@@ -98,7 +98,7 @@ def outputs(which: str) -> dict[str, np.ndarray]:
 
     Of all, those of pools, of functions and of more ways to generate as well.
     """
-    results = {"how": np.array([addresses.COMPILED, *cpu.LEVEL.floats])}
+    results = {"how": np.array([addresses.COMPILED, *cpu.LEVEL.floats.tile])}
     for name, network in networks(which).items():
         model = numlstm.Model(random_weights(network))
         xs = random_input(network, SMALL_STEPS)

@@ -30,7 +30,7 @@ from numlstm import (
 from numlstm.kernels import integers
 from numlstm.kernels.activations import exp, relu, sigmoid, softmax, tanh
 from numlstm.kernels.addresses import aligned
-from numlstm.kernels.packing import pack, panel_widths
+from numlstm.kernels.packing import pack_weights
 from numlstm.kernels.plan import B_AT, LANES, PLANES
 from numlstm.kernels.simd import load, pointer, store
 from numlstm.kernels.tiles import linear_rows
@@ -113,7 +113,7 @@ def _num_times(num_bytes: int) -> int:
 @pytest.mark.parametrize("num_rows", [1, 2, 4])
 def test_tile(measure: Measure, num_rows: int, size: int) -> None:
     weights = aligned(size * size)
-    weights[:] = pack(_random(size * size).reshape(size, size), panel_widths(size // LANES))
+    pack_weights(_random(size * size).reshape(size, size), weights)
     xs, ys = (_random(num_rows * size).reshape(num_rows, size) for _ in range(2))
     count = _num_times(weights.nbytes)
     flops = 2 * num_rows * size * size

@@ -11,6 +11,26 @@ from numlstm.machine.instructions import found, machine
 
 
 @dataclass(frozen=True)
+class Floats:
+    """How float32 and bfloat16 weights are multiplied and laid out: see `tiles.py`, `packing.py`.
+
+    lanes           floats in a register
+    tile            the accumulators of several rows: vectors of 16 outputs by rows. A tile that
+                    spills runs at a sixth of the speed.
+    panel           vectors that lie together, 4 or 1. One row reads 4 at once, either way: a stream
+                    of memory, or four, a quarter of the matrix apart.
+    prefetch        how many words ahead one row asks for weights
+    prefetch_from   words of a matrix from which on it does
+    """
+
+    lanes: int
+    tile: tuple[int, int]
+    panel: int
+    prefetch: int
+    prefetch_from: int
+
+
+@dataclass(frozen=True)
 class Integers:
     """How int8 weights are multiplied and laid out: see `integers.py` and `packing.py`.
 
@@ -40,8 +60,7 @@ class Level:
     cpu        its code's CPU, as LLVM calls it
     features   what its code uses beyond that CPU, as LLVM spells it
     vectors    what the vectors of 16 floats are split into
-    floats     the tile of accumulators of float32 and bfloat16 weights for several rows: vectors of
-               16 by rows. A tile that spills runs at a sixth of the speed.
+    floats     how float32 and bfloat16 weights are multiplied
     integers   how int8 weights are multiplied
     """
 
@@ -51,12 +70,35 @@ class Level:
     cpu: str
     features: str
     vectors: str
-    floats: tuple[int, int]
+    floats: Floats
     integers: Integers
 
 
 _V3 = frozenset({"avx", "avx2", "fma", "bmi", "bmi2", "lzcnt", "f16c", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+# 4 x 4 accumulators take 16 of 32 registers; 4 x 6 and blocks of inputs gain nothing. Four streams
+# of reads are as fast as one up to 16 MB and 0.9 times as fast beyond (Emerald Rapids). One row
+# does too little with a weight to hide the way from the L2 cache: asking for it 4 KB ahead makes an
+# LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024 in bfloat16 1.2
+# times faster than 1 KB ahead; on Emerald Rapids it costs a step of 64 to 256 units a tenth.
+_AVX512 = Floats(16, (4, 4), 4, 1024, 0)
+
+# 1 x 6 accumulators take 12 of 16 registers, the weights 2 and an input 1. Pools of 8, 32 and 128
+# at 128 and 256 units: 88 to 96 % of the FMA peak on Emerald Rapids, 75 to 83 % with 2 x 2, 82 to
+# 86 % with 1 x 4; on Zen 3 82 to 90 %, 52 to 64 % with 2 x 2.
+# Panels of one vector: pools of 8 and 32 at 512 units 79 and 89 % of the peak, 61 and 78 % with
+# panels of 4, of which a tile reads every fourth line. Blocks of 256 inputs gain nothing then, and
+# cost up to a fifth. One row reads four streams for it: 33 MB at 37 GB/s, not 22, on Zen 3; steps
+# of 64, 128 and 256 units are 1.10, 1.06 and 1.03 times as fast on Emerald Rapids, those of 17 to
+# 600 MB 0.9 to 1.4 times. Asking ahead costs 5 to 10 % up to 1 MB, and gains 0 to 40 % beyond 4.
+_AVX2 = Floats(8, (1, 6), 1, 256, 2**20)
+
+# Every fused multiply-add is a call: nothing else counts.
+_SSE2 = Floats(4, (2, 2), 4, 1024, 0)
+
+# 2 x 2 accumulators of 4 registers each take 16 of 32.
+_NEON = Floats(4, (2, 2), 4, 1024, 0)
 
 # Ratios of interleaved runs on Sapphire Rapids, the level forced; of ARM estimates of llvm-mca.
 #
@@ -85,34 +127,29 @@ _SMULL = Integers("smull", 4, "int8", 2, (1, 2))
 
 # The best of a machine first.
 LEVELS = (
-    # 4 x 4 accumulators take 16 of 32 registers.
     Level(
         "x86-64-v4-vnni", "x86_64", _V4 | {"avx512vnni"}, "x86-64-v4", "+avx512vnni",
-        "AVX-512", (4, 4), _VPDPBUSD_512,
+        "AVX-512", _AVX512, _VPDPBUSD_512,
     ),
-    Level("x86-64-v4", "x86_64", _V4, "x86-64-v4", "", "AVX-512", (4, 4), _VPMADDWD_512),
-    # 16 registers half as wide.
+    Level("x86-64-v4", "x86_64", _V4, "x86-64-v4", "", "AVX-512", _AVX512, _VPMADDWD_512),
     Level(
         "x86-64-v3-vnni", "x86_64", _V3 | {"avxvnni"}, "x86-64-v3", "+avxvnni",
-        "AVX2", (2, 2), _VPDPBUSD_256,
+        "AVX2", _AVX2, _VPDPBUSD_256,
     ),
-    Level("x86-64-v3", "x86_64", _V3, "x86-64-v3", "", "AVX2", (2, 2), _VPMADDWD_256),
-    Level("x86-64", "x86_64", frozenset(), "x86-64", "", "SSE2", (2, 2), _PMADDWD),
-    # 32 registers a quarter as wide. x18 belongs to macOS and Windows.
+    Level("x86-64-v3", "x86_64", _V3, "x86-64-v3", "", "AVX2", _AVX2, _VPMADDWD_256),
+    Level("x86-64", "x86_64", frozenset(), "x86-64", "", "SSE2", _SSE2, _PMADDWD),
+    # x18 belongs to macOS and Windows.
     Level(
         "armv8-dotprod", "aarch64", frozenset({"dotprod"}), "generic",
-        "+v8.2a,+dotprod,+reserve-x18", "NEON", (2, 2), _SDOT,
+        "+v8.2a,+dotprod,+reserve-x18", "NEON", _NEON, _SDOT,
     ),
     Level(
         "armv8", "aarch64", frozenset(), "generic", "+reserve-x18",
-        "NEON", (2, 2), _SMULL,
+        "NEON", _NEON, _SMULL,
     ),
 )  # fmt: skip
 
-# One row does too little with a weight to hide the way from the L2 cache and beyond: asking for it
-# 4 KB ahead makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024
-# in bfloat16 1.2 times faster than 1 KB ahead. Narrower panels and several rows gain nothing.
-PREFETCH = 1024  # words
+PREFETCH = 1024  # words, of int8 weights: as for floats in one stream
 
 
 def fits(level: Level) -> bool:

@@ -1,8 +1,8 @@
 """How weights lie in `params`: plain NumPy, for those who write them and the kernels that read.
 
 A matrix (N, K), N a multiple of 16, is cut into panels of 4 vectors (64 outputs; the last ones of 2
-and 1) and stored as ``[panel][word][vector][16]``. A word of 32 bits holds the weights of an output
-for
+and 1), or where the level says so of one (`cpu.Floats`), and stored as
+``[panel][word][vector][16]``. A word of 32 bits holds the weights of an output for
 
     1 input    float32
     2 inputs   bfloat16, the earlier one in the low half
@@ -22,6 +22,7 @@ from numlstm.kernels.plan import LANES
 Floats = NDArray[np.float32]
 
 PANEL = 4  # vectors
+FLOAT_PANEL = LEVEL.floats.panel
 
 
 def padded(size: int) -> int:
@@ -78,7 +79,7 @@ def packed_size(values: NDArray[Any]) -> int:
 
 
 def _widest(kind: Any) -> int:
-    return INTEGER_PANEL if np.dtype(kind) == np.int8 else PANEL
+    return INTEGER_PANEL if np.dtype(kind) == np.int8 else FLOAT_PANEL
 
 
 def pack_weights(values: NDArray[Any], out: Floats) -> None:

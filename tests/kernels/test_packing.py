@@ -17,6 +17,16 @@ from numlstm.kernels.plan import LANES
 from tests.cases import SIZES
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.float32])
+@pytest.mark.parametrize("k_size", SIZES)
+@pytest.mark.parametrize("num_vectors", [1, 2, 3, 4, 7, 9])
+def test_what_is_packed_can_be_unpacked(num_vectors, k_size, kind):
+    numbers = np.arange(LANES * num_vectors * k_size).astype(kind).reshape(-1, k_size)
+    params = np.empty(3 + packed_size(numbers), np.float32)
+    pack_weights(numbers, params[3:])
+    np.testing.assert_array_equal(unpacked(params, 3, numbers.shape, kind), numbers)
+
+
 @pytest.mark.parametrize("num_vectors", range(1, 20))
 def test_panels_cover_the_vectors_widest_first(num_vectors):
     widths = panel_widths(num_vectors)
