@@ -599,6 +599,8 @@ def _make_panels(widths, num_bytes):
     most_vectors, most_sums = _HOW.tile
     part = min(widths[0], most_vectors)
     most = most_sums if ARE_SHORTS else most_sums // num_bytes
+    if ARE_SHORTS and part < most_vectors:
+        most = min(most, 3)  # of narrower panels: with 4 a pointer would come from the stack
     one = _make_tile(widths[0], 1, num_bytes)
     many = _make_tile(part, most, num_bytes) if most > 1 else None
     others = _make_panels(widths[1:], num_bytes) if len(widths) > 1 else None
