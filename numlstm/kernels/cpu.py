@@ -17,8 +17,9 @@ class Floats:
     lanes           floats in a register
     tile            the accumulators of several rows: vectors of 16 outputs by rows. A tile that
                     spills runs at a sixth of the speed.
-    panel           vectors that lie together, 4 or 1. One row reads 4 at once, either way: a stream
-                    of memory, or four, a quarter of the matrix apart.
+    panel           vectors that lie together, 4 or 1
+    one_row         vectors that one row takes at once, 4 or 8: of panels of 1 as many streams of
+                    memory, as far apart as they can be
     prefetch        how many words ahead one row asks for weights
     prefetch_from   words of a matrix from which on it does
     """
@@ -26,6 +27,7 @@ class Floats:
     lanes: int
     tile: tuple[int, int]
     panel: int
+    one_row: int
     prefetch: int
     prefetch_from: int
 
@@ -78,11 +80,12 @@ _V3 = frozenset({"avx", "avx2", "fma", "bmi", "bmi2", "lzcnt", "f16c", "movbe"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 # 4 x 4 accumulators take 16 of 32 registers; 4 x 6 and blocks of inputs gain nothing. Four streams
-# of reads are as fast as one up to 16 MB and 0.9 times as fast beyond (Emerald Rapids). One row
-# does too little with a weight to hide the way from the L2 cache: asking for it 4 KB ahead makes an
-# LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024 in bfloat16 1.2
-# times faster than 1 KB ahead; on Emerald Rapids it costs a step of 64 to 256 units a tenth.
-_AVX512 = Floats(16, (4, 4), 4, 1024, 0)
+# of reads are as fast as one up to 16 MB and 0.9 times as fast beyond (Emerald Rapids).
+# One row does too little with a weight to hide the way from the L2 cache: asking for it 4 KB ahead
+# makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024 in
+# bfloat16 1.2 times faster than 1 KB ahead; on Emerald Rapids it costs a step of 64 to 256 units a
+# tenth.
+_AVX512 = Floats(16, (4, 4), 4, 4, 1024, 0)
 
 # 1 x 6 accumulators take 12 of 16 registers, the weights 2 and an input 1. Pools of 8, 32 and 128
 # at 128 and 256 units: 88 to 96 % of the FMA peak on Emerald Rapids, 75 to 83 % with 2 x 2, 82 to
@@ -92,13 +95,13 @@ _AVX512 = Floats(16, (4, 4), 4, 1024, 0)
 # cost up to a fifth. One row reads four streams for it: 33 MB at 37 GB/s, not 22, on Zen 3; steps
 # of 64, 128 and 256 units are 1.10, 1.06 and 1.03 times as fast on Emerald Rapids, those of 17 to
 # 600 MB 0.9 to 1.4 times. Asking ahead costs 5 to 10 % up to 1 MB, and gains 0 to 40 % beyond 4.
-_AVX2 = Floats(8, (1, 6), 1, 256, 2**20)
+_AVX2 = Floats(8, (1, 6), 1, 4, 256, 2**20)
 
 # Every fused multiply-add is a call: nothing else counts.
-_SSE2 = Floats(4, (2, 2), 4, 1024, 0)
+_SSE2 = Floats(4, (2, 2), 4, 4, 1024, 0)
 
 # 2 x 2 accumulators of 4 registers each take 16 of 32.
-_NEON = Floats(4, (2, 2), 4, 1024, 0)
+_NEON = Floats(4, (2, 2), 4, 4, 1024, 0)
 
 # Ratios of interleaved runs on Sapphire Rapids, the level forced; of ARM estimates of llvm-mca.
 #

@@ -76,7 +76,6 @@ from numlstm.kernels.simd import (
     splat,
     sum_lanes,
 )
-from numlstm.kernels.tiles import tile_type
 
 _HOW = LEVEL.integers
 _WIDTH = _HOW.lanes  # of a register of sums
@@ -310,6 +309,10 @@ def _check_target(context):
 _sums = VectorType(f"i32x{_WIDTH}", ir.VectorType(_INT, _WIDTH))
 
 
+def _tile_type(num_registers, num_rows):
+    return types.UniTuple(types.UniTuple(_sums, num_registers), num_rows)
+
+
 def _make_start(num_registers, num_rows, num_sums):
     """Return a function that starts a tile."""
     # Where the sums begin with -128 or 128 times the sum of the weights.
@@ -332,7 +335,7 @@ def _make_start(num_registers, num_rows, num_sums):
                 rows.append(tuple(registers))
         return tuple(rows)
 
-    tile = tile_type(_sums, num_registers, num_sums * num_rows)
+    tile = _tile_type(num_registers, num_sums * num_rows)
 
     @lowered(
         start,
@@ -428,7 +431,7 @@ def _make_zeros(num_registers, num_rows):
     def zeros():
         return ((np.zeros(_WIDTH, np.int32),) * num_registers,) * num_rows
 
-    tile = tile_type(_sums, num_registers, num_rows)
+    tile = _tile_type(num_registers, num_rows)
 
     @lowered(zeros, lambda: signature(tile))
     def _(context, builder, sig):

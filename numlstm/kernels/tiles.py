@@ -13,6 +13,7 @@ multiply-add each, in this order, whatever the tile and the number of rows.
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import signature
 
 from numlstm.kernels.cpu import LEVEL
@@ -24,71 +25,21 @@ from numlstm.kernels.simd import (
     emit_prefetch,
     emit_splat,
     emit_store,
-    f32x16,
     fma,
-    inlined,
     jit,
     load,
     lowered,
+    offset,
     splat,
     store,
 )
 
 _HOW = LEVEL.floats
-_PREFETCH_FROM = _HOW.prefetch_from
+_PREFETCH_FROM, _ONE_ROW = _HOW.prefetch_from, _HOW.one_row
+_ONE_ROW_POWER, _PANEL_POWER = _ONE_ROW.bit_length() - 1, PANEL.bit_length() - 1
+_MOST_SUMS, _MOST_ROWS = _HOW.tile[0] * _HOW.tile[1], _HOW.tile[1]
 
 _INDEX, _INT = ir.IntType(64), ir.IntType(32)
-
-
-def tile_type(vector, num_vectors, num_rows):
-    return types.UniTuple(types.UniTuple(vector, num_vectors), num_rows)
-
-
-def make_load_tile(num_vectors, num_rows):
-    """Return a function that starts a tile from rows; the shape must be known when compiled."""
-
-    def load_tile(a, at, row_stride, apart):
-        """Return rows of vectors: ``a[at + row * row_stride + apart * vector:][:16]``."""
-        return tuple(
-            tuple(load(a, at + row * row_stride + apart * v) for v in range(num_vectors))
-            for row in range(num_rows)
-        )
-
-    tile = tile_type(f32x16, num_vectors, num_rows)
-
-    @lowered(load_tile, lambda a, at, row_stride, apart: signature(tile, a, *[types.intp] * 3))
-    def _(context, builder, sig, a, at, row_stride, apart):
-        result = context.get_value_type(tile)(ir.Undefined)
-        for row, v, place in _emit_places(builder, num_rows, num_vectors, at, row_stride, apart):
-            result = builder.insert_value(result, emit_load(builder, a, place), (row, v))
-        return result
-
-    return load_tile
-
-
-def store_tile(tile, a, at, row_stride, apart):
-    """Write ``tile[row][v]`` to ``a[at + row * row_stride + apart * v:][:16]``."""
-    for row, vectors in enumerate(tile):
-        for v, vector in enumerate(vectors):
-            store(a, at + row * row_stride + apart * v, vector)
-
-
-@lowered(
-    store_tile,
-    lambda tile, a, at, row_stride, apart: signature(types.void, tile, a, *[types.intp] * 3),
-)
-def _(context, builder, sig, tile, a, at, row_stride, apart):
-    num_rows, num_vectors = len(sig.args[0]), len(sig.args[0].dtype)
-    for row, v, place in _emit_places(builder, num_rows, num_vectors, at, row_stride, apart):
-        emit_store(builder, a, place, builder.extract_value(tile, (row, v)))
-    return context.get_dummy_value()
-
-
-def _emit_places(builder, num_rows, num_vectors, at, row_stride, apart):
-    for row in range(num_rows):
-        row_at = builder.add(at, builder.mul(row_stride, _INDEX(row)))
-        for v in range(num_vectors):
-            yield row, v, builder.add(row_at, builder.mul(apart, _INDEX(v)))
 
 
 def inputs_per_word(weights):
@@ -101,26 +52,17 @@ def _(context, builder, sig, weights):
     return _INDEX(2 if sig.args[0].dtype == types.uint32 else 1)
 
 
-# A word with several rows, register by register ---------------------------------------------------
+# Tiles: some vectors of some rows -----------------------------------------------------------------
+# A vector is one register of sums, or several.
 
 _REGISTER = ir.VectorType(ir.FloatType(), _HOW.lanes)
-_REGISTER_INTS = ir.VectorType(_INT, _HOW.lanes)
-_PER_VECTOR = LANES // _HOW.lanes
 
 
-def _emit_split(builder, vector):
-    lanes = range(0, LANES, _HOW.lanes)
-    places = [ir.Constant(_REGISTER_INTS, list(range(n, n + _HOW.lanes))) for n in lanes]
-    return [builder.shuffle_vector(vector, vector, place) for place in places]
-
-
-def _emit_join(builder, parts):
-    while len(parts) > 1:
-        every = ir.VectorType(_INT, 2 * parts[0].type.count)
-        lanes = ir.Constant(every, list(range(every.count)))
-        pairs = zip(parts[::2], parts[1::2], strict=True)
-        parts = [builder.shuffle_vector(*pair, lanes) for pair in pairs]
-    return parts[0]
+def _parts(words):
+    """Return the weights in words: one vector, or two of bfloat16, widened."""
+    if words.dtype == np.float32:
+        return (words,)
+    return (words << 16).view(np.float32), (words & 0xFFFF0000).view(np.float32)
 
 
 def _emit_part(builder, words, n):
@@ -147,234 +89,188 @@ def _emit_here(builder, sums):
     return builder.asm(function_type, "", constraint, [sums], side_effect=True)
 
 
-def _parts(words):
-    """Return the weights in words: one vector, or two of bfloat16, widened."""
-    if words.dtype == np.float32:
-        return (words,)
-    return (words << 16).view(np.float32), (words & 0xFFFF0000).view(np.float32)
+def _emit_products(builder, sums, num_inputs, load_words, load_x):
+    """Return ``sums[row][m]`` with the products of the first inputs of a word of weights added."""
 
+    def part(m, n):
+        return _emit_part(builder, load_words(m), n)
 
-def _make_accumulate(num_inputs, prefetch):
-    """Return a function that adds the products of the first inputs of a word of weights.
-
-    prefetch   whether it asks for the weights `_HOW.prefetch` words ahead
-    """
-
-    def accumulate(tile, weights, w_at, apart, xs, x_at, x_stride):
-        """Return tile + the words at w_at + apart * v times the inputs at x_at + row * x_stride."""
-        result = []
-        for row, vectors in enumerate(tile):
-            sums = list(vectors)
-            for v in range(len(sums)):
-                parts = _parts(load(weights, w_at + apart * v))
-                for n, part in enumerate(parts[:num_inputs]):
-                    sums[v] = fma(part, splat(xs[x_at + row * x_stride + n]), sums[v])
-            result.append(tuple(sums))
-        return tuple(result)
-
-    @lowered(
-        accumulate,
-        lambda tile, weights, w_at, apart, xs, x_at, x_stride: signature(
-            tile, tile, weights, types.intp, types.intp, xs, types.intp, types.intp
-        ),
-    )
-    def _(context, builder, sig, tile, weights, w_at, apart, xs, x_at, x_stride):
-        num_rows, num_vectors = len(sig.return_type), len(sig.return_type.dtype)
-        rows, registers = range(num_rows), range(num_vectors * _PER_VECTOR)
-        places = []
-        for _, _, place in _emit_places(builder, 1, num_vectors, w_at, apart, apart):
-            if prefetch:
-                emit_prefetch(builder, weights, builder.add(place, _INDEX(_HOW.prefetch)))
-            lanes = range(0, LANES, _HOW.lanes)
-            places += [builder.add(place, _INDEX(lane)) for lane in lanes]
-        sums = [
-            [
-                part
-                for v in range(num_vectors)
-                for part in _emit_split(builder, builder.extract_value(tile, (row, v)))
-            ]
-            for row in rows
-        ]
-
-        def part(m, n):
-            words = emit_load(builder, weights, places[m], _HOW.lanes)
-            return _emit_part(builder, words, n)
-
-        def x(row, n):
-            at = builder.add(x_at, builder.add(builder.mul(x_stride, _INDEX(row)), _INDEX(n)))
-            return emit_splat(builder, builder.load(builder.gep(xs, [at])), _HOW.lanes)
-
-        # What there is less of stays in registers: the weights for an input, or the inputs.
-        if len(registers) <= num_rows:
+    rows, registers = range(len(sums)), range(len(sums[0]))
+    # What there is less of stays in registers: the weights for an input, or the inputs.
+    if len(registers) <= len(rows):
+        for n in range(num_inputs):
+            parts = [part(m, n) for m in registers]
+            for row in rows:
+                x = load_x(row, n)
+                for m in registers:
+                    sums[row][m] = emit_fma(builder, parts[m], x, sums[row][m])
+            if n + 1 < num_inputs:
+                sums = [[_emit_here(builder, each) for each in of_row] for of_row in sums]
+    else:
+        inputs = [[load_x(row, n) for n in range(num_inputs)] for row in rows]
+        for m in registers:
             for n in range(num_inputs):
-                parts = [part(m, n) for m in registers]
+                weight = part(m, n)
                 for row in rows:
-                    of_row = x(row, n)
-                    for m in registers:
-                        sums[row][m] = emit_fma(builder, parts[m], of_row, sums[row][m])
-                if n + 1 < num_inputs:
-                    sums = [[_emit_here(builder, each) for each in of_row] for of_row in sums]
-        else:
-            inputs = [[x(row, n) for n in range(num_inputs)] for row in rows]
-            for m in registers:
-                for n in range(num_inputs):
-                    weight = part(m, n)
-                    for row in rows:
-                        sums[row][m] = emit_fma(builder, weight, inputs[row][n], sums[row][m])
-                if num_inputs > 1:
-                    for row in rows:
-                        sums[row][m] = _emit_here(builder, sums[row][m])
-        for row in rows:
-            for v in range(num_vectors):
-                parts = sums[row][_PER_VECTOR * v : _PER_VECTOR * (v + 1)]
-                tile = builder.insert_value(tile, _emit_join(builder, parts), (row, v))
-        return tile
-
-    return accumulate
+                    sums[row][m] = emit_fma(builder, weight, inputs[row][n], sums[row][m])
+            if num_inputs > 1:
+                for row in rows:
+                    sums[row][m] = _emit_here(builder, sums[row][m])
+    return sums
 
 
-# Tiles --------------------------------------------------------------------------------------------
+def _tile(
+    num_vectors, num_rows, panel, is_ahead, weights, w_apart, k_size,
+    init, init_stride, xs, x_stride, ys, y_stride, y_apart,
+):  # fmt: skip
+    """ys[row] <- init[row] + W @ xs[row], of some vectors of outputs
 
+    The first four arguments are one of `_SHAPES`.
 
-def _make_dot(prefetch):
-    accumulate_one, accumulate_two = (_make_accumulate(n, prefetch) for n in (1, 2))
-
-    @jit
-    def dot(tile, weights, w_at, w_stride, apart, xs, x_at, x_stride, k_size):
-        """Return ``tile + sum over k of the weights for k * xs[x_at + k]``, k ascending.
-
-        tile      rows of vectors, the sums so far
-        weights   w_stride words from one word to the next, ``apart`` from one vector to the next
-        xs        one input per row, x_stride apart
-        """
-        step = inputs_per_word(weights)
-        whole = k_size - k_size % step
-        for k in range(0, whole, step):
-            if step == 2:
-                tile = accumulate_two(tile, weights, w_at, apart, xs, x_at + k, x_stride)
-            else:
-                tile = accumulate_one(tile, weights, w_at, apart, xs, x_at + k, x_stride)
-            w_at += w_stride
-        if whole < k_size:
-            tile = accumulate_one(tile, weights, w_at, apart, xs, x_at + whole, x_stride)
-        return tile
-
-    return dot
-
-
-_dot, _dot_ahead = _make_dot(False), _make_dot(True)
-
-
-def _make_tiles(num_vectors, num_rows, dot):
-    """Return a function that takes rows in tiles of ``num_vectors`` by ``num_rows``."""
-    load_tile = make_load_tile(num_vectors, num_rows)
-
-    @inlined
-    def tiles(
-        weights, w_at, w_stride, w_apart, k_size, init, init_at, init_stride,
-        xs, x_at, x_stride, ys, y_at, y_stride, y_apart, row, stop,
-    ):  # fmt: skip
-        while row < stop:
-            tile = load_tile(init, init_at + row * init_stride, init_stride, y_apart)
-            x = x_at + row * x_stride
-            tile = dot(tile, weights, w_at, w_stride, w_apart, xs, x, x_stride, k_size)
-            store_tile(tile, ys, y_at + row * y_stride, y_stride, y_apart)
-            row += num_rows
-
-    return tiles
-
-
-def _part(width, num_rows):
-    """Return how many vectors of a panel so many rows take: 1, 2 or 4, within the level's tile."""
-    vectors, height = _HOW.tile
-    most = min(width, vectors * height // num_rows)
-    return max(n for n in (1, 2, 4) if n <= most)
-
-
-def _make_rows(width, heights):
-    """Return a function that applies one panel to rows, as many as it can at each of heights."""
-    height, lower = heights[0], heights[1:]
-    part = _part(width, height)
-    tiles = _make_tiles(part, height, _dot)
-    rest = _make_rows(width, lower) if lower else None
-
-    @inlined
-    def rows(
-        weights, w_at, w_stride, w_apart, k_size, init, init_at, init_stride,
-        xs, x_at, x_stride, ys, y_at, y_stride, y_apart, row, num_rows,
-    ):  # fmt: skip
-        stop = num_rows - (num_rows - row) % height
-        if row < stop:
-            w, v = w_at, 0
-            while w < w_at + width * w_apart:  # a count of turns would be unrolled
-                tiles(
-                    weights, w, w_stride, w_apart, k_size,
-                    init, init_at + v, init_stride, xs, x_at, x_stride,
-                    ys, y_at + v, y_stride, y_apart, row, stop,
-                )  # fmt: skip
-                w += part * w_apart
-                v += part * y_apart
-        if rest is not None:
-            rest(
-                weights, w_at, w_stride, w_apart, k_size, init, init_at, init_stride,
-                xs, x_at, x_stride, ys, y_at, y_stride, y_apart, stop, num_rows,
-            )  # fmt: skip
-
-    return rows
-
-
-def _make_panels(width):
-    """Return a function that applies all panels of ``width`` vectors, from vector ``first`` on.
-
-    Where a panel in memory is one vector, as many as ``width`` are taken together, as far apart as
-    they can be: one row reads as many streams, each from its start to its end.
+    panel      how many vectors lie together in memory
+    is_ahead   whether it asks for the weights `_HOW.prefetch` words ahead
+    weights    w_apart words from one panel to the next
+    init, ys   rows so far apart, the vectors of both y_apart
+    xs         rows of k_size floats, x_stride apart
     """
-    one, one_ahead = (_make_tiles(width, 1, dot) for dot in (_dot, _dot_ahead))
-    height = _HOW.tile[1]
-    heights = [*range(height, 1, -2), 1]
-    # Few outputs lie in narrower panels.
-    rows = _make_rows(width, heights if width == PANEL else [min(height, 4), 1])
-
-    @jit
-    def panels(
-        weights, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
-        ys, y_at, y_stride, num_rows, backwards, first,
-    ):  # fmt: skip
-        step = inputs_per_word(weights)
-        w_size = (k_size + step - 1) // step * LANES
-        count = (y_size // LANES - first) // width
-        if FLOAT_PANEL == 1:
-            w_stride, w_apart, y_apart = LANES, count * w_size, count * LANES
-            w_next, y_next = w_size, LANES
-        else:
-            w_stride, w_apart, y_apart = width * LANES, LANES, LANES
-            w_next, y_next = width * w_size, width * LANES
-        is_large = _PREFETCH_FROM == 0 or w_size * (y_size // LANES) >= _PREFETCH_FROM
-        for m in range(count):
-            n = count - 1 - m if backwards else m
-            w = w_at + first * w_size + n * w_next
-            a = init_at + first * LANES + n * y_next
-            y = y_at + first * LANES + n * y_next
-            if num_rows == 1 and width == PANEL and is_large:
-                one_ahead(
-                    weights, w, w_stride, w_apart, k_size, init, a, 0, xs, x_at, 0,
-                    ys, y, 0, y_apart, 0, 1,
-                )  # fmt: skip
-            elif num_rows == 1:
-                one(
-                    weights, w, w_stride, w_apart, k_size, init, a, 0, xs, x_at, 0,
-                    ys, y, 0, y_apart, 0, 1,
-                )  # fmt: skip
-            else:
-                rows(
-                    weights, w, w_stride, w_apart, k_size, init, a, init_stride, xs, x_at, x_stride,
-                    ys, y, y_stride, y_apart, 0, num_rows,
-                )  # fmt: skip
-
-    return panels
+    step = inputs_per_word(weights)
+    for row in range(num_rows):
+        for v in range(num_vectors):
+            sums = load(init, row * init_stride + v * y_apart)
+            place = v // panel * w_apart + v % panel * LANES
+            for k in range(k_size):
+                words = load(weights, place + k // step * panel * LANES)
+                sums = fma(_parts(words)[k % step], splat(xs[row * x_stride + k]), sums)
+            store(ys, row * y_stride + v * y_apart, sums)
 
 
-_panels_of_four, _panels_of_two, _panels_of_one = (_make_panels(width) for width in (PANEL, 2, 1))
+def _type_tile(
+    num_vectors, num_rows, panel, is_ahead, weights, w_apart, k_size,
+    init, init_stride, xs, x_stride, ys, y_stride, y_apart,
+):  # fmt: skip
+    at = types.intp
+    return signature(
+        types.void, at, at, at, types.boolean, weights, at, at, init, at, xs, at, ys, at, at,
+    )  # fmt: skip
+
+
+@lowered(_tile, _type_tile)
+def _(context, builder, sig, num_vectors, num_rows, panel, is_ahead, *args):
+    step = 2 if sig.args[4].dtype == types.uint32 else 1
+    number = builder.zext(is_ahead, _INDEX)
+    for n in (num_vectors, num_rows, panel):
+        number = builder.or_(builder.shl(number, _INDEX(4)), n)
+    end = builder.append_basic_block("end")
+    switch = builder.switch(number, end)
+    for shape in _SHAPES:
+        vectors, rows, of_panel, ahead = shape
+        with builder.goto_block(builder.append_basic_block()):
+            number = ahead << 12 | vectors << 8 | rows << 4 | of_panel
+            switch.add_case(_INDEX(number), builder.block)
+            builder.call(_tile_function(builder.module, step, shape, args), args)
+            builder.branch(end)
+    builder.position_at_end(end)
+    return context.get_dummy_value()
+
+
+def _tile_function(module, step, shape, args):
+    """Return a function for one shape: within a larger one its loops read the stack."""
+    function_type = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+    name = "tile_" + "_".join(str(int(n)) for n in (step, *shape))
+    function = ir.Function(module, function_type, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    _emit_tile(builder, step, *shape, *function.args)
+    builder.ret_void()
+    return function
+
+
+def _emit_tile(
+    builder, step, num_vectors, num_rows, panel, is_ahead, weights, w_apart, k_size,
+    init, init_stride, xs, x_stride, ys, y_stride, y_apart,
+):  # fmt: skip
+    rows, lanes = range(num_rows), range(0, LANES, _HOW.lanes)
+    w_stride = _INDEX(panel * LANES)
+    panels = [builder.mul(w_apart, _INDEX(v // panel)) for v in range(num_vectors)]
+    w_places = [builder.add(at, _INDEX(v % panel * LANES)) for v, at in enumerate(panels)]
+    y_places = [builder.mul(y_apart, _INDEX(v)) for v in range(num_vectors)]
+
+    def at_row(p, stride, row):
+        return builder.gep(p, [builder.mul(stride, _INDEX(row))])
+
+    def registers(places):
+        return [builder.add(place, _INDEX(lane)) for place in places for lane in lanes]
+
+    tile = []
+    for row in rows:
+        p = at_row(init, init_stride, row)
+        starts = [emit_load(builder, p, place, _HOW.lanes) for place in registers(y_places)]
+        tile.append([cgutils.alloca_once_value(builder, start) for start in starts])
+
+    def add(num_inputs, weights, xs):
+        if is_ahead:
+            for place in w_places:
+                emit_prefetch(builder, weights, builder.add(place, _INDEX(_HOW.prefetch)))
+        places = registers(w_places)
+
+        def load_words(m):
+            return emit_load(builder, weights, places[m], _HOW.lanes)
+
+        def load_x(row, n):
+            x = builder.load(builder.gep(at_row(xs, x_stride, row), [_INDEX(n)]))
+            return emit_splat(builder, x, _HOW.lanes)
+
+        sums = [[builder.load(each) for each in of_row] for of_row in tile]
+        sums = _emit_products(builder, sums, num_inputs, load_words, load_x)
+        for of_row, values in zip(tile, sums, strict=True):
+            for each, value in zip(of_row, values, strict=True):
+                builder.store(value, each)
+
+    num_words = builder.udiv(k_size, _INDEX(step))
+    with cgutils.for_range(builder, num_words, intp=_INDEX) as loop:
+        words = builder.gep(weights, [builder.mul(loop.index, w_stride)])
+        add(step, words, builder.gep(xs, [builder.mul(loop.index, _INDEX(step))]))
+    if step == 2:
+        with builder.if_then(builder.trunc(k_size, ir.IntType(1))):
+            words = builder.gep(weights, [builder.mul(num_words, w_stride)])
+            add(1, words, builder.gep(xs, [builder.sub(k_size, _INDEX(1))]))
+    for row in rows:
+        p = at_row(ys, y_stride, row)
+        for each, place in zip(tile[row], registers(y_places), strict=True):
+            emit_store(builder, p, place, builder.load(each))
+
+
+# Matrices -----------------------------------------------------------------------------------------
+
+
+def _height(num_rows):
+    """Return how many of the rows a tile takes."""
+    if num_rows == 1:
+        return 1
+    return min(num_rows - num_rows % 2, _MOST_ROWS)
+
+
+def _part(width, height):
+    """Return how many vectors of a panel so many rows take: 1, 2, 4 or 8."""
+    while width * height > _MOST_SUMS:
+        width //= 2
+    return width
+
+
+def _shapes():
+    """Return what tiles there are: vectors, rows, vectors of a panel, whether it asks ahead."""
+    shapes = {(_ONE_ROW, 1, FLOAT_PANEL, True)}
+    for num_rows in range(1, _MOST_ROWS + 1):
+        height = _height(num_rows)
+        for power in range((_ONE_ROW_POWER if num_rows == 1 else _PANEL_POWER) + 1):
+            width = 1 << power
+            shapes.add((_part(width, height), height, min(width, FLOAT_PANEL), False))
+    return sorted(shapes)
+
+
+_SHAPES = _shapes()  # made by the same functions that choose among them
+_height, _part = jit(_height), jit(_part)
 
 
 @jit
@@ -392,21 +288,46 @@ def linear_rows(
     ys          rows of y_size floats, y_stride apart
     backwards   whether the last panel comes first. A matrix that is read again and again finds more
                 of itself in a cache that is a little too small if every other read goes back.
+
+    Where a panel in memory is one vector, several are taken together, as far apart as they can be:
+    one row reads as many streams, each from its start to its end.
     """
-    rest = y_size // LANES % PANEL
-    first = y_size // LANES - rest
-    if first > 0:
-        _panels_of_four(
-            weights, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
-            ys, y_at, y_stride, num_rows, backwards, 0,
-        )  # fmt: skip
-    if rest >= 2:
-        _panels_of_two(
-            weights, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
-            ys, y_at, y_stride, num_rows, backwards, first,
-        )  # fmt: skip
-    if rest % 2 == 1:
-        _panels_of_one(
-            weights, w_at, k_size, y_size, init, init_at, init_stride, xs, x_at, x_stride,
-            ys, y_at, y_stride, num_rows, backwards, first + rest - 1,
-        )  # fmt: skip
+    step = inputs_per_word(weights)
+    w_size = (k_size + step - 1) // step * LANES  # of a vector
+    is_large = w_size * (y_size // LANES) >= _PREFETCH_FROM
+    rest = y_size // LANES
+    power = _ONE_ROW_POWER if num_rows == 1 else _PANEL_POWER
+    while rest > 0:
+        while rest >> power == 0:
+            power -= 1
+        width, count = 1 << power, rest >> power  # of panels
+        rest -= count << power
+        panel, w_apart, w_part = min(width, FLOAT_PANEL), FLOAT_PANEL * w_size, LANES
+        w_next, y_apart, y_next = width * w_size, LANES, width * LANES
+        if FLOAT_PANEL == 1:
+            w_apart = w_part = count * w_size
+            w_next, y_apart, y_next = w_size, count * LANES, LANES
+        is_ahead = num_rows == 1 and width == _ONE_ROW and is_large
+        for m in range(count):
+            n = count - 1 - m if backwards else m
+            w, start, row = n * w_next, 0, 0
+            while row < num_rows:
+                height = _height(num_rows - start)
+                part = _part(width, height)
+                v = 0
+                while v < width:
+                    row, y = start, n * y_next + v * y_apart
+                    while row + height <= num_rows:
+                        _tile(
+                            part, height, panel, is_ahead,
+                            offset(weights, w_at + w + v * w_part), w_apart, k_size,
+                            offset(init, init_at + row * init_stride + y), init_stride,
+                            offset(xs, x_at + row * x_stride), x_stride,
+                            offset(ys, y_at + row * y_stride + y), y_stride, y_apart,
+                        )  # fmt: skip
+                        row += height
+                    v += part
+                start = row
+        w_at += count * width * w_size
+        init_at += count * width * LANES
+        y_at += count * width * LANES
