@@ -81,11 +81,13 @@ _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 # 4 x 4 accumulators take 16 of 32 registers; 4 x 6 and blocks of inputs gain nothing. Four streams
 # of reads are as fast as one up to 16 MB and 0.9 times as fast beyond (Emerald Rapids).
+# One row of 8 vectors has 8 sums to add to in turn: LSTM steps of 32 to 96 units are 1.1 to 1.3,
+# of 256 units 1.03 times as fast as with 4, in bfloat16 of 128 and 256 units 1.15.
 # One row does too little with a weight to hide the way from the L2 cache: asking for it 4 KB ahead
-# makes an LSTM step of 128 and 256 units 1.25 times faster on Zen 5, and one of 2 x 1024 in
-# bfloat16 1.2 times faster than 1 KB ahead; on Emerald Rapids it costs a step of 64 to 256 units a
-# tenth.
-_AVX512 = Floats(16, (4, 4), 4, 4, 1024, 0)
+# makes an LSTM step of 128 and 256 units, 256 KB and more, 1.25 times faster on Zen 5, and one of
+# 2 x 1024 in bfloat16 1.2 times faster than 1 KB ahead; on Emerald Rapids it costs one of 128 to
+# 256 units 5 to 8 %, and nothing from 384 on. Smaller ones it gains nothing.
+_AVX512 = Floats(16, (4, 4), 4, 8, 1024, 2**16)
 
 # 1 x 6 accumulators take 12 of 16 registers, the weights 2 and an input 1. Pools of 8, 32 and 128
 # at 128 and 256 units: 88 to 96 % of the FMA peak on Emerald Rapids, 75 to 83 % with 2 x 2, 82 to
