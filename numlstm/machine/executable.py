@@ -1,7 +1,7 @@
 """Machine code as functions: bytes are copied into memory, which is then made executable.
 
 No memory is ever writeable and executable at once. It is not given back: functions live as long as
-the process.
+the process, longer than the interpreter.
 """
 
 import ctypes
@@ -12,7 +12,13 @@ _WINDOWS, _MACOS = sys.platform == "win32", sys.platform == "darwin"
 _READ_WRITE, _READ_EXECUTE = (0x04, 0x20) if _WINDOWS else (1 | 2, 1 | 4)
 _COMMIT_RESERVE = 0x3000
 
-_kept: list[object] = []  # what the memory lives by
+
+def keep(thing: object) -> None:
+    """Keep an object until the process ends.
+
+    Modules are emptied before: a thread may still be in the code, and a function be called.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _raise_refused() -> None:
@@ -39,7 +45,7 @@ def executable(code: bytes) -> int:
         _raise_refused()
     if _MACOS:  # Linux does it where a page becomes executable
         libc.sys_icache_invalidate(ctypes.c_void_p(at), ctypes.c_size_t(len(code)))
-    _kept.append(pages)
+    keep(pages)
     return at
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from numlstm.machine.executable import executable
+from numlstm.machine.executable import executable, keep
 
 _MAGIC = b"numlstm kernels\0"
 _DIGEST_SIZE = 32
@@ -91,12 +91,9 @@ class _MethodDef(ctypes.Structure):
     ]
 
 
-_definitions: list[_MethodDef] = []  # which functions point to for as long as they live
-
-
 def _builtin(name: bytes, address: int) -> Callable[..., int]:
     definition = _MethodDef(name, address, _METH_FASTCALL, None)
-    _definitions.append(definition)
+    keep(definition)  # the function points to it
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
     function: Callable[..., int] = new(ctypes.addressof(definition), None, None)

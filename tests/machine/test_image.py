@@ -11,6 +11,7 @@ from numlstm.kernels.addresses import COMPILED
 from numlstm.kernels.plan import NUM_COLUMNS, WRONG_ARRAY
 from numlstm.machine.executable import executable
 from numlstm.machine.image import Image, ImageError
+from tests.conftest import Python, output_of
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels run as Python")
 
@@ -102,3 +103,20 @@ def test_memory_is_executable_and_not_writable():
         if int(span.split("-")[0], 16) <= at < int(span.split("-")[1], 16)
     ]
     assert rights == ["r-xp"]
+
+
+def test_the_code_outlives_the_modules(python: Python):
+    """A thread may be in it as the interpreter ends, and objects that end may call it."""
+    code = """
+import os, sys
+from numlstm.kernels import entry
+from numlstm.machine import executable
+class Last:
+    def __del__(self, run=entry.walker(), write=os.write):
+        try:
+            run()
+        except TypeError:
+            write(1, b"refused")
+sys.last = Last()
+"""
+    assert output_of(python("-c", code)) == "refused"
