@@ -50,4 +50,6 @@ class KernelsHook(BuildHookInterface):
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
             self.app.display_warning(f"the kernels will be compiled at first use: {reason}")
-        build_data["artifacts"].append(f"/{IMAGES}/*.image")
+        # No stale ones, nor what this machine compiled for itself, which is there too.
+        made = [line.partition(":")[0] for line in done.stdout.splitlines()]
+        build_data["artifacts"] += [f"/{IMAGES}/{name}" for name in made]

@@ -2,9 +2,11 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -48,6 +50,20 @@ def test_the_wheel_works_in_an_empty_environment_and_another_folder(wheel, tmp_p
     assert "sentiment" in listed
     where = subprocess.run([python, "-c", "import numlstm; print(numlstm.__file__)"], **run)
     assert str(tmp_path) in where.stdout.decode()
+
+
+def test_only_the_images_that_were_made_go_into_the_wheel(monkeypatch):
+    """Others lie beside them: stale ones, and what this machine compiled for itself."""
+    pytest.importorskip("hatchling")
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))["KernelsHook"]
+    warnings: list[str] = []
+    app = SimpleNamespace(display_warning=warnings.append)
+    made = SimpleNamespace(returncode=1, stdout="x.image: 80 KB\n", stderr="much\ny: a reason\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: made)
+    build_data: dict[str, list[str]] = {"artifacts": []}
+    hook(str(ROOT), {}, None, None, "", "wheel", app).initialize("standard", build_data)
+    assert build_data["artifacts"] == ["/numlstm/kernels/images/x.image"]
+    assert warnings == ["the kernels will be compiled at first use: y: a reason"]
 
 
 SLIM = """

@@ -73,9 +73,16 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
     if not sys.executable or getattr(sys, "frozen", False):
         raise CompilationError("this program is not a Python that could start another")
     child = _CHILD.format(path=sys.path, exact=exact)
-    environment = os.environ | {"NUMLSTM_LEVEL": level.name, "NUMBA_DISABLE_JIT": "0"}
+    # Nothing that is said to Numba is said of this: with NUMBA_DEBUGINFO=1 the code is another.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    environment |= {"NUMLSTM_LEVEL": level.name, "NUMBA_DISABLE_JIT": "0"}
     command = [sys.executable, "-c", child]
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError as error:
+        raise CompilationError(str(error)) from error
     if done.returncode:
         errors = done.stderr.decode(errors="replace").strip().splitlines()
         raise CompilationError(errors[-1] if errors else f"it ended with {done.returncode}")
@@ -129,12 +136,21 @@ def main() -> None:
         or level.name in options.level
         or (not options.level and level.machine == machine())
     ]
-    stale = [level for level in chosen if not _is_current(options.folder / file_name(level))]
+    reasons: dict[str, list[str]] = {}
+
+    def make(level: cpu.Level) -> None:
+        path = options.folder / file_name(level)
+        try:
+            if not _is_current(path):
+                write(path, compile_image(level).to_bytes())
+            print(f"{path.name}: {path.stat().st_size // 1024} KB\n", end="", flush=True)
+        except (CompilationError, OSError) as error:
+            reasons.setdefault(str(error), []).append(level.name)
+
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for level, image in zip(stale, threads.map(compile_image, stale), strict=True):
-            data = image.to_bytes()
-            write(options.folder / file_name(level), data)
-            print(f"{level.name}: {len(data) // 1024} KB")
+        list(threads.map(make, chosen))
+    if reasons:
+        sys.exit("; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()))
 
 
 if __name__ == "__main__":
