@@ -72,6 +72,6 @@ def run() -> None:
     app = make_app(called if _COMMANDS.keys() & called else _COMMANDS)
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         typer.echo(f"numlstm: {error}", err=True)
         sys.exit(1)

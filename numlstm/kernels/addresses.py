@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from numlstm.kernels.plan import LANES
 
-# Whether the kernels are compiled. Numba, which reads the same variable, is not imported for it.
-COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+def _is_compiled() -> bool:
+    """Whether the kernels are compiled, read as Numba does, which is not imported for it."""
+    try:
+        return not int(os.environ.get("NUMBA_DISABLE_JIT", "0"))
+    except ValueError:  # no number is no answer
+        return True
+
+
+COMPILED = _is_compiled()
 
 # Bytes from the start of the object.
 TYPE = ctypes.sizeof(ctypes.c_void_p)

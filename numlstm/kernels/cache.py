@@ -54,12 +54,11 @@ def file_name() -> str:
     return f"{cpu.LEVEL.name}-{whom}-{hash_sources()}.image"
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(found: os.stat_result) -> bool:
     """Whether nobody but this user, root and who owns this package could have written a file."""
     if sys.platform == "win32":
         return True
-    found = path.stat()
-    owners = {0, os.getuid(), Path(__file__).stat().st_uid} if Path(__file__).exists() else {0}
+    owners = {0, os.getuid(), Path(__file__).stat().st_uid}
     return found.st_uid in owners and not found.st_mode & 0o002
 
 
@@ -72,10 +71,10 @@ def kept() -> tuple[Image, Path] | None:
         try:
             if not path.is_file():
                 continue
-            if not _is_ours(path):
-                _log.warning("%s is not used: another user could have written it", path)
-                continue
-            image = Image.from_bytes(path.read_bytes())
+            with path.open("rb") as file:
+                if not _is_ours(os.fstat(file.fileno())):
+                    raise ImageError("another user could have written it")
+                image = Image.from_bytes(file.read())
         except (OSError, ImageError) as error:
             _log.warning("%s is not used: %s", path, error)
             continue
@@ -107,7 +106,11 @@ def _alone(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 _log.info("waiting for another process, which compiles the kernels")
                 fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            if sys.platform != "win32":  # a process forked meanwhile has the file open too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def compile_and_keep(reason: str) -> Image:
@@ -140,5 +143,8 @@ def compile_and_keep(reason: str) -> Image:
                 return image
         except OSError:
             continue
-    _log.warning("no folder can be written, so every process compiles: set NUMBA_CACHE_DIR")
+    if hash_sources():
+        _log.warning("no folder can be written, so every process compiles: set NUMBA_CACHE_DIR")
+    else:
+        _log.warning("the package has no sources here, so every process compiles")
     return compile_now()

@@ -45,13 +45,17 @@ def _shipped() -> Image:
     """Return the image that came with the package; raise ImageError, with the reason, if none."""
     if os.environ.get("NUMLSTM_JIT", "0") not in ("", "0"):
         raise ImageError("NUMLSTM_JIT is set")
+    path = _shipped_path()
     # By the loader, which reads from a zip too.
     read: Any = getattr(__spec__.loader, "get_data", None)
     try:
-        data: bytes = read(str(_shipped_path()))
+        image = Image.from_bytes(read(str(path)))
+    except (PermissionError, ImageError) as error:
+        raise ImageError(f"{path} is not used: {error}") from error
     except (OSError, TypeError) as error:
         raise ImageError(f"none for {cpu.LEVEL.name} came with this installation") from error
-    image = Image.from_bytes(data)
+    if image.level != cpu.LEVEL.name:
+        raise ImageError(f"{path} is not used: it is for {image.level}")
     if hash_sources() not in ("", image.sources):
         raise ImageError("the kernels' sources were edited since they were compiled ahead")
     return image
@@ -106,3 +110,12 @@ def walker() -> Callable[..., int]:
     """
     with _once:
         return _function()
+
+
+def _unlock() -> None:
+    global _once
+    _once = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread that compiles is not in the child
+    os.register_at_fork(after_in_child=_unlock)

@@ -51,14 +51,17 @@ class Image:
 
     @staticmethod
     def from_bytes(data: bytes) -> "Image":
-        """Return what a file holds; raise ImageError if not every byte is as it was written."""
+        """Return what a file holds; raise ImageError if it is not as `to_bytes` wrote it."""
         start = len(_MAGIC) + _DIGEST_SIZE
         if not data.startswith(_MAGIC):
             raise ImageError("it is no file of kernels")
         if hashlib.sha256(data[start:]).digest() != data[len(_MAGIC) : start]:
             raise ImageError("it is damaged: its checksum differs")
         code_at = start + 4 + int.from_bytes(data[start : start + 4], "little")
-        return Image(**json.loads(data[start + 4 : code_at]), code=data[code_at:])
+        try:
+            return Image(**json.loads(data[start + 4 : code_at]), code=data[code_at:])
+        except (ValueError, TypeError) as error:
+            raise ImageError("another version of numlstm wrote it") from error
 
     def function(self) -> Callable[..., int]:
         """Return the walker as a builtin function, (plan, params, state, xs, ys) -> status.

@@ -1,7 +1,9 @@
 """Where the kernels come from: compiled ahead, from a cache, compiled now, or not compiled."""
 
+import dataclasses
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +14,8 @@ import numpy as np
 import pytest
 
 import numlstm.kernels
+from numlstm.kernels import addresses, compilation, cpu, entry, sources
 from numlstm.kernels import cache as kernel_cache
-from numlstm.kernels import cpu, entry, sources
 from numlstm.kernels.compilation import SHIPPED, compile_image
 from tests.cases import TOLERANCES, assert_same_bits
 from tests.conftest import ROOT, Python, output_of
@@ -72,8 +74,19 @@ def test_a_level_that_the_cpu_lacks_is_refused(python: Python):
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert f"NUMLSTM_LEVEL={other.name}: this CPU" in errors
+    process = python("-m", "numlstm", "doctor", NUMLSTM_LEVEL=other.name)
+    assert process.communicate(timeout=300)[1].startswith("numlstm: NUMLSTM_LEVEL=")
+    assert process.returncode == 1
     process = python("-c", "import numlstm; numlstm.warmup()", NUMLSTM_LEVEL="pentium")
     assert "no such level; those of this machine" in process.communicate(timeout=300)[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "compiled"), [("1", False), ("2", False), ("0", True), ("", True), ("false", True)]
+)
+def test_whether_kernels_are_compiled_is_read_as_numba_does(monkeypatch, said, compiled):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", said)
+    assert addresses._is_compiled() is compiled
 
 
 @pytest.mark.slow
@@ -237,10 +250,111 @@ def test_a_disk_that_is_full_costs_only_the_file(cache, monkeypatch, caplog):
     assert not cache.exists()
 
 
+def test_a_python_that_is_gone_is_told(cache, monkeypatch):
+    cache.unlink()
+    monkeypatch.setattr(sys, "executable", str(cache))
+    with pytest.raises(RuntimeError, match=r"could not be compiled: .*No such file"):
+        kernel_cache.compile_and_keep("a reason")
+
+
+LOCK = """
+import fcntl, os, pathlib, sys, threading
+from numlstm.kernels import cache, entry
+folder = pathlib.Path(sys.argv[1])
+hold, release = os.pipe()
+with cache._alone(folder):
+    if os.fork() == 0:
+        os.close(release)
+        os.read(hold, 1)  # until the parent ends
+        os._exit(0)
+with (folder / cache._LOCK_NAME).open("rb") as file:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("free")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_process_forked_while_another_compiles_does_not_keep_the_lock(python: Python, tmp_path):
+    assert output_of(python("-c", LOCK, str(tmp_path))) == "free\n"
+
+
+FORK = """
+import os, signal
+from numlstm.kernels import entry
+with entry._once:  # as another thread that compiles
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        entry.walker()
+        os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_process_forked_while_a_thread_compiles_does_not_wait_for_it(python: Python):
+    assert output_of(python("-c", FORK)) == "0\n"
+
+
 def test_without_numba_the_error_says_what_to_install(cache, monkeypatch):
     monkeypatch.setattr(kernel_cache, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"must be compiled \(a reason\).*pip install numba"):
         kernel_cache.compile_and_keep("a reason")
+
+
+# Ahead --------------------------------------------------------------------------------------------
+
+
+def test_a_level_that_cannot_be_compiled_keeps_no_other_from_it(
+    cache, monkeypatch, tmp_path, capsys
+):
+    image, (bad, *good) = entry.find().image, SHIPPED
+
+    def compile_all_but_one(level):
+        if level == bad:
+            raise compilation.CompilationError("a reason")
+        return dataclasses.replace(image, level=level.name)
+
+    monkeypatch.setattr(compilation, "compile_image", compile_all_but_one)
+    monkeypatch.setattr(sys, "argv", ["compilation", str(tmp_path / "made"), "all"])
+    with pytest.raises(SystemExit, match=f"^{bad.name}: a reason$"):
+        compilation.main()
+    names = sorted(f"{level.name}.image" for level in good)
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == names
+    assert sorted(re.findall("^(.*): [0-9]+ KB$", capsys.readouterr().out, re.M)) == names
+
+
+# What came with the package, but is not as it was made ------------------------------------------
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """The image of this level, in a folder of its own; nothing else is found."""
+    if entry.find().reason:
+        pytest.skip("the kernels that came with this installation are not these")
+    data = entry.find().path.read_bytes()
+    monkeypatch.setattr(entry, "IMAGES", tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / f"{cpu.LEVEL.name}.image"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_image_of_the_package_is_compiled_anew_and_the_reason_said(shipped):
+    assert entry.find().reason == ""
+    data = shipped.read_bytes()
+    shipped.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    kernels = entry.find()
+    assert kernels.image is None
+    assert kernels.reason == f"{shipped} is not used: it is damaged: its checksum differs"
+
+
+def test_an_image_of_another_level_is_not_run(shipped):
+    image = dataclasses.replace(entry.find().image, level="other")
+    shipped.write_bytes(image.to_bytes())
+    kernels = entry.find()
+    assert kernels.image is None
+    assert kernels.reason == f"{shipped} is not used: it is for other"
 
 
 # Everywhere ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Images of kernels: whole or refused, called with what they do not take, one per level."""
 
 import ctypes
+import hashlib
 import threading
 
 import numpy as np
@@ -41,6 +42,13 @@ def test_a_changed_byte_is_found(image, at):
 def test_a_file_cut_short_is_found(image, size):
     with pytest.raises(ImageError):
         Image.from_bytes(image.to_bytes()[:size])
+
+
+@pytest.mark.parametrize("head", [b"{}", b"[]", b"7", b"{", b"\xff", b'{"kernels": 3}'])
+def test_a_file_of_another_version_is_found(head):
+    body = len(head).to_bytes(4, "little") + head + b"code"
+    with pytest.raises(ImageError, match="another version"):
+        Image.from_bytes(b"numlstm kernels\0" + hashlib.sha256(body).digest() + body)
 
 
 @pytest.mark.parametrize(
