@@ -2,7 +2,8 @@
 
 The images of this machine's architecture are made, or those that NUMLSTM_BUILD_LEVELS names
 ("all" for a wheel that goes everywhere: none of it depends on the system or on Python's version).
-Where they cannot be made, the wheel has none, and the kernels are compiled at first use.
+Where they cannot be made, the wheel lacks them, and the kernels are compiled at first use; of those
+that were named none may be missing.
 """
 
 import os
@@ -49,6 +50,8 @@ class KernelsHook(BuildHookInterface):
         )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            if levels:
+                self.app.abort(f"NUMLSTM_BUILD_LEVELS={' '.join(levels)}: {reason}")
             self.app.display_warning(f"the kernels will be compiled at first use: {reason}")
         # No stale ones, nor what this machine compiled for itself, which is there too.
         made = [line.partition(":")[0] for line in done.stdout.splitlines()]

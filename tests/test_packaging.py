@@ -57,13 +57,18 @@ def test_only_the_images_that_were_made_go_into_the_wheel(monkeypatch):
     pytest.importorskip("hatchling")
     hook = runpy.run_path(str(ROOT / "hatch_build.py"))["KernelsHook"]
     warnings: list[str] = []
-    app = SimpleNamespace(display_warning=warnings.append)
+    app = SimpleNamespace(display_warning=warnings.append, abort=sys.exit)
     made = SimpleNamespace(returncode=1, stdout="x.image: 80 KB\n", stderr="much\ny: a reason\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: made)
+    monkeypatch.delenv("NUMLSTM_BUILD_LEVELS", raising=False)
     build_data: dict[str, list[str]] = {"artifacts": []}
     hook(str(ROOT), {}, None, None, "", "wheel", app).initialize("standard", build_data)
     assert build_data["artifacts"] == ["/numlstm/kernels/images/x.image"]
     assert warnings == ["the kernels will be compiled at first use: y: a reason"]
+    # Whoever names levels, to release a wheel, gets them all or none.
+    monkeypatch.setenv("NUMLSTM_BUILD_LEVELS", "x y")
+    with pytest.raises(SystemExit, match=r"^NUMLSTM_BUILD_LEVELS=x y: y: a reason$"):
+        hook(str(ROOT), {}, None, None, "", "wheel", app).initialize("standard", build_data)
 
 
 SLIM = """
