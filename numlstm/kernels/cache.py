@@ -144,7 +144,11 @@ def compile_and_keep(reason: str) -> Image:
         except OSError:
             continue
     if hash_sources():
-        _log.warning("no folder can be written, so every process compiles: set NUMBA_CACHE_DIR")
+        names = " nor ".join(map(str, folders()))
+        _log.warning(
+            "%s cannot be written, so every process compiles: set NUMBA_CACHE_DIR to a folder",
+            names,
+        )
     else:
         _log.warning("the package has no sources here, so every process compiles")
     return compile_now()

@@ -81,7 +81,8 @@ def find() -> Kernels:
 
     if known := kept():
         image, path = known
-        return Kernels(image, f"compiled on this machine for {image.target}", reason, path)
+        target = image.target.partition(" ")[0]  # without its features, a hundred
+        return Kernels(image, f"compiled on this machine for {target}", reason, path)
     return Kernels(None, "not compiled yet", reason, None)
 
 
