@@ -26,8 +26,9 @@ from numlstm.quantize import FLOAT32, FORMATS, Encoded, Matrix
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
 BLOCK_ROWS = 16
 
-# Streams that a pool takes through a step together.
-POOL_ROWS = 32
+# Streams that a pool takes through a step together: whole tiles of 4 rows and of 6. Beside 32 it is
+# 1.0 to 1.1 times as fast for 128 streams of 128 to 512 units, on AVX2 and on AVX-512; 24 are 0.95.
+POOL_ROWS = 48
 
 # A table of what the first recurrent layer makes of every token is made if it fits in this.
 FOLD_BUDGET = 64 * 2**20  # bytes
