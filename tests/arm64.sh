@@ -44,7 +44,7 @@ needs="$(python -c '
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 test = project["optional-dependencies"]["test"]
-print(*project["dependencies"], *(need for need in test if need.startswith(("pytest>", "hypo"))))
+print(*project["dependencies"], *(need for need in test if need.startswith(("pytest>", "hypo", "safetensors"))))
 ')"
 if [ "$needs" != "$(cat "$folder/installed" 2> /dev/null)" ]; then
     site="$root/usr/local/lib/python$version/dist-packages"

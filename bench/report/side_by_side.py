@@ -54,14 +54,10 @@ def page(of: AllResults) -> str:
 
 
 def summary(steps: dict[Path, Results]) -> str:
-    """Return the table of the README: LSTM with one layer, beside the fastest peer."""
+    """Return the table of the README: LSTM with one layer, the fastest peer's time over ours."""
     folders = sorted(steps)
-    header, columns = ["LSTM, units"], []
-    for folder in folders:
-        on = f"{folder.parts[0]} {folder.parts[1]}: " if len(folders) > 1 else ""
-        for dtype, own in _OWN.items():
-            header += [f"{on}fastest {dtype} peer / numlstm", f"numlstm {dtype}, us"]
-            columns.append((folder, dtype, own))
+    columns = [(folder, dtype) for folder in folders for dtype in _OWN]
+    header = ["LSTM, units", *(f"{' '.join(folder.parts)}, {dtype}" for folder, dtype in columns)]
     cases: dict[int, dict[Path, Results]] = {}
     for folder in folders:
         for case in steps[folder]["cases"]:
@@ -70,10 +66,9 @@ def summary(steps: dict[Path, Results]) -> str:
     rows = []
     for size in sorted(cases):
         row = [str(size)]
-        for folder, dtype, own in columns:
+        for folder, dtype in columns:
             case = cases[size].get(folder)
             row.append(_beside_peers(dtype)(case) if case else "-")
-            row.append(number(value(case, own, "step") if case else None))
         rows.append(row)
     told = "; ".join(f"{steps[folder]['cpu']}, {steps[folder]['date'][:10]}" for folder in folders)
     return f"{table(header, rows)}\n\n{told}."
