@@ -8,7 +8,7 @@ This takes Numba's CPU target over, so it works in a process of its own (`compil
 """
 
 import llvmlite.binding as llvm
-from numba import njit, types
+from numba import types
 from numba.core import codegen
 from numba.core.cpu import CPUContext
 from numba.core.registry import cpu_target
@@ -197,14 +197,10 @@ class Compiler:
         vars(cpu_target)["_toplevel_target_context"] = _Context(self._tm, self._triple)
 
     def module(self, function, signature: types.Type):
-        """Return the optimised LLVM module of a Python function, `walk`, and all it calls."""
-        compiled = njit(
-            nogil=True,
-            error_model="numpy",
-            boundscheck=False,
-            no_cpython_wrapper=True,
-            no_cfunc_wrapper=True,
-        )(function)
+        """Return the LLVM module of a Python function, `walk`, and all it calls, not optimised."""
+        from numlstm.kernels.simd import jit  # whose functions are this target's from here on
+
+        compiled = jit(function)
         compiled.compile(signature)
         (overload,) = compiled.overloads.values()
         return overload.library.linked(overload.fndesc.llvm_func_name)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from numlstm.kernels import cpu
-from numlstm.kernels.sources import hash_sources
+from numlstm.kernels.sources import hash_sources, image_name
 from numlstm.machine.image import Image, ImageError
 from numlstm.machine.instructions import machine
 
@@ -92,11 +92,6 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
         raise CompilationError(str(error)) from error
 
 
-def file_name(level: cpu.Level) -> str:
-    """Return the name of the file of a level's image."""
-    return f"{level.name}.image"
-
-
 def write(path: Path, data: bytes) -> None:
     """Write a file that others see whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +134,7 @@ def main() -> None:
     reasons: dict[str, list[str]] = {}
 
     def make(level: cpu.Level) -> None:
-        path = options.folder / file_name(level)
+        path = options.folder / image_name(level.name)
         try:
             if not _is_current(path):
                 write(path, compile_image(level).to_bytes())

@@ -16,7 +16,7 @@ from typing import Any
 
 from numlstm.kernels import cpu
 from numlstm.kernels.addresses import COMPILED
-from numlstm.kernels.sources import IMAGES, hash_sources
+from numlstm.kernels.sources import IMAGES, hash_sources, image_name
 from numlstm.machine.image import Image, ImageError
 from numlstm.machine.instructions import found, machine
 
@@ -38,7 +38,7 @@ class Kernels:
 
 
 def _shipped_path() -> Path:
-    return IMAGES / f"{cpu.LEVEL.name}.image"
+    return IMAGES / image_name(cpu.LEVEL.name)
 
 
 def _shipped() -> Image:

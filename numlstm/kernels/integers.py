@@ -107,7 +107,7 @@ def _(context, builder, sig, p, at, t):
     in_bytes = ir.VectorType(_BYTE, LANES)
     q = builder.trunc(builder.bitcast(t, i32x16.value), in_bytes)
     q = builder.xor(q, ir.Constant(in_bytes, [_FLIPS[0]] * LANES))
-    _emit_store_words(builder, p, at, q)
+    emit_store(builder, p, at, q)
     return context.get_dummy_value()
 
 
@@ -128,13 +128,8 @@ def _(context, builder, sig, p, at, t):
         order = [8 * word + 2 * n + high for word in range(4) for high in (1, 0) for n in range(4)]
         q = builder.bitcast(q, in_bytes)
         q = builder.shuffle_vector(q, q, ir.Constant(ir.VectorType(_INT, 2 * LANES), order))
-    _emit_store_words(builder, p, at, q)
+    emit_store(builder, p, at, q)
     return context.get_dummy_value()
-
-
-def _emit_store_words(builder, p, at, value):
-    address = builder.bitcast(builder.gep(p, [at]), value.type.as_pointer())
-    builder.store(value, address, align=4)
 
 
 def _no_ints():

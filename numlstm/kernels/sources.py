@@ -8,6 +8,11 @@ from pathlib import Path
 IMAGES = Path(__file__).parent / "images"
 
 
+def image_name(level: str) -> str:
+    """Return the name of the file with a level's image that comes with the package."""
+    return f"{level}.image"
+
+
 def _read(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
 

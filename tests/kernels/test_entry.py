@@ -169,9 +169,9 @@ def cache(monkeypatch, tmp_path):
     image = entry.find().image
     monkeypatch.setenv("NUMLSTM_JIT", "1")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    (name,) = {path.name for path in [tmp_path / kernel_cache.file_name()]}
-    (tmp_path / name).write_bytes(image.to_bytes())
-    return tmp_path / name
+    path = tmp_path / kernel_cache.file_name()
+    path.write_bytes(image.to_bytes())
+    return path
 
 
 def test_what_was_compiled_before_is_found(cache):
