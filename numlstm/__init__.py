@@ -18,6 +18,7 @@ from numlstm.load import from_keras, from_onnx, from_torch, load, load_parts, sa
 
 if TYPE_CHECKING:
     from numlstm import analysis
+    from numlstm.budget import Budget
     from numlstm.diagnostics import diagnose, warmup
     from numlstm.model import Model, Verification
     from numlstm.network import recurrent
@@ -71,6 +72,7 @@ __all__ = [
     "Attention",
     "AttentionPooling",
     "BatchNorm",
+    "Budget",
     "Concat",
     "Conv1d",
     "Copy",
@@ -123,6 +125,7 @@ else:
 
     # The modules of names; those of layers are in `spec`.
     _HOMES = {
+        "Budget": "budget",
         "LookaheadStream": "stages.lookahead",
         "Model": "model",
         "Pool": "run.pool",

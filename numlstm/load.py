@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numlstm.budget import Budget
     from numlstm.model import Model
     from numlstm.program.lower import Fold
     from numlstm.spec import Network, Weights
@@ -20,6 +21,7 @@ def load(
     activations: str = "int16",
     fold: "Fold" = "auto",
     num_threads: int = 1,
+    budget: "Budget | None" = None,
 ) -> "Model":
     """Load a bundled model by its name, or a .safetensors file by its path.
 
@@ -41,6 +43,8 @@ def load(
     num_threads : int
         How many threads share the streams of a pool or a batch, and the directions of a
         bidirectional layer, where that is faster. A step of one stream is always one thread's.
+    budget : Budget, optional
+        What the file may cost, in bytes and seconds; without it by its size.
 
     Raises
     ------
@@ -49,12 +53,13 @@ def load(
     ValueError
         If an option is none of these.
     WeightsError
-        If the file is truncated, altered, or not of numlstm, or a number too large for the dtype.
+        If the file is truncated, altered, or not of numlstm, a number too large for the dtype, or
+        the file costs more than its budget.
     """
     from numlstm import storage
 
     path = storage.find(name)
-    with storage.opened(path) as parts:
+    with storage.opened(path, budget) as parts:
         return _model(storage.only(parts, path), dtype, activations, fold, num_threads)
 
 
@@ -64,6 +69,7 @@ def load_parts(
     activations: str = "int16",
     fold: "Fold" = "auto",
     num_threads: int = 1,
+    budget: "Budget | None" = None,
 ) -> "dict[str, Model]":
     """Load all networks of a file by their names: an encoder and a decoder, for example.
 
@@ -75,7 +81,7 @@ def load_parts(
     """
     from numlstm import storage
 
-    with storage.opened(storage.find(name)) as parts:
+    with storage.opened(storage.find(name), budget) as parts:
         return {
             part: _model(weights, dtype, activations, fold, num_threads)
             for part, weights in parts.items()
@@ -128,6 +134,7 @@ def from_torch(
     key: str | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
+    budget: "Budget | None" = None,
 ) -> "Model":
     """Convert PyTorch modules, or a state dict, to a model, and check it against PyTorch.
 
@@ -151,6 +158,8 @@ def from_torch(
         Names of the outputs.
     tokenizer : str, optional
         The text of a tokenizer.json.
+    budget : Budget, optional
+        What a file may cost, in bytes and seconds; without it by its size.
 
     Returns
     -------
@@ -172,7 +181,7 @@ def from_torch(
     >>> model.save("model.safetensors")
     """
     options = {"layers": layers, "network": network, "key": key}
-    return _from("torch", "PyTorch", modules, labels, tokenizer, options)
+    return _from("torch", "PyTorch", modules, labels, tokenizer, budget, options)
 
 
 def from_keras(
@@ -182,6 +191,7 @@ def from_keras(
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
+    budget: "Budget | None" = None,
 ) -> "Model":
     """Convert a Keras model, and check it against Keras where that is installed.
 
@@ -200,6 +210,8 @@ def from_keras(
         Names of the outputs.
     tokenizer : str, optional
         The text of a tokenizer.json.
+    budget : Budget, optional
+        What a file may cost, in bytes and seconds; without it by its size.
 
     Raises
     ------
@@ -215,10 +227,16 @@ def from_keras(
     >>> model = numlstm.from_keras("weights.h5", config="model.json")
     """
     options = {"network": network, "config": config}
-    return _from("keras", "Keras", (source,), labels, tokenizer, options)
+    return _from("keras", "Keras", (source,), labels, tokenizer, budget, options)
 
 
-def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None = None) -> "Model":
+def from_onnx(
+    source: Any,
+    *,
+    labels: Sequence[str] = (),
+    tokenizer: str | None = None,
+    budget: "Budget | None" = None,
+) -> "Model":
     """Convert an ONNX model, and check it against ONNX Runtime or the evaluator of onnx.
 
     Parameters
@@ -229,6 +247,8 @@ def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None 
         Names of the outputs.
     tokenizer : str, optional
         The text of a tokenizer.json.
+    budget : Budget, optional
+        What a file may cost, in bytes and seconds; without it by its size.
 
     Raises
     ------
@@ -242,7 +262,7 @@ def from_onnx(source: Any, *, labels: Sequence[str] = (), tokenizer: str | None 
     --------
     >>> model = numlstm.from_onnx("model.onnx")
     """
-    return _from("onnx", "ONNX", (source,), labels, tokenizer, {})
+    return _from("onnx", "ONNX", (source,), labels, tokenizer, budget, {})
 
 
 def _from(
@@ -251,10 +271,14 @@ def _from(
     sources: tuple[Any, ...],
     labels: Sequence[str],
     tokenizer: str | None,
+    budget: "Budget | None",
     options: dict[str, Any],
 ) -> "Model":
     """Convert with a module of `numlstm.convert`, and check the result."""
+    from contextlib import nullcontext
     from dataclasses import replace
+
+    from numlstm.budget import spending
 
     if isinstance(labels, str):
         raise TypeError("labels is a str, expected a list of str")
@@ -268,10 +292,23 @@ def _from(
             f"pip install 'numlstm[{module}]'"
         ) from error
     source = sources if module == "torch" else sources[0]
-    weights = replace(convert(source, **options), labels=tuple(labels), tokenizer=tokenizer)
-    if tokenizer is not None:
-        weights.load_tokenizer()  # or the file would be refused where it is used
-    return checked(weights)
+    sizes = [size for size in map(_size_of_file, sources) if size is not None]
+    with spending(sum(sizes), budget) if sizes else nullcontext():
+        weights = replace(convert(source, **options), labels=tuple(labels), tokenizer=tokenizer)
+        if tokenizer is not None:
+            weights.load_tokenizer()  # or the file would be refused where it is used
+        return checked(weights)
+
+
+def _size_of_file(source: Any) -> int | None:
+    """Return the size of a source that is a file or its bytes, None of any other."""
+    from pathlib import Path
+
+    if isinstance(source, bytes | bytearray | memoryview):
+        return len(source)
+    if isinstance(source, str | os.PathLike) and Path(source).is_file():
+        return Path(source).stat().st_size
+    return None
 
 
 def checked(weights: "Weights") -> "Model":

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import Budget, spending
 from numlstm.container import Container, Tensors, bytes_of, write
 from numlstm.quantize import (
     FLOAT32,
@@ -110,7 +111,9 @@ def save_parts(parts: Mapping[str, Weights], path: str | os.PathLike[str]) -> No
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[dict[str, Weights]]:
+def opened(
+    path: str | os.PathLike[str], budget: Budget | None = None
+) -> Iterator[dict[str, Weights]]:
     """Open a model file: its networks by their names, a single one as "".
 
     All of it was read once and checked. A tensor is read again when it is asked for, so that they
@@ -119,9 +122,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[dict[str, Weights]]:
     Raises
     ------
     WeightsError
-        If the file is truncated, altered, or not of numlstm, or is written to before it is closed.
+        If the file is truncated, altered, or not of numlstm, is written to before it is closed, or
+        costs more than its budget.
     """
-    with _container(path) as file:
+    with spending(Path(path).stat().st_size, budget), _container(path) as file:
         metadata = dict(file.metadata)
         found = metadata.pop("sha256", None)
         try:

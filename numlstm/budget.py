@@ -1,0 +1,96 @@
+"""What a file may cost its reader: bytes of memory and seconds of work, from its size.
+
+A file of a few bytes can name a tensor of gigabytes, or a layer that never ends. Every reader says
+what it is about to take, before it takes it: `spend`. What is not read from a file spends nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from numlstm.errors import WeightsError
+
+_OPERATIONS = 1e9  # simple ones, of numbers, that a slow core does in a second
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a file may cost before it is refused.
+
+    Attributes
+    ----------
+    memory : float
+        Bytes that are taken to read it, and by the model that is made of it.
+    seconds : float
+        Of work to read it, or of one step, on one slow core: counted, not measured.
+
+    Examples
+    --------
+    >>> model = numlstm.load(path, budget=numlstm.Budget(memory=8e9, seconds=60))
+    """
+
+    memory: float
+    seconds: float
+
+    @classmethod
+    def of_file(cls, size: int) -> "Budget":
+        """Return that of a file of so many bytes: 256 MB and 32 times its size; 4 s and 1 s a MB.
+
+        Weights of int8 become four times as large in float32, and are packed from there; tables,
+        states and buffers come on top.
+        """
+        return cls(memory=2.0**28 + 32 * size, seconds=4 + size / 2**20)
+
+
+class _Account:
+    def __init__(self, budget: Budget, size: int) -> None:
+        self.budget, self.size = budget, size
+        self.memory = self.seconds = 0.0
+
+    def spend(self, what: str, memory: float, operations: float) -> None:
+        self.memory += memory
+        self.seconds += operations / _OPERATIONS
+        if self.memory > self.budget.memory or self.seconds > self.budget.seconds:
+            raise WeightsError(
+                f"{what} takes {_text(memory, operations / _OPERATIONS)}; with it the file, of "
+                f"{self.size:,} bytes, takes {_text(self.memory, self.seconds)}, and may take "
+                f"{_text(self.budget.memory, self.budget.seconds)}; if you trust it, give it more "
+                "with budget=numlstm.Budget(memory=..., seconds=...)"
+            )
+
+
+_account: ContextVar[_Account | None] = ContextVar("account", default=None)
+
+
+@contextmanager
+def spending(size: int, budget: Budget | None = None) -> Iterator[None]:
+    """Hold all that is read within to a budget, that of a file of `size` bytes if None.
+
+    Within another one it does nothing: a file that is a part of another spends of that one's.
+    """
+    if _account.get() is not None:
+        yield
+        return
+    token = _account.set(_Account(Budget.of_file(size) if budget is None else budget, size))
+    try:
+        yield
+    finally:
+        _account.reset(token)
+
+
+def spend(what: str, memory: float = 0, operations: float = 0) -> None:
+    """Say what is about to be taken, so many bytes and so many operations on numbers.
+
+    Raises
+    ------
+    WeightsError
+        If it is more than is left of the budget of `spending`.
+    """
+    account = _account.get()
+    if account is not None:
+        account.spend(what, memory, operations)
+
+
+def _text(memory: float, seconds: float) -> str:
+    return f"{memory / 1e6:,.0f} MB and {seconds:,.1f} s of work"

@@ -1,0 +1,35 @@
+"""What a file may cost its reader."""
+
+import pytest
+
+from numlstm.budget import Budget, spend, spending
+from numlstm.errors import WeightsError
+
+
+def test_what_is_not_read_from_a_file_spends_nothing() -> None:
+    spend("a tensor", memory=1e30, operations=1e30)
+
+
+@pytest.mark.parametrize("cost", [{"memory": 60}, {"operations": 2e9}])
+def test_what_is_spent_adds_up_and_is_refused_with_what_to_do(cost: dict[str, float]) -> None:
+    with spending(10, Budget(memory=100, seconds=3)):
+        spend("layers.0", **cost)
+        with pytest.raises(WeightsError, match=r"^layers.1 takes .* budget=numlstm.Budget"):
+            spend("layers.1", **cost)
+
+
+def test_a_file_within_a_file_spends_of_the_same_budget() -> None:
+    with spending(10, Budget(memory=100, seconds=3)):
+        with spending(10**9):
+            spend("a", memory=60)
+        with pytest.raises(WeightsError, match="b takes"):
+            spend("b", memory=60)
+    spend("c", memory=10**9)
+
+
+def test_a_larger_file_may_cost_more() -> None:
+    small, large = Budget.of_file(1000), Budget.of_file(10**9)
+    assert small.memory < 3e8
+    assert small.seconds < 5
+    assert large.memory > 32e9
+    assert large.seconds > 900
