@@ -16,6 +16,8 @@ from numlstm.quantize import Matrix
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
+MOST_STEPS = 2**62  # from where a counter goes on without turning negative
+
 
 class Gate(NamedTuple):
     """What a cell made of a gate in a step: a formula, in float64, of what it left in the state.
@@ -131,6 +133,21 @@ class Program:
     memory: Memory | None
     answer: tuple[int, int] | None
     stored: tuple[Stored, ...]
+
+    def could_keep(self, values: Floats, at: int = 0) -> NDArray[np.bool_]:
+        """Whether each number could be what a stream keeps, from offset ``at`` of its state on.
+
+        Every number is finite, but for what a maximum begins with. An h beyond [-1, 1] could be
+        there: users set it, and every format computes with it. A counter is not negative.
+        """
+        first = self.initial_state[at : at + len(values)]
+        could: NDArray[np.bool_] = np.isfinite(values) | ((values == -np.inf) & (first == -np.inf))
+        for counter in self.counters:
+            here = counter - at
+            if 0 <= here < len(values):
+                (count,) = values[here : here + 2].copy().view(np.int64)
+                could[here : here + 2] = 0 <= count < MOST_STEPS
+        return could
 
     def tensors(self) -> dict[str, Floats]:
         """Return the tensors of which `stored` tells, in float32, by their canonical names."""

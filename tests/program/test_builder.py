@@ -10,7 +10,18 @@ from numlstm.program import layers
 from numlstm.program.builder import Builder, Operation
 from numlstm.program.cells import CELLS
 from numlstm.program.lower import build
-from numlstm.spec import Add, Embedding, Feedback, Multiply, Network, OneHot, Pooling
+from numlstm.spec import (
+    GRU,
+    Add,
+    AttentionPooling,
+    Embedding,
+    Feedback,
+    Multiply,
+    Network,
+    OneHot,
+    Pooling,
+)
+from tests.cases import random_weights
 
 NAMES = list(vars(plan))
 COLUMNS = NAMES[NAMES.index("KIND") : NAMES.index("NUM_COLUMNS")]
@@ -80,3 +91,33 @@ def test_what_counts_is_named_where_it_is_kept(mode):
     plan_rows = program.step.plan
     of_pools = plan_rows[np.isin(plan_rows[:, plan.KIND], (plan.MEAN, plan.SUM)), plan.COUNT_AT]
     assert program.counters == (0, *of_pools)
+
+
+def test_a_program_tells_what_a_stream_could_keep():
+    network = Network((GRU(3, 5), AttentionPooling(5), Pooling(5, "max"), Pooling(5, "sum")))
+    program = build(network, random_weights(network).tensors)
+    first = program.initial_state
+    assert program.could_keep(first).all()
+    at, _ = program.state_names["layers.0.h"]
+    assert program.could_keep(np.float32([-3.0, 3.0, 0.0, 1.0, -1.0]), at).all()
+    for value in (np.nan, np.inf, -np.inf):
+        for place in range(first.size):
+            if place not in (*program.counters, *(counter + 1 for counter in program.counters)):
+                kept = first.copy()
+                kept[place] = value
+                refused = np.arange(first.size) == place
+                refused &= value != first  # a maximum begins with minus infinity
+                np.testing.assert_array_equal(~program.could_keep(kept), refused)
+    assert program.could_keep(np.float32([np.nan]), at).tolist() == [False]
+
+
+@pytest.mark.parametrize("count", [-1, -(2**63), 2**62, 2**63 - 1])
+def test_a_counter_counts_up(count):
+    network = Network((Pooling(3, "mean"),))
+    program = build(network, {})
+    for at in program.counters:
+        kept = program.initial_state.copy()
+        kept[at : at + 2].view(np.int64)[0] = 7
+        assert program.could_keep(kept).all()
+        kept[at : at + 2].view(np.int64)[0] = count
+        assert np.flatnonzero(~program.could_keep(kept)).tolist() == [at, at + 1]
