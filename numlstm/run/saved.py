@@ -15,6 +15,7 @@ import zlib
 
 import numpy as np
 
+from numlstm.program.program import MOST_STEPS
 from numlstm.run.border import FLOAT32, NO_MEMORY, Floats
 from numlstm.run.compiled import Compiled
 
@@ -22,7 +23,6 @@ _HEADER = struct.Struct("<8s16sqQI")
 _MAGIC = b"numlstm2"
 _NUMBER = np.dtype("<f4")
 _COUNTER = struct.Struct("<q")  # of the steps, in place of the first two numbers
-_MOST_STEPS = 2**62  # from where a counter goes on without turning negative
 
 # Before: no count of steps, and the checksum of the numbers alone.
 _OLD_HEADER = struct.Struct("<8s16sII")
@@ -66,7 +66,7 @@ def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
         raise ValueError("the state is damaged: its length or checksum is wrong")
     numbers = np.frombuffer(body, _NUMBER).astype(FLOAT32)
     kept, memory_rows = numbers[:num_kept], numbers[num_kept:].reshape(-1, row_size or 1)
-    _check_kept(compiled, kept, num_steps)
+    _check_kept(compiled, kept, num_steps, len(memory_rows))
     if layout is None:
         return kept, NO_MEMORY
     if not np.isfinite(memory_rows).all():
@@ -98,18 +98,17 @@ def _read(blob: bytes) -> tuple[bytes, int | None, bytes, bool]:
     raise ValueError("the state was not written by save_state of this version")
 
 
-def _check_kept(compiled: Compiled, kept: Floats, num_steps: int | None) -> None:
-    """Raise a ValueError unless counters count and all other numbers could have been kept."""
+def _check_kept(compiled: Compiled, kept: Floats, num_steps: int | None, num_rows: int) -> None:
+    """Raise a ValueError unless it could be kept after the steps, with rows of a memory."""
     program = compiled.program
     counts = {at: int(kept[at : at + 2].view(np.int64)[0]) for at in program.counters}
-    steps = counts[program.counters[0]]
-    can_count = all(0 <= count < _MOST_STEPS for count in counts.values())
-    if not can_count or (num_steps is not None and steps != num_steps):
+    steps = counts.pop(program.counters[0])
+    agree = num_steps in (steps, None)
+    if program.memory is not None:
+        agree &= counts.pop(program.memory.count_at) == num_rows
+    # What pools have counted; their steps were not, in states of before.
+    agree &= all(steps <= count for count in counts.values())
+    if not agree or not all(0 <= count < MOST_STEPS for count in (steps, *counts.values())):
         raise ValueError("the state is damaged: its numbers of steps do not agree")
-    floats = kept.copy()
-    for at in counts:
-        floats[at : at + 2] = 0
-    # A maximum begins at minus infinity.
-    is_first = program.initial_state == -np.inf
-    if not (np.isfinite(floats) | (is_first & (floats == -np.inf))).all():
-        raise ValueError("the state is damaged: it holds a NaN or an infinity")
+    if not program.could_keep(kept).all():
+        raise ValueError("the state is damaged: it holds a NaN, or a number that no stream keeps")
