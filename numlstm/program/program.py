@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numlstm.kernels.addresses import argument
 from numlstm.kernels.packing import unpacked
 from numlstm.kernels.plan import LANES
+from numlstm.program.check import check_program
 from numlstm.quantize import Matrix
 
 Floats = NDArray[np.float32]
@@ -133,6 +134,9 @@ class Program:
     memory: Memory | None
     answer: tuple[int, int] | None
     stored: tuple[Stored, ...]
+
+    def __post_init__(self) -> None:
+        check_program(self)
 
     def could_keep(self, values: Floats, at: int = 0) -> NDArray[np.bool_]:
         """Whether each number could be what a stream keeps, from offset ``at`` of its state on.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -14,6 +15,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE, WRONG_ARRAY
 from numlstm.network.weights import fingerprint_of
+from numlstm.program.check import check_layout
 from numlstm.program.lower import Fold, build
 from numlstm.program.program import Layout
 from numlstm.quantize import FORMATS, Encoded, floats_of
@@ -250,15 +252,18 @@ class Compiled:
         kept[...] = work.kept
 
     @cached_property
-    def _row_plan(self) -> NDArray[np.int64]:
-        plan = self.program.step.plan.copy()
+    def _row(self) -> Layout:
+        step = self.program.step
+        plan = step.plan.copy()
         plan[0, columns.MAX_AXES] = 3
-        return plan
+        layout = replace(step, plan=plan)
+        check_layout(self.program, layout, "a row")
+        return layout
 
-    @cached_property
+    @property
     def row_plan_at(self) -> Any:
         """The plan of a step whose x and y may be rows of one, (1, I) and (1, O)."""
-        return argument(self._row_plan)
+        return self._row.plan_at
 
     @cached_property
     def work(self) -> int:

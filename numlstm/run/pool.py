@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import aligned, argument
 from numlstm.kernels.plan import DONE, LANES, OUTPUT_NOT_FINITE, WRONG_ARRAY
+from numlstm.program.check import check_layout
 from numlstm.run.border import (
     FLOAT32,
     NO_MEMORY,
@@ -75,7 +77,8 @@ class Pool:
         state = aligned(work + self.capacity * compiled.num_kept)
         self._kept = state[work:].reshape(self.capacity, compiled.num_kept)
         self._workers = [
-            _Worker(compiled, state[at:], work - at) for at in range(0, work, work_size)
+            _Worker(compiled, state[at:], work - at, self.capacity)
+            for at in range(0, work, work_size)
         ]
         self._is_open = np.zeros(self.capacity, np.bool_)
         # The slots of the last call, while they are open.
@@ -411,10 +414,12 @@ class Pool:
 class _Worker:
     """The arrays with which a thread takes a step of some streams."""
 
-    def __init__(self, compiled: Compiled, state: Floats, kept_at: int) -> None:
+    def __init__(self, compiled: Compiled, state: Floats, kept_at: int, capacity: int) -> None:
         layout = compiled.program.pool
         plan = layout.plan.copy()
         plan[0, columns.KEPT_AT] = kept_at
+        layout = replace(layout, plan=plan)
+        check_layout(compiled.program, layout, "a pool", state.size, capacity)
         slots_at, checks_at = plan[0, columns.SLOTS_AT], plan[0, columns.CHECK_AT]
         self.num_rows = int(plan[0, columns.BLOCK_ROWS])
         self._vocab_size = compiled.vocab_size
