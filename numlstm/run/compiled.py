@@ -1,6 +1,5 @@
 """Compiled: a causal network as flat arrays, and the function that runs them."""
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -16,9 +15,9 @@ from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE, WRONG_ARRAY
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.check import check_layout
-from numlstm.program.lower import Fold, build
+from numlstm.program.lower import BLOCK_ROWS, Fold, build
 from numlstm.program.program import Layout
-from numlstm.quantize import FORMATS, Encoded, floats_of
+from numlstm.quantize import Encoded, floats_of
 from numlstm.run.border import (
     FLOAT32,
     INT32,
@@ -31,7 +30,18 @@ from numlstm.run.border import (
     token_ids,
 )
 from numlstm.run.mask import answer_or_zeros, resting
-from numlstm.spec import MatrixLayer, Network
+from numlstm.spec import Network
+from numlstm.work import work
+
+# What one compiled call may cost, in `work`: 10 to 30 ms, as a product takes 0.05 to 0.1 ns; and a
+# call of so few steps that they are better taken together, up to 100 or 150 ms.
+_CALL, _LONG_CALL = 2**28, 9 * 2**28
+
+# Beyond so much work the weights of a lone stream are not in the cache of a core, and each of its
+# steps takes so many times as long.
+_CACHED, _AWAY = 2**22, 4
+
+_MANY_ROWS = 2**16  # of a memory that is not known
 
 _MAX_SPARE = 2  # work arrays that are kept for the next call, of one thread and another
 
@@ -236,7 +246,7 @@ class Compiled:
         kept   what a stream keeps, (num_kept,), read and written
         ys     the answers, (T, output_size), written
         """
-        stride = self.steps_per_call
+        stride = self.steps_with(len(memory_rows)) if memory_rows.size else self.steps_per_call
         if 0 < len(xs) <= stride and not memory_rows.size:
             status = self._call(kept, xs, ys)
             if status != DONE:
@@ -268,18 +278,30 @@ class Compiled:
     @cached_property
     def work(self) -> int:
         """What a step costs in many rows: products, in the time of float32."""
-        products = 0
-        for layer in self.network.layers:
-            if isinstance(layer, MatrixLayer) and not isinstance(layer, spec.Embedding):
-                shapes = layer.tensors()
-                own = sum(math.prod(shapes[name]) for name in layer.matrices())
-                products += own // FORMATS[layer.dtype].speed[layer.activations]
-        return products
+        return work(self.network)
+
+    @cached_property
+    def rows_per_call(self) -> int:
+        """Rows of a pool, which share what they read, in one compiled call: 10 to 30 ms."""
+        return min(max(_CALL // self.work, 1), 2**16)
 
     @cached_property
     def steps_per_call(self) -> int:
-        """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms."""
-        return min(max(2**28 // max(self.work, 1), 64), 2**16)
+        """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms.
+
+        Where 16 take longer, up to 16: they share what they read. With a memory, it is for one of
+        65,536 rows; a smaller one has more.
+        """
+        return self.steps_with(_MANY_ROWS)
+
+    def steps_with(self, memory_rows: int) -> int:
+        """Return the steps of a call with so many rows of a memory."""
+        each = work(self.network, memory_rows)
+        if each > _CACHED:
+            each *= _AWAY
+        if _CALL // each < BLOCK_ROWS:
+            return max(1, min(BLOCK_ROWS, _LONG_CALL // each))
+        return min(_CALL // each // BLOCK_ROWS * BLOCK_ROWS, 2**16)
 
 
 class _Work:

@@ -358,7 +358,7 @@ class Pool:
             self._workers[0].take(slots, xs, ys, given)
             return
         rows = self._workers[0].num_rows
-        stride = max(1, self._compiled.steps_per_call // num_streams)
+        stride = max(1, self._compiled.rows_per_call // min(num_streams, rows))
         num_threads = self._num_threads(num_steps, num_streams)
         before = self._kept[slots]
         try:
@@ -392,7 +392,7 @@ class Pool:
         """Whether one call of the kernel takes these steps, if none of them is masked."""
         return (
             0 < num_streams <= self._workers[0].num_rows
-            and num_steps * num_streams <= self._compiled.steps_per_call
+            and num_steps * num_streams <= self._compiled.rows_per_call
             and (len(self._workers) == 1 or self._num_threads(num_steps, num_streams) == 1)
         )
 

@@ -73,7 +73,7 @@ def test_steps_in_one_call_are_steps(network, num_threads, monkeypatch):
 
 def test_a_call_longer_than_a_compiled_one(monkeypatch):
     model = model_of(VECTORS)
-    monkeypatch.setitem(model.__dict__, "steps_per_call", 4)
+    monkeypatch.setitem(vars(model._compiled), "rows_per_call", 4)
     pool = model.pool(3)
     slots = [pool.open() for _ in range(3)]
     xs = np.stack([random_input(VECTORS, 50, seed) for seed in range(3)], 1)

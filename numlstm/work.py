@@ -1,0 +1,71 @@
+"""What a step of a network costs, counted from its layers before anything is made of them.
+
+Rough, to a factor of two or three: it says when to look for Ctrl-C, whether another thread pays,
+and what a file asks for.
+"""
+
+from math import prod
+
+from numlstm import spec
+from numlstm.quantize import FORMATS
+
+# In products of float32 weights that are in the cache, 0.05 to 0.1 ns each for a single row.
+_OPERATION = 500  # that reads and writes nothing
+_NUMBER = 8  # read, moved or written
+_FUNCTION = 32  # of a number: tanh, exp
+_MEMORY = 8  # a product with a row of a memory, which is read across
+
+
+def work(network: spec.Network, memory_rows: int = 0) -> int:
+    """Return what a step costs: products, in the time of float32.
+
+    memory_rows   of the memory that it attends to
+    """
+    return sum(layer_work(layer, memory_rows) for layer in network.layers)
+
+
+def layer_work(layer: spec.Layer, memory_rows: int = 0) -> int:
+    """Return what a step of one layer costs, as `work` does."""
+    moved = layer.input_size + layer.output_size
+    return _OPERATION + _NUMBER * moved + _products(layer) + _own(layer, memory_rows)
+
+
+def _products(layer: spec.Layer) -> int:
+    if not isinstance(layer, spec.MatrixLayer) or isinstance(layer, spec.Embedding):
+        return 0
+    shapes = layer.tensors()
+    products = sum(prod(shapes[name]) for name in layer.matrices())
+    if isinstance(layer, spec.Conv1d):
+        products *= layer.groups  # those between groups are zeros
+    if isinstance(layer, spec.Recurrent) and layer.shared:
+        products *= 2
+    return products // FORMATS[layer.dtype].speed[layer.activations]
+
+
+def _own(layer: spec.Layer, memory_rows: int) -> int:
+    """Return what a layer costs beside its matrices, and beside what it reads and writes."""
+    match layer:
+        case spec.Recurrent():
+            num_directions = 2 if layer.direction == "bidirectional" else 1
+            units = _FUNCTION * layer.num_gates * layer.hidden_size
+            return num_directions * (units + 10 * _OPERATION)  # those of a cell with options
+        case spec.Conv1d():
+            window = layer.kernel_size * layer.input_size
+            # What it reads of earlier steps moves on once for up to 16 of them.
+            kept = layer.reach * layer.input_size // 16
+            return _NUMBER * (window + kept) + _FUNCTION * layer.output_size
+        case spec.Attention():
+            each = _MEMORY * (layer.size or layer.memory_size) + _MEMORY * layer.memory_size
+            each += _FUNCTION * layer.size  # of an additive score
+            return memory_rows * (each + _FUNCTION)
+        case spec.Copy():
+            return memory_rows * (_MEMORY * layer.memory_size + 2 * _FUNCTION)
+        case spec.CRF():
+            return _FUNCTION * layer.input_size**2
+        case spec.LayerNorm() | spec.Pooling():
+            return 2 * _NUMBER * layer.input_size
+        case spec.Linear() | spec.Activation() | spec.Softmax() | spec.LogSoftmax():
+            return _FUNCTION * layer.output_size
+        case spec.AttentionPooling():
+            return _FUNCTION + 2 * _NUMBER * layer.input_size
+    return 0
