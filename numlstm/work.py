@@ -13,6 +13,7 @@ from numlstm.quantize import FORMATS
 _OPERATION = 500  # that reads and writes nothing
 _NUMBER = 8  # read, moved or written
 _FUNCTION = 32  # of a number: tanh, exp
+_CHOICE = 100  # of a token, for each score
 _MEMORY = 8  # a product with a row of a memory, which is read across
 
 
@@ -22,6 +23,11 @@ def work(network: spec.Network, memory_rows: int = 0) -> int:
     memory_rows   of the memory that it attends to
     """
     return sum(layer_work(layer, memory_rows) for layer in network.layers)
+
+
+def choice_work(num_scores: int) -> int:
+    """Return what it costs to choose a token by its score."""
+    return _OPERATION + _CHOICE * num_scores
 
 
 def layer_work(layer: spec.Layer, memory_rows: int = 0) -> int:

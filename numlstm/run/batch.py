@@ -10,7 +10,7 @@ from numlstm.program.lower import POOL_ROWS
 from numlstm.run.border import FLOAT32, Floats
 from numlstm.run.compiled import Compiled
 from numlstm.run.pool import THREAD_WORK, Pool
-from numlstm.run.threads import run_together
+from numlstm.run.threads import go_on, run_together
 
 # Floats that are gathered for one call of the kernel, 16 MB.
 _GATHERED = 2**22
@@ -56,6 +56,7 @@ def _run_share(
     slots = np.zeros(0, np.int64)
     at, left = slots.copy(), slots.copy()  # the next row of each, and how many there are
     while next_one < len(starts) or len(slots):
+        go_on()
         count = min(len(starts) - next_one, pool.capacity - len(slots))
         new = slice(next_one, next_one + count)
         slots = np.append(slots, [pool.open() for _ in range(count)]).astype(np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm import spec
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import READABLE, aligned, argument
-from numlstm.kernels.plan import DONE, WRONG_ARRAY
+from numlstm.kernels.plan import DONE, STOPPED, WRONG_ARRAY
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.check import check_layout
 from numlstm.program.lower import BLOCK_ROWS, Fold, build
@@ -30,8 +30,9 @@ from numlstm.run.border import (
     token_ids,
 )
 from numlstm.run.mask import answer_or_zeros, resting
+from numlstm.run.threads import go_on
 from numlstm.spec import Network
-from numlstm.work import work
+from numlstm.work import choice_work, work
 
 # What one compiled call may cost, in `work`: 10 to 30 ms, as a product takes 0.05 to 0.1 ns; and a
 # call of so few steps that they are better taken together, up to 100 or 150 ms.
@@ -255,11 +256,26 @@ class Compiled:
         work = _Work(self, memory_rows)
         work.kept[...] = kept
         for t in range(0, len(xs), stride):
+            go_on()
             part, answers = xs[t : t + stride], ys[t : t + stride]
             status = self.run(self._block_plan_at, self.params_at, work.at, part, answers)
             if status != DONE:
                 raise_status("xs", part, t, status, self.vocab_size)
         kept[...] = work.kept
+
+    def take_in(
+        self, layout: Layout, array: Floats, kept: Floats, xs: NDArray[Any], ys: Floats
+    ) -> int:
+        """Take steps in an array of `array_for`, with its memory; return the kernel's status.
+
+        kept   (num_kept,), read; written if the status is one of those up to STOPPED
+        """
+        own = array[: self.num_kept]
+        own[:] = kept
+        status = self.run(layout.plan_at, self.params_at, argument(array), xs, ys)
+        if status <= STOPPED:
+            kept[:] = own
+        return status
 
     @cached_property
     def _row(self) -> Layout:
@@ -294,9 +310,9 @@ class Compiled:
         """
         return self.steps_with(_MANY_ROWS)
 
-    def steps_with(self, memory_rows: int) -> int:
-        """Return the steps of a call with so many rows of a memory."""
-        each = work(self.network, memory_rows)
+    def steps_with(self, memory_rows: int, num_scores: int = 0) -> int:
+        """Return the steps of a call with so many rows of a memory, and so many to choose from."""
+        each = work(self.network, memory_rows) + choice_work(num_scores)
         if each > _CACHED:
             each *= _AWAY
         if _CALL // each < BLOCK_ROWS:

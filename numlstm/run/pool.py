@@ -26,7 +26,7 @@ from numlstm.run.border import (
 from numlstm.run.compiled import Compiled
 from numlstm.run.saved import from_bytes, to_bytes
 from numlstm.run.stream import Stream, stream_of
-from numlstm.run.threads import Turn, in_turn, run_together
+from numlstm.run.threads import Turn, go_on, in_turn, run_together
 
 # Another thread pays when each has this much work (`Compiled.work`), 0.3 ms: a thread takes 0.05 ms
 # to begin and to end, and shares the caches.
@@ -41,7 +41,7 @@ class Pool:
     Get one from `Model.pool`. A stream has a slot from `open` to `close`. Any slots, in any order,
     may take a step together; each gets the bits of a lone `Stream`. A pool belongs to one thread at
     a time: whichever method a second one calls meanwhile raises a RuntimeError. If a call raises,
-    every stream is as it was before.
+    every stream is as it was before; if Ctrl-C interrupts it, all are as before or all as after.
 
     Attributes
     ----------
@@ -142,10 +142,13 @@ class Pool:
                 else f"{len(self)} of {self.capacity} slots of the pool are open, {len(kept)} more "
                 "do not fit; close some first"
             )
-        slots = [self._free.pop() for _ in kept]
+        count = len(kept)
+        slots = self._free[len(self._free) - count :][::-1]
         if slots:
             self._kept[slots] = kept
+            # Nothing is called between these two, so nothing comes between them.
             self._is_open[slots] = True
+            del self._free[-count:]
         return slots
 
     @in_turn
@@ -158,9 +161,11 @@ class Pool:
             If the slot is not open.
         """
         self._check_slots([slot])
-        self._is_open[slot] = False
+        slot = operator.index(slot)
+        # Nothing is called from here on, so nothing comes between.
         self._key = None
-        self._free.append(operator.index(slot))
+        self._is_open[slot] = False
+        self._free += [slot]
 
     @in_turn
     def stream(self, slot: int) -> Stream:
@@ -368,6 +373,7 @@ class Pool:
             def work(worker: _Worker, parts: list[slice]) -> None:
                 for part in parts:
                     for t in range(0, num_steps, stride):
+                        go_on()
                         steps = slice(t, t + stride)
                         y = np.empty_like(ys[steps, part])
                         x = np.ascontiguousarray(xs[steps, part])

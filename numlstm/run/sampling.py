@@ -13,7 +13,7 @@ from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import padded
 from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
 from numlstm.network.functions import LARGEST
-from numlstm.run.border import FLOAT32, raise_status, token_id, token_ids
+from numlstm.run.border import FLOAT32, Floats, raise_status, token_id, token_ids
 from numlstm.run.compiled import array_for
 from numlstm.run.state import State
 
@@ -131,6 +131,11 @@ class Generator:
         flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(self._num_scores)]
         self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
 
+    @property
+    def steps_per_call(self) -> int:
+        """Tokens in one compiled call, which Ctrl-C waits for."""
+        return self._state.compiled.steps_with(len(self._state.memory_rows), self._num_scores)
+
     def _see(self, ids: NDArray[np.int32]) -> None:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
         ids = np.unique(ids[ids < self._flags.size])
@@ -138,13 +143,15 @@ class Generator:
         self._seen[: len(ids)] = ids
         self._numbers[columns.NUM_SEEN] = len(ids)
 
-    def next(self, count: int) -> NDArray[np.int32]:
-        """Return up to ``count`` tokens, fewer if one stops; the stream has read all but the last.
+    def next(self, count: int, kept: Floats) -> NDArray[np.int32]:
+        """Return up to ``count`` tokens, fewer if one stops.
+
+        kept   what the stream keeps, (num_kept,), read; written, when it has read all but the last
 
         Raises
         ------
         ValueError
-            If the network overflows. The stream is as it was before.
+            If the network overflows.
         """
         state = self._state
         if state.memory_rows is not self._memory_rows:  # a state with another memory was loaded
@@ -158,7 +165,7 @@ class Generator:
             numbers[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
         ids[0] = self._token
         self._numbers[columns.NUM_CHOSEN] = 0
-        status = state.take(self._layout, self._array, ids[:-1], numbers[1:])
+        status = state.compiled.take_in(self._layout, self._array, kept, ids[:-1], numbers[1:])
         if status > STOPPED:
             raise_status("the tokens", ids, 0, status, state.compiled.vocab_size)
         self.stopped = status == STOPPED

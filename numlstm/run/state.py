@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm.kernels.addresses import argument
-from numlstm.kernels.plan import DONE, STOPPED
-from numlstm.program.program import Layout
+from numlstm.kernels.plan import DONE
 from numlstm.run.border import FLOAT32, Floats, raise_status
 from numlstm.run.compiled import Compiled, array_for
 from numlstm.run.saved import from_bytes, to_bytes
@@ -39,16 +38,20 @@ class State(Turn):
     ) -> None:
         super().__init__()
         self.compiled = compiled
-        self._first = compiled.initial_state(memory_rows) if first is None else first
-        self._place(self._first, memory_rows)
+        if first is None:
+            first = compiled.initial_state(memory_rows)
+        self._place(first, first, memory_rows)
 
-    def _place(self, kept: Floats, memory_rows: Floats) -> None:
-        """Begin in a new array, with room for the memory."""
-        self.memory_rows = memory_rows
-        self._array = array_for(self.compiled.program.step, memory_rows)
-        self._kept = self._array[: self.compiled.num_kept]
-        self.at = argument(self._array)
-        self.go_back(kept)
+    def _place(self, first: Floats, kept: Floats, memory_rows: Floats) -> None:
+        """Go to a new array, with room for the memory: all of it, or nothing if this raises."""
+        array = array_for(self.compiled.program.step, memory_rows)
+        own = array[: self.compiled.num_kept]
+        own[:] = kept
+        if self.compiled.program.memory is not None:
+            self.compiled.program.memory.set_count(own, len(memory_rows))
+        at = argument(array)
+        self._first, self.memory_rows = first, memory_rows
+        self._array, self._kept, self.at = array, own, at
 
     @property
     def kept(self) -> Floats:
@@ -57,10 +60,11 @@ class State(Turn):
 
     def go_back(self, kept: Floats) -> None:
         """Go to where `kept` was taken."""
-        self._kept[:] = kept
         memory = self.compiled.program.memory
         if memory is not None:
-            memory.set_count(self._array, len(self.memory_rows))
+            kept = kept.copy()
+            memory.set_count(kept, len(self.memory_rows))
+        self._kept[:] = kept  # all of it at once, whatever interrupts this
 
     def begin(self) -> None:
         """Go back to the initial state; a memory stays."""
@@ -82,10 +86,6 @@ class State(Turn):
         """Return a copy of what is at a place of the layout of a step: (offset, size)."""
         at, size = place
         return self._array[at : at + size].copy()
-
-    def set_numbers(self, place: tuple[int, int], values: Floats) -> None:
-        at, size = place
-        self._array[at : at + size] = values
 
     # Steps ----------------------------------------------------------------------------------------
 
@@ -112,19 +112,6 @@ class State(Turn):
         self.run(xs, ys)
         return ys
 
-    def take(self, layout: Layout, array: Floats, xs: NDArray[Any], ys: Floats) -> int:
-        """Take steps in an array of `array_for` with the memory; return the kernel's status.
-
-        What they leave is kept if that is one of the statuses up to STOPPED.
-        """
-        compiled = self.compiled
-        kept = array[: compiled.num_kept]
-        kept[:] = self._kept
-        status = compiled.run(layout.plan_at, compiled.params_at, argument(array), xs, ys)
-        if status <= STOPPED:
-            self._kept[:] = kept
-        return status
-
     def twin(self) -> Self:
         """Return a state that goes on from here on its own."""
         twin = type(self)(self.compiled, self.memory_rows, self._first)
@@ -141,7 +128,6 @@ class State(Turn):
         """Go to where `to_bytes` was called, with the memory that was there, or raise."""
         kept, memory_rows = from_bytes(self.compiled, blob)
         if memory_rows.size:
-            self._first = self.compiled.initial_state(memory_rows)
-            self._place(kept, memory_rows)
+            self._place(self.compiled.initial_state(memory_rows), kept, memory_rows)
         else:
             self.go_back(kept)

@@ -32,7 +32,8 @@ class Stream:
     """One sequence in progress: owns its state, shares the model's weights.
 
     Get one from `Model.stream`. It belongs to one thread at a time: whichever method a second one
-    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before.
+    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before; if
+    Ctrl-C interrupts it, as before it or as after it: `num_steps` tells.
 
     Attributes
     ----------
@@ -230,17 +231,14 @@ class Stream:
 
     @in_turn
     def _generate(self, generator: "Generator", n: int) -> NDArray[np.int32]:
-        stride = self._compiled.steps_per_call
+        stride = generator.steps_per_call
         parts = [np.zeros(0, np.int32)]
         kept = self._state.kept
-        try:
-            for at in range(0, n, stride):
-                parts.append(generator.next(min(stride, n - at)))
-                if generator.stopped:
-                    break
-        except BaseException:
-            self._state.go_back(kept)
-            raise
+        for at in range(0, n, stride):
+            parts.append(generator.next(min(stride, n - at), kept))
+            if generator.stopped:
+                break
+        self._state.go_back(kept)
         return np.concatenate(parts)
 
     def tokens(
@@ -271,7 +269,10 @@ class Stream:
 
     @in_turn
     def _next(self, generator: "Generator") -> int:
-        return int(generator.next(1)[0])
+        kept = self._state.kept
+        token = int(generator.next(1, kept)[0])
+        self._state.go_back(kept)
+        return token
 
     @in_turn
     def reset(self) -> None:
@@ -348,8 +349,11 @@ class Stream:
                 problems.append(str(error))
         if problems:
             raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
+        kept = self._state.kept
         for name, array in arrays.items():
-            self._state.set_numbers(names[name], array)
+            at, size = names[name]
+            kept[at : at + size] = array
+        self._state.go_back(kept)
 
     @in_turn
     def save_state(self) -> bytes:

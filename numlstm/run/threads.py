@@ -5,6 +5,7 @@ after a fork there is none to miss. The kernels run without the GIL.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
@@ -52,26 +53,76 @@ def in_turn(method: Method) -> Method:
     return cast(Method, alone)
 
 
+class _Group:
+    """Threads that share some work.
+
+    running   what they have begun and not ended
+    failed    the first error of one of them, or an interruption
+    """
+
+    __slots__ = ("failed", "running")
+
+    def __init__(self) -> None:
+        self.failed: BaseException | None = None
+        self.running: list[Callable[[], Any]] = []
+
+
+class _Stopped(Exception):  # noqa: N818 - no error, but its consequence
+    """Another thread of the group has failed."""
+
+
+_own = threading.local()  # .group: that of the thread, if it shares its work
+
+
+def go_on() -> None:
+    """Raise if another thread that shares the work has failed; called between slices of work."""
+    group = getattr(_own, "group", None)
+    if group is not None and group.failed is not None:
+        raise _Stopped
+
+
 def run_together(work: Sequence[Callable[[], Any]]) -> None:
     """Run functions at the same time, the first one in this thread; raise what one of them raises.
 
-    All have ended when this returns or raises.
+    If one fails, or Ctrl-C comes, the others end where they next ask whether to `go_on`. All have
+    ended when this returns or raises, so that nobody works in arrays that the next call takes; and
+    if Ctrl-C comes again meanwhile, that is so all the same.
     """
-    errors: list[BaseException] = []
+    if len(work) == 1:
+        work[0]()
+        return
+    group = _Group()
 
     def run(function: Callable[[], Any]) -> None:
+        group.running.append(function)  # before it looks: whoever waits has set `failed` before
         try:
-            function()
+            if group.failed is None:
+                _own.group = group
+                function()
         except BaseException as error:
-            errors.append(error)
+            group.failed = group.failed or error
+        finally:
+            group.running.remove(function)
 
-    others = [threading.Thread(target=run, args=(function,)) for function in work[1:]]
-    for thread in others:
-        thread.start()
+    threads = [threading.Thread(target=run, args=(function,)) for function in work[1:]]
     try:
+        for thread in threads:
+            thread.start()
+        _own.group = group
         work[0]()
-    finally:
-        for thread in others:
+        for thread in threads:
             thread.join()
-    if errors:
-        raise errors[0]
+    except BaseException as error:
+        group.failed = group.failed or error
+    # A thread whose start was interrupted is not alive yet, and will find that it need not begin.
+    waits = True
+    while waits:
+        try:
+            while group.running or any(thread.is_alive() for thread in threads):
+                time.sleep(0.001)
+            _own.group = None
+            waits = False
+        except BaseException as error:  # nothing is called here, so nothing can interrupt it
+            group.failed = group.failed or error
+    if group.failed is not None:
+        raise group.failed

@@ -109,20 +109,16 @@ def record(state: State, xs: NDArray[Any]) -> Trace:
         for key, (_, size) in [*left.items(), *states.items()]
     }
     ys = np.empty((len(xs), compiled.output_size), np.float32)
-    kept = state.kept
-    try:
-        for t in range(len(xs)):
-            if masked is not None and masked[t]:
-                ys[t] = state.answer
-            else:
-                state.run(xs[t : t + 1], ys[t : t + 1])
-                for key, place in left.items():
-                    recorded[key][t] = state.numbers(place)
-            for name, place in states.items():
-                recorded[name][t] = state.numbers(place)
-    except BaseException:
-        state.go_back(kept)
-        raise
+    twin = state.twin()
+    for t in range(len(xs)):
+        if masked is not None and masked[t]:
+            ys[t] = twin.answer
+        else:
+            twin.run(xs[t : t + 1], ys[t : t + 1])
+            for key, place in left.items():
+                recorded[key][t] = twin.numbers(place)
+        for name, place in states.items():
+            recorded[name][t] = twin.numbers(place)
     rows = {}
     for layer in dict.fromkeys(name.rpartition(".")[0] for name in states):
         for name, gate in gates.items():
@@ -133,4 +129,5 @@ def record(state: State, xs: NDArray[Any]) -> Trace:
         rows |= {name: recorded[name] for name in own}
     for values in rows.values():
         values.flags.writeable = False
+    state.go_back(twin.kept)
     return Trace(ys, MappingProxyType(rows))

@@ -13,6 +13,9 @@ from numlstm.stages.causal import Causal
 from numlstm.stages.stage import INPUT, Collecting, Flow, Read, Stage, no_rows
 from numlstm.stages.staged import Staged
 
+# Of each flow, of what waits before each stage, and whether it is finished.
+_Kept = tuple[list[Any], list[list[NDArray[Any]]], bool]
+
 
 class LookaheadStream:
     """One sequence in progress of a network that reads later steps.
@@ -24,7 +27,8 @@ class LookaheadStream:
     bits of `Model.run`.
 
     Get one from `Model.stream`. It belongs to one thread at a time: whichever method a second one
-    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before.
+    calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before; if
+    Ctrl-C interrupts it, as before it or as after it.
 
     Attributes
     ----------
@@ -52,7 +56,12 @@ class LookaheadStream:
             self._stages = [Causal((Read(INPUT),), writes, network)]
         self._late = self._latencies()
         self.latency = self._late[last]
-        self.reset()
+        self._flows: list[Flow]
+        self._waiting: list[list[NDArray[Any]]]
+        self._finished: bool
+        # What was kept when the call began that is in progress, or that failed.
+        self._before: _Kept | None
+        self._begin()
 
     def _latencies(self) -> dict[int, int | None]:
         """Return how late each layer answers, None where it waits for the end."""
@@ -73,18 +82,19 @@ class LookaheadStream:
     @in_turn
     def reset(self) -> None:
         """Return to the initial state."""
+        self._begin()
+
+    def _begin(self) -> None:
         # What comes at the end comes in one piece, and is run as such: no lookahead is too short.
-        self._flows: list[Flow] = [
+        flows = [
             Collecting(stage)
             if self._comes_at_end(stage, self._late)
             else stage.flow(self.lookahead)
             for stage in self._stages
         ]
         # Rows that a stage has not read yet, of each of its inputs.
-        self._waiting: list[list[NDArray[Any]]] = [
-            [self._no_rows(read.source) for read in stage.reads] for stage in self._stages
-        ]
-        self._finished = False
+        waiting = [[self._no_rows(read.source) for read in stage.reads] for stage in self._stages]
+        self._flows, self._waiting, self._finished, self._before = flows, waiting, False, None
 
     def _no_rows(self, source: int) -> NDArray[Any]:
         if source == INPUT:
@@ -136,19 +146,29 @@ class LookaheadStream:
 
     @in_turn
     def _push(self, xs: NDArray[Any], finish: bool) -> Floats:
+        self._go_back()
         if self._finished:
             raise ValueError("the stream is finished; reset() begins a new sequence")
         masked = self._network.masked(xs)
         if masked is not None:
             xs = xs[~masked]
-        before = self.kept
-        try:
-            ys = self._work(xs, finish)
-        except BaseException:
-            self.kept = before
-            raise
-        self._finished = finish
+        self._before = self._now()
+        ys = self._work(xs, finish)
+        self._finished, self._before = finish, None
         return ys
+
+    def _go_back(self) -> None:
+        """Undo a call that failed.
+
+        When the next one begins: no Ctrl-C, be it the second or third, can keep it from that.
+        """
+        if self._before is None:
+            return
+        flows, waiting, self._finished = self._before
+        for flow, kept in zip(self._flows, flows, strict=True):
+            flow.kept = kept
+        self._waiting = [list(rows) for rows in waiting]
+        self._before = None
 
     def _work(self, xs: NDArray[Any], finish: bool) -> Floats:
         """Pass new rows from stage to stage; return those of the last layer."""
@@ -182,22 +202,27 @@ class LookaheadStream:
     @in_turn
     def copy(self) -> Self:
         """Return a new stream that continues from here on its own."""
+        self._go_back()
         twin = type(self)(self.model, self._of, self.lookahead)
-        twin.kept = self.kept
+        twin.kept = self._now()
         return twin
 
     @property
-    def kept(self) -> tuple[list[Any], list[list[NDArray[Any]]], bool]:
+    @in_turn
+    def kept(self) -> _Kept:
         """What is kept from call to call; setting it goes back there."""
-        flows = [flow.kept for flow in self._flows]
-        return flows, [list(rows) for rows in self._waiting], self._finished
+        self._go_back()
+        return self._now()
 
     @kept.setter
-    def kept(self, value: tuple[list[Any], list[list[NDArray[Any]]], bool]) -> None:
-        flows, waiting, self._finished = value
-        for flow, kept in zip(self._flows, flows, strict=True):
-            flow.kept = kept
-        self._waiting = [list(rows) for rows in waiting]
+    @in_turn
+    def kept(self, value: _Kept) -> None:
+        self._before = value
+        self._go_back()
+
+    def _now(self) -> _Kept:
+        flows = [flow.kept for flow in self._flows]
+        return flows, [list(rows) for rows in self._waiting], self._finished
 
     __copy__ = copy
 

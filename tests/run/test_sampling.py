@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from numlstm.model import Model
-from numlstm.run.sampling import Sampling, SamplingOptions
+from numlstm.run.sampling import Generator, Sampling, SamplingOptions
 from numlstm.spec import (
     GRU,
     LSTM,
@@ -121,7 +121,7 @@ def test_one_call_tokens_and_pieces_are_the_same(network, monkeypatch):
     one_by_one = model.stream()
     tokens = one_by_one.tokens(2, seed=1, repetition_penalty=1.1)
     assert [next(tokens) for _ in range(50)] == ids.tolist()
-    monkeypatch.setitem(vars(model._compiled), "steps_per_call", 7)
+    monkeypatch.setattr(Generator, "steps_per_call", 7)
     pieces = model.stream()
     np.testing.assert_array_equal(pieces.generate(2, 50, seed=1, repetition_penalty=1.1), ids)
     assert_same_bits(one_by_one.kept, whole.kept)
