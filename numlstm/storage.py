@@ -24,6 +24,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,13 @@ def _write(metadata: dict[str, str], tensors: Stored, path: str | os.PathLike[st
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _to_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a file, whatever it says: tests and fuzzers make hostile ones of it."""
+    file = BytesIO()
+    write(file, tensors, metadata)
+    return file.getvalue()
 
 
 def _encoded(weights: Weights) -> Stored:
