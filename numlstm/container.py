@@ -9,8 +9,8 @@ https://huggingface.co/docs/safetensors
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple, Self
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ TYPES: dict[str, type[np.generic]] = {
     "F32": np.float32, "BF16": np.uint16, "I8": np.int8, "I32": np.int32,
 }  # fmt: skip
 _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+
+Value = TypeVar("Value")
 
 _MAX_HEADER = 100_000_000  # bytes, as in the library
 _MAX_AXES = 32
@@ -58,6 +60,24 @@ def bytes_of(tensor: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
+def by_part(named: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+    """Return what begins with ``PART/`` of each part, without that."""
+    parts: dict[str, dict[str, Value]] = {}
+    for name, value in named.items():
+        part, slash, own = name.partition("/")
+        if slash:
+            parts.setdefault(part, {})[own] = value
+    return parts
+
+
+def read_json(text: str) -> Any:
+    """Return what a JSON text says, or raise a ValueError; an object has no name twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except RecursionError as error:
+        raise ValueError(f"its JSON is nested too deeply: {error}") from error
+
+
 class Tensors(Mapping[str, NDArray[Any]]):
     """Tensors of a file that is open, each read when it is asked for."""
 
@@ -85,12 +105,10 @@ class Tensors(Mapping[str, NDArray[Any]]):
         """Return the shape of a tensor, which is not read."""
         return self._places[name].shape
 
-    def under(self, prefix: str) -> "Tensors":
-        """Return those whose names begin with a prefix, without it."""
-        places = self._places.items()
-        return Tensors(
-            self._file, {n.removeprefix(prefix): p for n, p in places if n.startswith(prefix)}
-        )
+    def by_part(self, names: Iterable[str]) -> dict[str, "Tensors"]:
+        """Return the tensors of each of these parts, as `by_part` does."""
+        parts = by_part(self._places)
+        return {part: Tensors(self._file, parts.get(part, {})) for part in names}
 
     def without(self, names: Collection[str]) -> "Tensors":
         """Return those of other names."""
@@ -136,8 +154,8 @@ class Container(Tensors):
         if len(text) != size or not text.startswith(b"{"):
             raise _incomplete("its header is no JSON object")
         try:
-            header = json.loads(text.decode(), object_pairs_hook=_without_twins)
-        except (ValueError, RecursionError) as error:
+            header = read_json(text.decode())
+        except ValueError as error:
             raise _incomplete(f"its header cannot be read: {error}") from error
         self._start = 8 + size
         found: dict[str, Any] = header

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.errors import WeightsError
+from numlstm.errors import WeightsError, listed
 from numlstm.spec import TOLERANCE, Network, Weights
 
 Floats = NDArray[np.float32]
@@ -243,7 +243,7 @@ def _not_rounded(names: Iterable[str], round_one: Callable[[str], Any]) -> Weigh
             round_one(name)
         except WeightsError as error:
             problems.append(f"{name}: {error}")
-    return WeightsError("the weights cannot be rounded:\n  " + "\n  ".join(problems))
+    return WeightsError(f"the weights cannot be rounded:{listed(problems)}")
 
 
 # Weights ------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import Budget, spending
-from numlstm.container import Container, Tensors, bytes_of, write
+from numlstm.container import Container, Tensors, by_part, bytes_of, read_json, write
+from numlstm.errors import listed
 from numlstm.quantize import (
     FLOAT32,
     FORMATS,
@@ -99,9 +100,7 @@ def save_parts(parts: Mapping[str, Weights], path: str | os.PathLike[str]) -> No
     ValueError
         If there are none, or a name is empty or has a slash in it.
     """
-    wrong = [name for name in parts if not isinstance(name, str) or not name or "/" in name]
-    if wrong or not parts:
-        raise ValueError(f"parts are named {list(parts)}, expected names without a slash")
+    _check_parts(parts)
     metadata = {"version": _VERSIONS[2], "parts": json.dumps(list(parts))}
     tensors: Stored = {}
     for part, weights in parts.items():
@@ -135,11 +134,11 @@ def opened(
             if "parts" not in metadata:
                 parts = {"": _unpacked(metadata, file)}
             else:
-                parts = {
-                    part: _unpacked(_under(part, metadata), file.under(f"{part}/"))
-                    for part in _read_names("parts", metadata["parts"])
-                }
-        except (ValueError, RecursionError) as error:
+                names = _read_names("parts", metadata["parts"])
+                _check_parts(names)
+                fields, stored = by_part(metadata), file.by_part(names)
+                parts = {part: _unpacked(fields.get(part, {}), stored[part]) for part in names}
+        except ValueError as error:
             raise WeightsError(f"{path}: {error}") from error
         yield parts
         try:
@@ -179,10 +178,11 @@ def load_parts(path: str | os.PathLike[str]) -> dict[str, Weights]:
         return {n: w.with_tensors(w.network, dict(w.tensors)) for n, w in parts.items()}
 
 
-def _under(part: str, named: Mapping[str, str]) -> dict[str, str]:
-    """Return what begins with the name of a part, without it."""
-    prefix = f"{part}/"
-    return {n.removeprefix(prefix): value for n, value in named.items() if n.startswith(prefix)}
+def _check_parts(names: Collection[Any]) -> None:
+    """Raise a ValueError unless these are names of parts, each there once."""
+    wrong = [name for name in names if not isinstance(name, str) or not name or "/" in name]
+    if wrong or not names or len(set(names)) != len(names):
+        raise ValueError(f"parts are named {list(names)}, expected names without a slash")
 
 
 def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
@@ -212,7 +212,7 @@ def _unpacked(fields: Mapping[str, str], stored: Tensors) -> Weights:
             raise WeightsError(f"{own['xs']} has no ys")
         probes.append(Probe(**{key: stored[n] for key, n in own.items() if n in stored}))
         names |= set(own.values())
-    network = Network.from_json(json.loads(fields.get("network", "null")))
+    network = Network.from_json(read_json(fields.get("network", "null")))
     return Weights(
         network=network,
         tensors=_FileTensors(network, stored.without(names)),
@@ -283,7 +283,7 @@ class _FileTensors(FileTensors):
             except WeightsError as error:
                 problems.append(f"{name}  {error}")
         if problems:
-            raise WeightsError("matrices are damaged:\n  " + "\n  ".join(problems))
+            raise WeightsError(f"matrices are damaged:{listed(problems)}")
 
     def _read(self, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Return the numbers of a matrix, and its scale if there is one and may be."""
@@ -350,7 +350,7 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Container]:
 
 
 def _read_names(what: str, text: str) -> tuple[str, ...]:
-    names = json.loads(text)
+    names = read_json(text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise WeightsError(f"{what} is not a list of strings")
     return tuple(names)

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.errors import WeightsError
+from numlstm.errors import WeightsError, listed
 from numlstm.network.layer import ACTIVATIONS, DTYPES, INPUT, LAYERS, Layer, MatrixLayer, Shape
 from numlstm.network.layers import (
     Add,
@@ -70,6 +70,7 @@ class Network:
         if not problems:
             for n, layer in enumerate(self.layers):
                 problems += [f"{n}: {type(layer).__name__}: {p}" for p in self._problems(n, layer)]
+            problems += self._memory_problems()
         numbers = sum(math.prod(shape) for shape in self.tensor_shapes().values())
         if numbers > MAX_NUMBERS:
             problems.append(f"the tensors would hold {numbers} numbers, at most {MAX_NUMBERS} fit")
@@ -77,7 +78,7 @@ class Network:
         if width > MAX_WIDTH:
             problems.append(f"the layers have {width} outputs together, at most {MAX_WIDTH} fit")
         if problems:
-            raise WeightsError("the layers do not form a network:\n  " + "\n  ".join(problems))
+            raise WeightsError(f"the layers do not form a network:{listed(problems)}")
 
     def _name_problems(self) -> list[str]:
         problems = []
@@ -130,16 +131,28 @@ class Network:
             size = self.size(self.index(layer.memory))
             if size != layer.memory_size:
                 problems.append(f"memory_size is {layer.memory_size}, {layer.memory} gives {size}")
-        sizes = [other.memory_size for other in self.layers if _reads_memory(other)]
-        if _reads_memory(layer) and len(set(sizes)) > 1:
-            problems.append(f"the sizes of the stream's memory differ: {sizes}")
-        if _reads_memory(layer) and not self.is_causal:
+        return problems
+
+    def _memory_problems(self) -> list[str]:
+        """Return what is wrong with the layers that read the memory of a stream."""
+        problems = []
+        if len(set(self._memory_sizes)) > 1:
+            problems.append(f"the sizes of the stream's memory differ: {self._memory_sizes}")
+        if self._memory_sizes and not self.is_causal:
             problems.append("a network that reads the memory of a stream must be causal")
         return problems
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {layer.name: n for n, layer in enumerate(self.layers) if layer.name}
+
+    @cached_property
+    def _memory_sizes(self) -> list[int]:
+        return [layer.memory_size for layer in self.layers if _reads_memory(layer)]
+
     def index(self, name: str) -> int:
         """Return the number of the layer with a name, or -1 for "input"."""
-        return next((n for n, layer in enumerate(self.layers) if layer.name == name), -1)
+        return self._numbers.get(name, -1)
 
     def sources(self, n: int) -> tuple[int, ...]:
         """Return the numbers of the layers that layer n reads, -1 for the input of the network."""
@@ -187,10 +200,9 @@ class Network:
     @property
     def memory_size(self) -> int | None:
         """Numbers per row of the memory that a stream must be given, or None."""
-        sizes = [layer.memory_size for layer in self.layers if _reads_memory(layer)]
-        return sizes[0] if sizes else None
+        return self._memory_sizes[0] if self._memory_sizes else None
 
-    @property
+    @cached_property
     def memory_vocab_size(self) -> int | None:
         """How many tokens the rows of the memory may stand for, of a network that copies them."""
         sizes = [layer.vocab_size for layer in self.layers if isinstance(layer, Copy)]
@@ -307,7 +319,7 @@ class Network:
         problems += [f"{name}  not in the spec" for name in tensors if name not in expected]
         if problems:
             count = f"{len(problems)} tensor{'s do' if len(problems) > 1 else ' does'}"
-            raise WeightsError(f"{source}: {count} not match the spec:\n  " + "\n  ".join(problems))
+            raise WeightsError(f"{source}: {count} not match the spec:{listed(problems)}")
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the layers as plain data: ``{"layer": "LSTM", "input_size": 64, ...}``."""
@@ -332,7 +344,7 @@ class Network:
             except (TypeError, WeightsError) as error:
                 problems.append(f"{n}: {error}")
         if problems:
-            raise WeightsError("the spec cannot be read:\n  " + "\n  ".join(problems))
+            raise WeightsError(f"the spec cannot be read:{listed(problems)}")
         return cls(tuple(layers))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.errors import WeightsError
+from numlstm.errors import WeightsError, listed
 from numlstm.network.network import Network, Tensors
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Weights:
                     f"expected float32{(len(probe.xs), size)}"
                 )
         if problems:
-            raise WeightsError("the parts of the model do not fit:\n  " + "\n  ".join(problems))
+            raise WeightsError(f"the parts of the model do not fit:{listed(problems)}")
 
     def load_tokenizer(self) -> "Tokenizer":
         """Return the tokenizer, which gives no ids but those that the network reads.

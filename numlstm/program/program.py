@@ -155,9 +155,11 @@ class Program:
 
     def tensors(self) -> dict[str, Floats]:
         """Return the tensors of which `stored` tells, in float32, by their canonical names."""
+        parts_of: dict[str, list[Stored]] = {}
+        for part in self.stored:
+            parts_of.setdefault(part.name, []).append(part)
         found: dict[str, Floats] = {}
-        for name in dict.fromkeys(part.name for part in self.stored):
-            parts = [part for part in self.stored if part.name == name]
+        for name, parts in parts_of.items():
             rows, values = zip(*(part.rows(self.params) for part in parts), strict=True)
             tensor = np.empty((sum(map(len, rows)), parts[0].shape[1]), np.float32)
             tensor[np.concatenate(rows)] = np.concatenate(values)

@@ -26,7 +26,8 @@ def resting(network: spec.Network, tensors: Encoded) -> tuple[spec.Network, Enco
     x: NDArray[Any] = np.zeros(1, np.int32)
     for prefix, layer in network.named_layers():
         if isinstance(layer, spec.Recurrent):
-            kept = {name: t for name, t in kept.items() if not name.startswith(f"{prefix}.")}
+            for name in layer.tensors():
+                del kept[f"{prefix}.{name}"]
             shape = (layer.output_size, layer.input_size)
             kept[f"{prefix}.weight"] = np.zeros(shape, np.float32)
             layer = spec.Linear(*shape[::-1], False, name=layer.name, inputs=layer.inputs)

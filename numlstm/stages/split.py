@@ -50,22 +50,30 @@ class _Splitter:
         self.parts: list[Part] = []
 
     def split(self) -> list[Stage]:
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        # By level: the groups of layers that become one network, by their rows; the other layers.
+        groups: dict[int, dict[tuple[Any, ...], list[int]]] = {}
         alone: dict[int, list[int]] = {}
+        group_of: list[Any] = []
         for n, layer in enumerate(self.network.layers):
-            sources = self._sources(n)
-            level = max(self.ready[source] for source in sources)
+            level = max(self.ready[source] for source in self._sources(n))
             if _is_together(layer):
                 self.ready[n] = level
-                groups.setdefault((level, self.network.rows[n]), []).append(n)
+                rows = self.network.rows[n]
+                groups.setdefault(level, {}).setdefault(rows, []).append(n)
+                group_of.append((level, rows))
             else:
                 self.ready[n] = level + 1
                 alone.setdefault(level, []).append(n)
+                group_of.append(n)
+        # Those that a layer outside of their group reads, or that are the output.
+        wanted = {len(self.network.layers) - 1}
+        for n, group in enumerate(group_of):
+            wanted |= {s for s in self._sources(n) if s == INPUT or group_of[s] != group}
         stages: list[Stage] = []
         for level in range(max(self.ready.values()) + 1):
-            for (of_level, _), layers in groups.items():
-                outs = self._outs(layers)
-                if of_level == level and outs:
+            for layers in groups.get(level, {}).values():
+                outs = [n for n in layers if n in wanted]
+                if outs:
                     stages.append(self._causal(layers, outs))
             stages += [self._single(n) for n in alone.get(level, [])]
         return stages
@@ -97,23 +105,16 @@ class _Splitter:
         rows = self.network.rows_of(source)
         return Read(source, self.network.reads_last(n) and rows != ("one",))
 
-    def _outs(self, group: list[int]) -> list[int]:
-        """Return the layers of a group that others read, or that are the output."""
-        inside = set(group)
-        number = len(self.network.layers)
-        read = {s for n in range(number) if n not in inside for s in self._sources(n)}
-        return [n for n in group if n in read or n == number - 1]
-
     def _causal(self, group: list[int], outs: list[int]) -> Stage:
         """Return a stage of several causal layers as one network."""
         inside = set(group)
-        reads: list[Read] = []
-        for n in group:
-            for source in self.network.sources(n):
-                read = self._read(source, n)
-                if source not in inside and read not in reads:
-                    reads.append(read)
-        compiled = self._compile(*self._network_of(group, reads, outs))
+        reads = dict.fromkeys(
+            self._read(source, n)
+            for n in group
+            for source in self.network.sources(n)
+            if source not in inside
+        )
+        compiled = self._compile(*self._network_of(group, list(reads), outs))
         writes = tuple((n, self.network.size(n)) for n in outs)
         return Causal(tuple(reads), writes, compiled, self.num_threads)
 
