@@ -90,8 +90,20 @@ def _read(model: "numlstm.Model", text: str | None, file: Path | None) -> "NDArr
     import numpy as np
 
     if file is not None and file.suffix == ".npy":
-        return np.asarray(np.load(file, allow_pickle=False))
+        return _rows_of(file)
     return np.array(encode(model, read_text(file) if text is None else text)[0])
+
+
+def _rows_of(file: Path) -> "NDArray[Any]":
+    """Return the array of a .npy file, of which no more is read than there is."""
+    import tokenize  # by which NumPy reads what an array is
+
+    import numpy as np
+
+    try:
+        return np.array(np.lib.format.open_memmap(file, mode="r"))
+    except (ValueError, TypeError, OverflowError, tokenize.TokenError, SyntaxError) as error:
+        raise numlstm.WeightsError(f"{file}: is not an array of numbers: {error}") from error
 
 
 def _show_horizon(found: "numlstm.analysis.Horizon", lives: dict[str, int | None]) -> None:

@@ -59,9 +59,22 @@ class Image:
             raise ImageError("it is damaged: its checksum differs")
         code_at = start + 4 + int.from_bytes(data[start : start + 4], "little")
         try:
-            return Image(**json.loads(data[start + 4 : code_at]), code=data[code_at:])
-        except (ValueError, TypeError) as error:
+            image = Image(**json.loads(data[start + 4 : code_at]), code=data[code_at:])
+        except (ValueError, TypeError, RecursionError) as error:
             raise ImageError("another version of numlstm wrote it") from error
+        if not image._can_be_called():
+            raise ImageError("it is not as this numlstm writes it: a place is not in its code")
+        return image
+
+    def _can_be_called(self) -> bool:
+        """Whether what was read is of the types above, and all places are in the code."""
+        entries, imports = self.entries, self.imports
+        if not isinstance(entries, dict) or not isinstance(imports, dict) or "" not in entries:
+            return False
+        places = [(at, 1) for at in entries.values()] + [(at, 8) for at in imports.values()]
+        return all(isinstance(t, str) for t in (self.level, self.target, self.sources)) and all(
+            type(at) is int and 0 <= at <= len(self.code) - size for at, size in places
+        )
 
     def function(self) -> Callable[..., int]:
         """Return the walker as a builtin function, (plan, params, state, xs, ys) -> status.

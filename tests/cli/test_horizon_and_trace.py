@@ -166,6 +166,18 @@ def test_what_is_wrong_is_told(files, tmp_path):
         assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [("(3,", "<f4"), ("(9, 2)", "<f4"), ("(1073741824, 7)", "<f4"), ("(2,)", "O"), ("(2,)", "")],
+)
+def test_a_damaged_array_is_refused(files, tmp_path, shape, kind):
+    path = tmp_path / "xs.npy"
+    head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head.encode())
+    with pytest.raises(numlstm.WeightsError, match=r"xs\.npy: is not an array of numbers"):
+        horizon.horizon(str(files / "vectors.safetensors"), file=path)
+
+
 def test_a_trace_of_too_few_tokens_is_not_drawn(tmp_path):
     model = numlstm.Model(random_weights(NETWORKS["lstm_7"]))
     traced = model.stream().trace(random_input(model.network, 3))

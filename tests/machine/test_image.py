@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import json
 import threading
 
 import numpy as np
@@ -49,6 +50,36 @@ def test_a_file_of_another_version_is_found(head):
     body = len(head).to_bytes(4, "little") + head + b"code"
     with pytest.raises(ImageError, match="another version"):
         Image.from_bytes(b"numlstm kernels\0" + hashlib.sha256(body).digest() + body)
+
+
+HEAD = {
+    "level": "x86-64-v3", "target": "", "sources": "", "entries": {"": 0}, "imports": {"f": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"level": 3}, {"entries": []}, {"entries": {}}, {"entries": {"": 16}},
+        {"entries": {"": -1}}, {"entries": {"": "0"}}, {"imports": None}, {"imports": {"f": 9}},
+        {"imports": {"f": 1.0}},
+    ],
+)  # fmt: skip
+def test_a_place_outside_of_the_code_is_found(changed):
+    """Whoever makes a file can make its checksum: only its own code is called, or written to."""
+    assert image_of(json.dumps(HEAD)).imports == {"f": 8}
+    with pytest.raises(ImageError, match="a place is not in its code"):
+        image_of(json.dumps(HEAD | changed))
+
+
+def test_a_head_of_lists_in_lists_is_refused():
+    with pytest.raises(ImageError, match="another version"):
+        image_of("[" * 10**5)
+
+
+def image_of(head: str) -> Image:
+    body = len(head).to_bytes(4, "little") + head.encode() + bytes(16)
+    return Image.from_bytes(b"numlstm kernels\0" + hashlib.sha256(body).digest() + body)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ def _blocks(sound: Any, name: str, failure: type[Exception]) -> Iterator[Floats]
         try:
             block = sound.read(_BLOCK, dtype="float32", always_2d=True)
         except failure as error:
-            raise ValueError(f"{name!r} cannot be read on: {_reason(error)}") from error
+            raise ValueError(
+                f"{name!r} cannot be read on, it is damaged: {_reason(error)}"
+            ) from error
         if not len(block):
             return
         yield block
