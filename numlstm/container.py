@@ -27,6 +27,7 @@ Value = TypeVar("Value")
 
 _MAX_HEADER = 100_000_000  # bytes, as in the library
 _MAX_AXES = 32
+_PIECE = 2**24  # bytes
 _METADATA = "__metadata__"
 
 
@@ -52,12 +53,17 @@ def write(file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for name in order:
-        file.write(bytes_of(tensors[name]))
+        for piece in pieces(tensors[name]):
+            file.write(piece)
 
 
-def bytes_of(tensor: NDArray[Any]) -> memoryview:
-    """Return the numbers of an array in the order of their indices, as bytes."""
-    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+def pieces(tensor: NDArray[Any]) -> Iterator[memoryview]:
+    """Return the numbers of an array in the order of their indices, as bytes.
+
+    In pieces that are read, written or hashed in 10 to 50 ms: Ctrl-C waits for one.
+    """
+    whole = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+    return (whole[at : at + _PIECE] for at in range(0, len(whole), _PIECE))
 
 
 def by_part(named: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
@@ -88,8 +94,9 @@ class Tensors(Mapping[str, NDArray[Any]]):
         place = self._places[name]
         tensor = np.empty(place.shape, TYPES[place.dtype])
         self._file.seek(place.at)
-        if self._file.readinto(bytes_of(tensor)) != tensor.nbytes:  # type: ignore[attr-defined]
-            raise _incomplete("it became shorter while it was read")
+        for piece in pieces(tensor):
+            if self._file.readinto(piece) != len(piece):  # type: ignore[attr-defined]
+                raise _incomplete("it became shorter while it was read")
         return tensor
 
     def __contains__(self, name: object) -> bool:

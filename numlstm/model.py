@@ -301,6 +301,10 @@ class Model:
     def save(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write the model to one .safetensors file, or leave what is there untouched.
 
+        Whatever happens meanwhile, a kill or a full disk: at the path is the old file or the new
+        one. It keeps the mode of the file that it replaces, and what a symbolic link names is
+        replaced. Of several that save to one path at once, one wins.
+
         Parameters
         ----------
         dtype : str, optional
@@ -313,6 +317,8 @@ class Model:
             If the dtype is none of these.
         WeightsError
             If a number is too large for it.
+        OSError
+            If the file cannot be written.
         """
         from numlstm import storage
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numlstm.saving import saving
+
 # Colours that people of any colour vision tell apart: Okabe, Ito 2008.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -50,7 +52,8 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> None:
     unset = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     if suffix not in unset:
         raise ValueError(f"{os.fspath(path)} does not end in .png, .svg or .pdf")
-    drawn.savefig(path, metadata=unset[suffix])
+    with saving(path) as file:
+        drawn.savefig(file, format=suffix, metadata=unset[suffix])
 
 
 def plain(axes: Any) -> None:

@@ -21,7 +21,6 @@ JSON list of their names.
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -32,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import Budget, spending
-from numlstm.container import Container, Tensors, by_part, bytes_of, read_json, write
+from numlstm.container import Container, Tensors, by_part, pieces, read_json, write
 from numlstm.errors import listed
 from numlstm.quantize import (
     FLOAT32,
@@ -43,6 +42,7 @@ from numlstm.quantize import (
     dtypes_of,
     encoded,
 )
+from numlstm.saving import saving
 from numlstm.spec import Network, Probe, Weights, WeightsError
 
 _FORMAT = "numlstm"
@@ -226,14 +226,8 @@ def _unpacked(fields: Mapping[str, str], stored: Tensors) -> Weights:
 def _write(metadata: dict[str, str], tensors: Stored, path: str | os.PathLike[str]) -> None:
     metadata = {"format": _FORMAT, **metadata}
     metadata["sha256"] = _digest(metadata, tensors)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with partial.open("wb") as file:
-            write(file, tensors, metadata)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with saving(path) as file:
+        write(file, tensors, metadata)
 
 
 def _to_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
@@ -362,5 +356,6 @@ def _digest(metadata: dict[str, str], tensors: Mapping[str, NDArray[Any]]) -> st
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-        digest.update(bytes_of(tensor))
+        for piece in pieces(tensor):
+            digest.update(piece)
     return digest.hexdigest()
