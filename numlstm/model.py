@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numlstm.budget import spend
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
 from numlstm.quantize import Encoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
@@ -18,6 +19,7 @@ from numlstm.run.compiled import Compiled
 from numlstm.run.mask import run_unmasked
 from numlstm.run.stream import Stream, stream_of
 from numlstm.spec import Network, Weights
+from numlstm.work import PRODUCTS, run_work
 
 if TYPE_CHECKING:  # and where they are used: a stream that is stepped needs none of them
     from numlstm.run.pool import Pool
@@ -38,6 +40,18 @@ class Verification:
     num_outputs: int
     largest_difference: float
     ok: bool
+
+
+def _spend(weights: Weights) -> None:
+    """Say what a run of one row costs, and one of each probe."""
+    total, num_bytes = run_work(weights.network)
+    spend("a run of one row", num_bytes, total / PRODUCTS)
+    if weights.probes:
+        memories = (probe.memory for probe in weights.probes if probe.memory is not None)
+        longest = max(len(probe.xs) for probe in weights.probes)
+        total, num_bytes = run_work(weights.network, longest, max(map(len, memories), default=0))
+        operations = total / PRODUCTS * len(weights.probes)
+        spend("verifying its probes", num_bytes, operations)
 
 
 class Model:
@@ -63,6 +77,7 @@ class Model:
             raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
         if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
             raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
+        _spend(weights)
         network, tensors = weights.network, encoded(weights)
         # All but the tensors, which are those of the program: see `weights`.
         self._about = weights.with_tensors(network, {})

@@ -9,6 +9,8 @@ from math import prod
 from numlstm import spec
 from numlstm.quantize import FORMATS
 
+PRODUCTS = 4  # that a slow core does, at least, in the time of an operation of a `budget`
+
 # In products of float32 weights that are in the cache, 0.05 to 0.1 ns each for a single row.
 _OPERATION = 500  # that reads and writes nothing
 _NUMBER = 8  # read, moved or written
@@ -75,3 +77,31 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
         case spec.AttentionPooling():
             return _FUNCTION + 2 * _NUMBER * layer.input_size
     return 0
+
+
+def run_work(network: spec.Network, num_rows: int = 1, memory_rows: int = 0) -> tuple[float, float]:
+    """Return what a run of so many rows costs: its `work`, and the bytes of all rows in between.
+
+    Rows are repeated, or come of the padding of a convolution: one may become a million.
+    """
+    total, num_bytes = 0.0, 0.0
+    rows: list[int] = []
+    for n, layer in enumerate(network.layers):
+        given = max((rows[s] if s >= 0 else num_rows for s in network.sources(n)), default=num_rows)
+        gives = given
+        if isinstance(layer, spec.Repeat):
+            gives = layer.num_steps
+        elif isinstance(layer, spec.Conv1d) and not layer.is_causal:
+            given += sum(layer.pads)
+            gives = max(given - layer.reach, 0) // layer.stride + 1
+        elif layer.pools and not network.is_causal:
+            gives = 1
+        rows.append(gives)
+        attended = memory_rows
+        if isinstance(layer, spec.Attention) and layer.memory:
+            source = network.index(layer.memory)
+            attended = rows[source] if source >= 0 else num_rows
+            num_bytes += 4 * attended * (layer.memory_size + layer.size)
+        total += max(given, gives) * layer_work(layer, attended)
+        num_bytes += 2 * 4 * gives * layer.output_size
+    return total, num_bytes

@@ -51,7 +51,22 @@ def parts_of(names: list[str], fields: dict[str, str], tensors: Tensors) -> byte
     return storage._to_bytes(tensors, metadata)
 
 
+def conv(size: int, **options: Any) -> dict[str, Any]:
+    sizes = {"input_size": size, "output_size": size, "kernel_size": 2, "bias": False}
+    return layer("Conv1d", **sizes | options)
+
+
+def wide(size: int, output_size: int) -> dict[str, Any]:
+    return layer("Linear", input_size=size, output_size=output_size, bias=False)
+
+
+def repeat(num_steps: int, size: int = 1) -> dict[str, Any]:
+    return layer("Repeat", input_size=size, num_steps=num_steps)
+
+
 REVERSE = layer("Reverse", input_size=1)
+ONE_HOT = layer("OneHot", vocab_size=2**20, output_size=1)
+ONE_UNIT = layer("RNN", input_size=1, hidden_size=1, bias=False)
 
 # By what is too much: the file, or a part of what its refusal says; None if it loads and runs.
 BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
@@ -69,6 +84,17 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         lambda: file_of([layer("Attention", input_size=1, memory_size=1)] * 5000),
         None,
     ),
+    "100,000 layers": (lambda: file_of([tanh()] * 10**5), "its plan takes"),
+    "a join of a million inputs": (
+        lambda: file_of([tanh(name="a"), layer("Concat", input_size=10**6, inputs=["a"] * 10**6)]),
+        "its plan takes",
+    ),
+    "1,000 additions of 1,000 inputs": (
+        lambda: file_of(
+            [tanh(name="a")] + [layer("Add", input_size=1, inputs=["a"] * 1000)] * 1000
+        ),
+        "its plan takes",
+    ),
     "a million wrong layers": (lambda: file_of("[" + "{}," * 10**6 + "{}]"), "and 999,901 more"),
     "300 parts of 300 tensors": (
         lambda: parts_of(
@@ -82,9 +108,155 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         lambda: parts_of(["a"] * 10**5, {"a/network": json.dumps([tanh()])}, {}),
         "parts are named",
     ),
+    "10,000 parts": (
+        lambda: parts_of(
+            [f"p{n}" for n in range(10**4)],
+            {f"p{n}/network": json.dumps([tanh()]) for n in range(10**4)},
+            {},
+        ),
+        "takes",
+    ),
+    "100 parts with a table each": (
+        lambda: parts_of(
+            [f"p{n}" for n in range(100)],
+            {f"p{n}/network": json.dumps([ONE_HOT, ONE_UNIT]) for n in range(100)},
+            {f"p{n}/layers.0.weight_{g}h": ones(1, 1) for n in range(100) for g in "ih"},
+        ),
+        "the table of what is made of each token takes",
+    ),
     "10,000 parts that are not there": (
         lambda: parts_of([f"p{n}" for n in range(10**4)], {}, {}),
         "is not a list of layers",
+    ),
+    "an activation of 2^26": (lambda: file_of([tanh(2**26)]), "takes"),
+    "10,000 activations of 6,000": (lambda: file_of([tanh(6000)] * 10**4), "takes"),
+    "an input of 2^31": (
+        lambda: file_of([layer("Slice", input_size=2**31 - 1, start=0, stop=1)]),
+        "takes",
+    ),
+    "normed without a weight": (
+        lambda: file_of([layer("LayerNorm", input_size=2**26, weight=False, bias=False)]),
+        "takes",
+    ),
+    "a softmax of 2^25": (lambda: file_of([layer("Softmax", input_size=2**25)]), "takes"),
+    "a masked input of 2^25": (lambda: file_of([layer("Masking", input_size=2**25)]), "takes"),
+    "a feedback of 2^24": (
+        lambda: file_of(
+            [
+                tanh(1),
+                layer("Feedback", output_size=2**24, source="a"),
+                tanh(2**24, name="a"),
+                layer("Slice", input_size=2**24, start=0, stop=1),
+            ]
+        ),
+        "takes",
+    ),
+    "a pooling of 2^25": (lambda: file_of([layer("Pooling", input_size=2**25)]), "takes"),
+    "a memory of 2^26": (
+        lambda: file_of([layer("Attention", input_size=2**26, memory_size=2**26)]),
+        "takes",
+    ),
+    "a copy of 2^24 tokens": (
+        lambda: file_of([tanh(2**24 + 2), layer("Copy", vocab_size=2**24, memory_size=1)]),
+        "takes",
+    ),
+    "joins that double": (
+        lambda: file_of(
+            [tanh(name="0")]
+            + [
+                layer("Concat", input_size=2**n, name=str(n), inputs=[str(n - 1)] * 2)
+                for n in range(1, 26)
+            ]
+        ),
+        "takes",
+    ),
+    "a join of 1,000 inputs of 65,536": (
+        lambda: file_of(
+            [
+                tanh(65536, name="a"),
+                layer("Concat", input_size=65536000, inputs=["a"] * 1000),
+                layer("Slice", input_size=65536000, start=0, stop=1),
+            ]
+        ),
+        "takes",
+    ),
+    "2^31 tokens, one-hot": (
+        lambda: file_of(
+            [ONE_HOT | {"vocab_size": 2**31 - 1}, ONE_UNIT],
+            {"layers.0.weight_ih": ones(1, 1), "layers.0.weight_hh": ones(1, 1)},
+        ),
+        None,
+    ),
+    "a convolution of 32,768 groups": (
+        lambda: file_of(
+            [conv(32768, groups=32768, kernel_size=1)], {"layers.0.weight": ones(32768, 1, 1)}
+        ),
+        "with zeros between its groups takes",
+    ),
+    "a convolution of 64 groups and 10,000 taps": (
+        lambda: file_of(
+            [conv(64, groups=64, kernel_size=10**4)], {"layers.0.weight": ones(64, 1, 10**4)}
+        ),
+        None,
+    ),
+    "two taps 2^26 apart": (
+        lambda: file_of([conv(1, dilation=2**26)], {"layers.0.weight": ones(1, 1, 2)}),
+        "the state of a stream takes",
+    ),
+    "100 convolutions that keep 2^18 numbers": (
+        lambda: file_of(
+            [conv(1, dilation=2**18)] * 100,
+            {f"layers.{n}.weight": ones(1, 1, 2) for n in range(100)},
+        ),
+        "takes",
+    ),
+    "convolutions that read ahead, padded": (
+        lambda: file_of(
+            [conv(1, dilation=2**15, padding=[0, 2**15])] * 5
+            + [wide(1, 512), *[wide(512, 512)] * 4],
+            {f"layers.{n}.weight": ones(1, 1, 2) for n in range(5)}
+            | {"layers.5.weight": ones(512, 1)}
+            | {f"layers.{n}.weight": ones(512, 512) for n in range(6, 10)},
+        ),
+        None,
+    ),
+    "repeated 2^26 times": (lambda: file_of([repeat(2**26), tanh()]), "a run of one row takes"),
+    "1,000 numbers, repeated 2^31 times": (
+        lambda: file_of([repeat(2**31 - 1, 1000), tanh(1000)]),
+        "a run of one row takes",
+    ),
+    "repeated again and again": (
+        lambda: file_of([repeat(2**20), tanh()] * 100),
+        "a run of one row takes",
+    ),
+    "repeated rows that attend to each other": (
+        lambda: file_of(
+            [
+                repeat(10**5) | {"name": "a"},
+                layer("Attention", input_size=1, memory_size=1, memory="a"),
+            ]
+        ),
+        "a run of one row takes",
+    ),
+    "10,000 probes of a long repetition": (
+        lambda: file_of(
+            [repeat(2**16), tanh(), layer("Pooling", input_size=1)],
+            {f"probes.{n}.{name}": ones(1, 1) for n in range(10**4) for name in ("xs", "ys")},
+        ),
+        "verifying its probes takes",
+    ),
+    "a probe of a million steps": (
+        lambda: file_of(
+            [wide(1, 500), wide(500, 500), wide(500, 1)],
+            {
+                "layers.0.weight": ones(500, 1),
+                "layers.1.weight": ones(500, 500),
+                "layers.2.weight": ones(1, 500),
+                "probes.0.xs": ones(10**6, 1),
+                "probes.0.ys": ones(10**6, 1),
+            },
+        ),
+        "verifying its probes takes",
     ),
 }
 

@@ -29,7 +29,7 @@ def test_a_file_within_a_file_spends_of_the_same_budget() -> None:
 
 def test_a_larger_file_may_cost_more() -> None:
     small, large = Budget.of_file(1000), Budget.of_file(10**9)
-    assert small.memory < 3e8
+    assert small.memory < 1.1e9
     assert small.seconds < 5
     assert large.memory > 32e9
     assert large.seconds > 900

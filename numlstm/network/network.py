@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import spend
 from numlstm.errors import WeightsError, listed
 from numlstm.network.layer import ACTIVATIONS, DTYPES, INPUT, LAYERS, Layer, MatrixLayer, Shape
 from numlstm.network.layers import (
@@ -33,6 +34,9 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 MAX_NUMBERS = 2**40  # in all tensors of a network, far beyond any CPU's use
 MAX_WIDTH = 2**26  # outputs of all layers together: the buffers of a step are a few times that
+
+# What a layer costs whatever its size: the objects that describe it, and looking at them.
+_LAYER_BYTES, _LAYER_OPERATIONS = 2**12, 1e5
 
 # What float32 rounding explains of the difference to another engine's float32:
 # |y - expected| <= TOLERANCE * (1 + |expected|).
@@ -66,6 +70,11 @@ class Network:
             raise WeightsError(f"not layers: {', '.join(strangers)}")
         if not self.layers:
             raise WeightsError("the network has no layers")
+        spend(
+            f"a network of {len(self.layers):,} layers",
+            memory=_LAYER_BYTES * len(self.layers),
+            operations=_LAYER_OPERATIONS * len(self.layers),
+        )
         problems = self._name_problems()
         if not problems:
             for n, layer in enumerate(self.layers):

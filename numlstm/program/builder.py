@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import spend
 from numlstm.errors import WeightsError
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, address
@@ -30,6 +31,9 @@ from numlstm.kernels.plan import LANES, MAX_INPUTS, Dtype, Function
 from numlstm.network.functions import parse_function
 from numlstm.program.program import Doubles, Floats, Gate, Layout, Memory, Program, Stored
 from numlstm.quantize import Encoded, Format, Matrix
+
+# What is made of an operation costs whatever its sizes, its rows of plans above all; and a layout.
+_OPERATION_BYTES, _OPERATION, _LAYOUT = 2**12, 1e5, 2e5
 
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
 _KEPT, _MEMORY = -1, -2
@@ -149,6 +153,7 @@ class Params:
 
     def append(self, size: int) -> Floats:
         """Return room for numbers behind the others; it is lost when the next is asked for."""
+        spend("its packed weights", memory=4 * padded(size))
         at, self.size = self.size, self.size + padded(size)
         # The system moves pages, not numbers.
         self._spare.resize(self.size + LANES, refcheck=False)
@@ -206,6 +211,7 @@ class Builder:
 
         name   by which users know it: it belongs to the layer of the current `prefix`
         """
+        spend("the state of a stream", memory=4 * padded(size))
         first = np.zeros(padded(size), np.float32)
         first[:] = pad_rows(values) if isinstance(values, np.ndarray) else values
         place = Place(_KEPT, self.state_size, size)
@@ -238,6 +244,7 @@ class Builder:
     def append(self, operation: Operation) -> Place:
         """Append an operation that writes y; return y."""
         assert operation.y is not None
+        spend("its plan", _OPERATION_BYTES, _OPERATION)
         self.operations.append(operation)
         return operation.y
 
@@ -400,6 +407,7 @@ class Builder:
         starts = start + num_rows * np.cumsum([0, *self.buffer_sizes])
         check_at = int(starts[-1]) + LANES  # a vector that begins in a buffer may end behind it
         end = check_at + num_rows * LANES
+        spend(f"work in blocks of {num_rows}", memory=4 * end, operations=_LAYOUT)
         kept_stride = self.state_size if of_streams else 0
 
         def find(place: Place) -> tuple[int, int]:

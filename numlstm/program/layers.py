@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from numlstm import spec
+from numlstm.budget import spend
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
 from numlstm.kernels.plan import LANES
@@ -32,7 +34,9 @@ def _conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
     """Add a window of the steps that the kernel reads, and a matrix of it."""
     taps, each = layer.kernel_size, layer.input_size // layer.groups
     given = own.matrix("weight")
-    numbers = np.zeros((layer.output_size, taps, layer.input_size), given.numbers.dtype)
+    shape = (layer.output_size, taps, layer.input_size)
+    spend(f"{own.prefix} with zeros between its groups", memory=4 * prod(shape))
+    numbers = np.zeros(shape, given.numbers.dtype)
     of_group = layer.output_size // layer.groups
     parts = [
         (slice(group * of_group, (group + 1) * of_group), slice(group * each, (group + 1) * each))

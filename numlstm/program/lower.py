@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from numlstm import spec
+from numlstm.budget import spend
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import COMPILED, aligned, argument
 from numlstm.kernels.packing import padded
@@ -21,6 +22,7 @@ from numlstm.program.cells import CELLS
 from numlstm.program.layers import LAYERS
 from numlstm.program.program import Floats, Layout, Program, Stored
 from numlstm.quantize import FLOAT32, FORMATS, Encoded, Matrix
+from numlstm.work import PRODUCTS
 
 # Steps that `run` takes through a layer before the next layer. More rows read the input weights
 # less often; the buffers (16 rows of a 512-unit LSTM's gates are 128 KB) must stay in the L2 cache.
@@ -108,6 +110,8 @@ class _Lowering:
             own = self._own(prefix, layer)
             inputs = [places[source] for source in network.sources(n) if source in places]
             builder.prefix = prefix
+            # What it reads, what it gives, and as much of its own.
+            spend(prefix, memory=2 * 4 * (layer.input_size + layer.output_size))
             match layer:
                 case spec.Embedding() | spec.OneHot():
                     if -1 in places:
@@ -161,6 +165,7 @@ class _Lowering:
                     (layer.vocab_size, layer.embedding_size),
                     padded(layer.embedding_size),
                 )
+                spend("the table of its embedding", memory=4 * layer.vocab_size * stride)
                 table = np.zeros((layer.vocab_size, stride), np.float32)
                 table[:, : layer.embedding_size] = self._own("embedding", layer)["weight"]
                 rows = replace(
@@ -185,6 +190,11 @@ class _Lowering:
         exact = FLOAT32.encode(weight.values())
         y = _product(builder, self._input(builder), exact, bias, with_x, "int16")
         builder.append(Operation(columns.OUTPUT, y, y))
+        spend(
+            "the table of what is made of each token",
+            memory=2 * 4 * len(weight.numbers) * (self.network.vocab_size or 0),
+            operations=weight.numbers.size * (self.network.vocab_size or 0) / PRODUCTS,
+        )
         ids = np.arange(self.network.vocab_size or 0, dtype=np.int32)
         table = np.empty((len(ids), y.size), np.float32)
         program = builder.program(BLOCK_ROWS, 1, None, None)
