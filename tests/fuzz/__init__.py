@@ -15,6 +15,10 @@ class Found(AssertionError):  # noqa: N818 - what a campaign looks for
     """A case that broke a promise, with how to repeat it."""
 
 
+class Missing(ImportError):  # noqa: N818
+    """What a campaign needs is not installed."""
+
+
 class Figures(Counter[str]):
     """What was tried, by a word each: ``Figures(loads=1200, refused=1100)``."""
 
@@ -33,9 +37,13 @@ class Clock:
         self._until = time.monotonic() + seconds
         self._taken = 0
 
+    def is_over(self) -> bool:
+        """Whether there is no time for another case."""
+        return self._taken >= self.cases or time.monotonic() >= self._until
+
     def ticks(self) -> bool:
         """Whether there is time for one more case, which counts as taken."""
-        if self._taken >= self.cases or time.monotonic() >= self._until:
+        if self.is_over():
             return False
         self._taken += 1
         return True

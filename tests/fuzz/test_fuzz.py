@@ -4,12 +4,16 @@ import importlib
 
 import pytest
 
-from tests.fuzz import Clock
+from tests.fuzz import Clock, Missing
 from tests.fuzz.__main__ import CAMPAIGNS
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_a_campaign_finds_nothing(name: str) -> None:
-    figures = importlib.import_module(f"tests.fuzz.{name}").run(Clock(seconds=15), seed=0)
+    campaign = importlib.import_module(f"tests.fuzz.{name}")
+    try:
+        figures = campaign.run(Clock(seconds=15), seed=0)
+    except Missing as error:
+        pytest.skip(str(error))
     assert figures.total() > 0
