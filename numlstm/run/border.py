@@ -145,6 +145,13 @@ def filled(out: Floats | None, ys: Floats) -> Floats:
     return out
 
 
+def refuse_overflow(name: str, where: str = "") -> NoReturn:
+    """Raise a ValueError: a number within the network is beyond float32, or is none."""
+    raise ValueError(
+        f"{name} made the network overflow{where}; scale the input as the model was trained on"
+    )
+
+
 def raise_status(
     name: str, x: NDArray[Any], start: int, status: int, vocab_size: int | None
 ) -> NoReturn:
@@ -156,7 +163,5 @@ def raise_status(
     if status in (INPUT_NOT_FINITE, WRONG_ID):
         raise ValueError(f"{name} was changed by another thread while the network read it")
     if status == OUTPUT_NOT_FINITE:
-        raise ValueError(
-            f"{name} made the network overflow; scale the input as the model was trained on"
-        )
+        refuse_overflow(name)
     raise RuntimeError(f"the kernel refused {name}, status {status}; please report this")

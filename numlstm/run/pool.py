@@ -21,6 +21,7 @@ from numlstm.run.border import (
     filled,
     for_kernel,
     raise_status,
+    refuse_overflow,
     token_ids,
 )
 from numlstm.run.compiled import Compiled
@@ -99,9 +100,7 @@ class Pool:
         ValueError
             If every slot is open, or the stream is another model's.
         """
-        if stream is not None and (
-            not isinstance(stream, Stream) or stream.model is not self.model
-        ):
+        if stream is not None and not (isinstance(stream, Stream) and self._runs(stream.model)):
             raise ValueError("the stream is another model's")
         kept = self._first if stream is None else stream.kept
         return self._open([kept])[0]
@@ -132,6 +131,10 @@ class Pool:
             except (TypeError, ValueError) as error:
                 raise type(error)(f"state {n}: {error}") from error
         return self._open(kept)
+
+    def _runs(self, model: Any) -> bool:
+        """Whether a model is the pool's, or one of the same bits, as a pickled stream brings it."""
+        return model is self.model or model.fingerprint == self._compiled.fingerprint
 
     @in_turn
     def _open(self, kept: list[Floats]) -> list[int]:
@@ -464,8 +467,5 @@ class _Worker:
         if status == OUTPUT_NOT_FINITE:
             is_kept = np.isnan(self._checks[: len(slots)]).any(1)
             row = is_kept.argmax() if is_kept.any() else np.argwhere(~np.isfinite(ys))[0][-2]
-            raise ValueError(
-                f"xs made the network overflow in slot {slots[row]}; "
-                "scale the input as the model was trained on"
-            )
+            refuse_overflow("xs", f" in slot {slots[row]}")
         raise_status("xs", np.asarray(given), 0, status, self._vocab_size)

@@ -66,7 +66,7 @@ def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
         raise ValueError("the state is damaged: its length or checksum is wrong")
     numbers = np.frombuffer(body, _NUMBER).astype(FLOAT32)
     kept, memory_rows = numbers[:num_kept], numbers[num_kept:].reshape(-1, row_size or 1)
-    _check_kept(compiled, kept, num_steps, len(memory_rows))
+    check_kept(compiled, kept, num_steps, len(memory_rows))
     if layout is None:
         return kept, NO_MEMORY
     if not np.isfinite(memory_rows).all():
@@ -98,7 +98,7 @@ def _read(blob: bytes) -> tuple[bytes, int | None, bytes, bool]:
     raise ValueError("the state was not written by save_state of this version")
 
 
-def _check_kept(compiled: Compiled, kept: Floats, num_steps: int | None, num_rows: int) -> None:
+def check_kept(compiled: Compiled, kept: Floats, num_steps: int | None, num_rows: int) -> None:
     """Raise a ValueError unless it could be kept after the steps, with rows of a memory."""
     program = compiled.program
     counts = {at: int(kept[at : at + 2].view(np.int64)[0]) for at in program.counters}

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.kernels.addresses import argument
 from numlstm.kernels.plan import DONE
-from numlstm.run.border import FLOAT32, Floats, raise_status
+from numlstm.run.border import FLOAT32, Floats, as_floats, raise_status
 from numlstm.run.compiled import Compiled, array_for
-from numlstm.run.saved import from_bytes, to_bytes
+from numlstm.run.saved import check_kept, from_bytes, to_bytes
 from numlstm.run.threads import Turn
 
 
@@ -65,6 +65,15 @@ class State(Turn):
             kept = kept.copy()
             memory.set_count(kept, len(self.memory_rows))
         self._kept[:] = kept  # all of it at once, whatever interrupts this
+
+    def restore(self, kept: ArrayLike) -> None:
+        """Go to where `kept` was taken, after a look at each of the numbers; or raise."""
+        floats = as_floats("kept", kept, (self.compiled.num_kept,)).copy()
+        num_rows, memory = len(self.memory_rows), self.compiled.program.memory
+        if memory is not None:
+            memory.set_count(floats, num_rows)
+        check_kept(self.compiled, floats, None, num_rows)
+        self.go_back(floats)
 
     def begin(self) -> None:
         """Go back to the initial state; a memory stays."""

@@ -300,15 +300,22 @@ class Stream:
     @property
     @in_turn
     def kept(self) -> Floats:
-        """A copy of all that is kept from step to step; assigning it goes back there."""
+        """A copy of all that is kept from step to step; assigning it goes back there.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not of a stream of this model, or was damaged; the stream is as it was before.
+        """
         return self._state.kept
 
     @kept.setter
     @in_turn
     def kept(self, values: Floats) -> None:
-        self._state.go_back(values)
+        self._state.restore(values)
 
     @property
+    @in_turn
     def num_steps(self) -> int:
         """How many steps were taken since the initial state, without masked ones.
 

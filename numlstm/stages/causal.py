@@ -52,7 +52,7 @@ class CausalFlow(Flow):
 
     @kept.setter
     def kept(self, value: Any) -> None:
-        self.state.go_back(value)
+        self.state.restore(value)
 
     def push(self, rows: list[Rows]) -> Rows:
         return self.state.answers(joined(rows))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.run.batch import run_sequences
+from numlstm.run.border import refuse_overflow
 from numlstm.run.compiled import Compiled
 from numlstm.run.pool import THREAD_WORK
 from numlstm.run.state import State
@@ -65,15 +66,13 @@ class Directions(Stage):
     def merge(self, forward: Rows | None, reverse: Rows) -> Rows:
         if forward is None:
             return np.ascontiguousarray(reverse)
-        match self.layer.merge:
-            case "concat":
-                return np.concatenate([forward, reverse], axis=1)
-            case "sum":
-                return forward + reverse
-            case "mul":
-                return forward * reverse
-            case _:
-                return (forward + reverse) * np.float32(0.5)
+        if self.layer.merge == "concat":
+            return np.concatenate([forward, reverse], axis=1)
+        with np.errstate(over="ignore"):
+            ys = forward * reverse if self.layer.merge == "mul" else forward + reverse
+        if not np.isfinite(ys).all():
+            refuse_overflow("xs")
+        return ys * np.float32(0.5) if self.layer.merge == "ave" else ys
 
     def flow(self, lookahead: int) -> Flow:
         if self.layer.outputs == "last":

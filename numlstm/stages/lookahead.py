@@ -14,7 +14,7 @@ from numlstm.stages.stage import INPUT, Collecting, Flow, Read, Stage, no_rows
 from numlstm.stages.staged import Staged
 
 # Of each flow, of what waits before each stage, and whether it is finished.
-_Kept = tuple[list[Any], list[list[NDArray[Any]]], bool]
+Kept = tuple[list[Any], list[list[NDArray[Any]]], bool]
 
 
 class LookaheadStream:
@@ -209,18 +209,31 @@ class LookaheadStream:
 
     @property
     @in_turn
-    def kept(self) -> _Kept:
-        """What is kept from call to call; setting it goes back there."""
+    def kept(self) -> Kept:
+        """What is kept from call to call; setting it goes back there.
+
+        Raises
+        ------
+        ValueError
+            If it is not of such a stream; this one is as it was before.
+        """
         self._go_back()
         return self._now()
 
     @kept.setter
     @in_turn
-    def kept(self, value: _Kept) -> None:
-        self._before = value
+    def kept(self, value: Kept) -> None:
         self._go_back()
+        before = self._now()
+        try:
+            self._before = _owned(value)
+            self._go_back()
+        except (TypeError, ValueError) as error:
+            self._before = before
+            self._go_back()
+            raise ValueError(f"kept is not of a stream of this model: {error}") from error
 
-    def _now(self) -> _Kept:
+    def _now(self) -> Kept:
         flows = [flow.kept for flow in self._flows]
         return flows, [list(rows) for rows in self._waiting], self._finished
 
@@ -234,6 +247,18 @@ class LookaheadStream:
 
     def __repr__(self) -> str:
         return f"<numlstm.LookaheadStream of {self.model!r}, {self.latency} steps late>"
+
+
+def _owned(value: Any) -> Any:
+    """Return what is kept with copies of its arrays, of those dtypes that the kernel knows.
+
+    An array that was pickled has a dtype that is equal, not the same.
+    """
+    if isinstance(value, np.ndarray):
+        return value.astype(np.dtype(value.dtype.str))
+    if isinstance(value, list | tuple):
+        return type(value)(map(_owned, value))
+    return value
 
 
 def _restore(model: Any, lookahead: int, kept: Any) -> LookaheadStream:

@@ -13,8 +13,9 @@ class BestPath(Stage):
         self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], own: spec.Tensors
     ) -> None:
         super().__init__(reads, writes)
-        self.start, self.end = own["start_transitions"], own["end_transitions"]
-        self.transitions = own["transitions"]
+        # In float64: a score of a long path, or of one that is forbidden twice, is within it.
+        names = "start_transitions", "transitions", "end_transitions"
+        self.start, self.transitions, self.end = (own[n].astype(np.float64) for n in names)
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         flow = _BestPathFlow(self, lookahead=len(inputs[0]))

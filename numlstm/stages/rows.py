@@ -20,6 +20,11 @@ class Attended(Stage):
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         *queries, memory = inputs
+        if not len(memory):
+            raise ValueError(
+                "no rows are left to attend to: the sequence is too short for the convolutions "
+                "before the attention; give it more steps"
+            )
         state = State(self.compiled, self.compiled.memory_rows(memory, None))
         return state.answers(joined(queries))
 

@@ -105,9 +105,12 @@ def test_streams_move_in_and_out(pool):
     ys.append(pool.stream(slot).run(xs[6:]))
     assert_same_bits(np.concatenate(ys), pool.model.run(xs))
     assert_same_bits(pool.step([slot], xs[6:7]), ys[-1][:1])  # and was not moved by its twin
-    other = model_of(VECTORS)
+    other = Model(random_weights(VECTORS, seed=1))
     with pytest.raises(ValueError, match="the stream is another model's"):
         pool.open(other.stream())
+    unpickled = pickle.loads(pickle.dumps(pool.stream(slot)))  # it brings its model with it
+    assert unpickled.model is not pool.model
+    assert_same_bits(pool.step([pool.open(unpickled)], xs[7:8]), ys[-1][1:2])
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,35 @@ def test_lookaheads_that_are_none_are_refused():
         model.stream(lookahead=1.5)
     with pytest.raises(ValueError, match=r"reads later steps: use model.run\(xs\)"):
         model.stream()
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_a_pickled_stream_goes_on_with_the_rows_that_wait(name):
+    model = numlstm.Model(random_weights(NOT_CAUSAL[name]))
+    xs = random_input(model.network, SEQ_LEN)
+    stream = model.stream(lookahead=2)
+    stream.run(xs[:3])
+    twin = pickle.loads(pickle.dumps(stream))
+    for part in (xs[3:4], xs[4:]):
+        assert_same_bits(twin.run(part), stream.run(part))
+    assert_same_bits(twin.finish(), stream.finish())
+
+
+def test_what_is_no_state_of_it_is_refused_and_nothing_is_set():
+    stream = numlstm.Model(random_weights(NOT_CAUSAL["lstm"])).stream(lookahead=2)
+    xs = random_input(stream.model.network, SEQ_LEN)
+    stream.run(xs[:5])
+    flows, waiting, finished = stream.kept
+    (forward, *others), *rest = flows[0], *flows[1:]
+    for wrong in (
+        None,
+        (),
+        (flows, waiting),
+        ([], waiting, finished),
+        ([(np.full_like(forward, np.nan), *others), *rest], waiting, finished),
+        ([(forward[1:], *others), *rest], waiting, finished),
+    ):
+        with pytest.raises(ValueError, match="kept is not of a stream of this model"):
+            stream.kept = wrong
+    expected = all_of(stream.model.stream(lookahead=2), xs)
+    assert_same_bits(all_of(stream, xs[5:]), expected[3:])

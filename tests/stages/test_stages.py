@@ -64,3 +64,54 @@ def test_bad_input_is_refused_with_its_place(name):
     with pytest.raises(ValueError, match=match):
         model.run(xs)
     assert model.run(xs[:0]).shape == (0, network.output_size)
+
+
+@pytest.mark.parametrize("merge", ["sum", "ave", "mul"])
+def test_directions_that_overflow_together_are_refused(merge):
+    """Neither does alone, and a function behind them would hide it."""
+    both = spec.RNN(2, 3, nonlinearity="linear", direction="bidirectional", merge=merge)
+    network = Network((both, spec.Activation(3, "tanh")))
+    tensors = {n: np.zeros(s, np.float32) for n, s in network.tensor_shapes().items()}
+    for name in tensors:
+        if "weight_ih" in name:
+            tensors[name] += 1
+    model = numlstm.Model(Weights(network, tensors))
+    xs = np.ones((4, 2), np.float32)
+    xs[2] = 1e38
+    for refused in (model.run, lambda xs: model.run_batch([xs, xs[:1]])):
+        with pytest.raises(ValueError, match="xs made the network overflow"):
+            refused(xs)
+    stream = model.stream(lookahead=1)
+    stream.run(xs[:2])
+    with pytest.raises(ValueError, match="xs made the network overflow"):
+        stream.run(xs[2:])
+    last = np.concatenate([stream.run(xs[:1]), stream.finish()])
+    assert_same_bits(last, model.run(xs[[0, 1, 0]])[1:])
+
+
+def test_a_transition_may_be_forbidden_as_much_as_float32_can():
+    lowest = np.finfo(np.float32).min
+    tensors = {
+        "start_transitions": np.array([0, lowest]),
+        "transitions": np.array([[lowest, 0], [lowest, lowest]]),
+        "end_transitions": np.array([lowest, lowest]),
+    }
+    network = Network((spec.CRF(2),))
+    tensors = {f"layers.0.{name}": tensor.astype(np.float32) for name, tensor in tensors.items()}
+    xs = np.zeros((5, 2), np.float32)
+    expected, _ = reference.run(network, tensors, xs)
+    np.testing.assert_array_equal(numlstm.Model(Weights(network, tensors)).run(xs), expected)
+
+
+def test_a_sequence_that_leaves_no_rows_to_attend_to_is_named():
+    network = Network(
+        (
+            spec.Conv1d(3, 4, 3, padding=(0, 0), name="a"),
+            spec.GRU(3, 4, inputs=("input",)),
+            spec.Attention(4, 4, memory="a"),
+        )
+    )
+    model = numlstm.Model(random_weights(network))
+    model.run(random_input(network, 3))
+    with pytest.raises(ValueError, match="no rows are left to attend to"):
+        model.run(random_input(network, 2))
