@@ -138,4 +138,66 @@ def networks(draw: Any) -> Network:
             layers.append(spec.Attention(size, size, memory="a", name=f"{name}a", **options))
         else:
             layers.append(spec.LAYERS[kind](size, inputs=(name, "a"), name=f"{name}a"))
+    for kind in draw(st.lists(st.sampled_from(["Slice", "Pooling", "Concat"]), max_size=2)):
+        layers.append(_tail(draw, kind, layers))
+    return Network(tuple(layers))
+
+
+def _tail(draw: Any, kind: str, layers: list[spec.Layer]) -> spec.Layer:
+    """Draw a layer that computes nothing of the last one, with which a network may end."""
+    size = layers[-1].output_size
+    match kind:
+        case "Slice":
+            start = draw(st.integers(0, size - 1))
+            return spec.Slice(size, start, draw(st.integers(start + 1, size)))
+        case "Pooling":
+            return spec.Pooling(size, "last")
+    return spec.Concat(size)
+
+
+@st.composite
+def decoders(draw: Any) -> Network:
+    """Draw a network that reads a memory; it may read its own answer, copy, and leave out steps."""
+    size, memory_size = draw(SIZE), draw(SIZE)
+    vocab_size = draw(st.integers(1, 9))
+    first: list[spec.Layer] = draw(
+        st.sampled_from(
+            [
+                [],
+                [spec.Embedding(vocab_size, size, name="x")],
+                [spec.Embedding(vocab_size, size, mask_zero=True, name="x")],
+                [spec.OneHot(vocab_size, size, name="x")],
+                [spec.Masking(size, 0.5, name="x")],
+            ]
+        )
+    )
+    layers = first or [spec.Linear(size, size, name="x")]
+    if draw(st.booleans()):
+        layers.append(spec.Feedback(memory_size, "context", name="fed"))
+        layers.append(spec.Concat(size + memory_size, inputs=("x", "fed")))
+    cell = draw(st.sampled_from([spec.RNN, spec.GRU, spec.LSTM, spec.MinGRU, spec.SRU]))
+    hidden_size = draw(SIZE)
+    layers.append(cell(layers[-1].output_size, hidden_size, name="query"))
+    score = draw(st.sampled_from(["dot", "general", "additive"]))
+    query = "query"
+    if score == "dot":
+        layers.append(spec.Linear(hidden_size, memory_size, name="fitted"))
+        query = "fitted"
+    read_size = layers[-1].output_size
+    options = {"size": draw(SIZE)} if score == "additive" else {}
+    layers.append(
+        spec.Attention(
+            read_size, memory_size, score, scale=draw(st.sampled_from([1.0, 0.5])),
+            inputs=(query,), name="context", **options,
+        )
+    )  # fmt: skip
+    both = hidden_size + memory_size
+    layers.append(spec.Linear(both, vocab_size, inputs=("query", "context"), name="scores"))
+    if draw(st.booleans()):
+        layers.append(spec.Softmax(vocab_size, name="written"))
+        layers.append(
+            spec.Linear(both, 1, activation="sigmoid", inputs=("query", "context"), name="gate")
+        )
+        copied = ("written", "gate", "context")
+        layers.append(spec.Copy(vocab_size, memory_size, inputs=copied))
     return Network(tuple(layers))
