@@ -141,7 +141,7 @@ def filled(out: Floats | None, ys: Floats) -> Floats:
     if out is None:
         return ys
     if out is not ys:
-        out[:] = ys
+        np.asarray(out)[...] = ys  # not by what a class of arrays makes of an assignment
     return out
 
 

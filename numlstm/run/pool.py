@@ -163,12 +163,11 @@ class Pool:
         TypeError, ValueError
             If the slot is not open.
         """
-        self._check_slots([slot])
-        slot = operator.index(slot)
+        (checked,) = map(int, self._check_slots([slot]))
         # Nothing is called from here on, so nothing comes between.
         self._key = None
-        self._is_open[slot] = False
-        self._free += [slot]
+        self._is_open[checked] = False
+        self._free += [checked]
 
     @in_turn
     def stream(self, slot: int) -> Stream:
@@ -179,9 +178,9 @@ class Pool:
         TypeError, ValueError
             If the slot is not open.
         """
+        (checked,) = self._check_slots([slot])
         stream = stream_of(self.model, self._compiled)
-        self._check_slots([slot])
-        stream.kept = self._kept[slot]
+        stream.kept = self._kept[checked]
         return stream
 
     @in_turn

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -16,6 +16,7 @@ from numlstm.network.functions import LARGEST
 from numlstm.run.border import FLOAT32, Floats, raise_status, token_id, token_ids
 from numlstm.run.compiled import array_for
 from numlstm.run.state import State
+from numlstm.run.threads import in_turn
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -118,6 +119,7 @@ class Generator:
         self._see(np.append(_ids("history", history, vocab_size), np.int32(self._token)))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
+        self._drawn = np.zeros(0, np.uint64)  # what a call that raised has drawn
         self.stopped = False
 
     def _place(self) -> None:
@@ -161,8 +163,10 @@ class Generator:
         numbers = np.empty(count + 1, FLOAT32)
         ids = numbers.view(np.int32)
         if self._is_random:
+            if len(self._drawn) != count:
+                self._drawn = self._chance.random_raw(count)
             # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
-            numbers[1:] = (self._chance.random_raw(count) >> np.uint64(40)) * np.float32(2.0**-24)
+            numbers[1:] = (self._drawn >> np.uint64(40)) * np.float32(2.0**-24)
         ids[0] = self._token
         self._numbers[columns.NUM_CHOSEN] = 0
         status = state.compiled.take_in(self._layout, self._array, kept, ids[:-1], numbers[1:])
@@ -171,7 +175,28 @@ class Generator:
         self.stopped = status == STOPPED
         chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]]
         self._token = int(chosen[-1])
+        self._drawn = self._drawn[:0]
         return chosen
+
+
+class Tokens(Iterator[int]):
+    """The tokens of a generator, each chosen in the turn of its stream.
+
+    One that could not be chosen, as another thread was in the stream, may be asked for again.
+    """
+
+    def __init__(self, state: State, generator: Generator) -> None:
+        self._turn = self._state = state
+        self._generator = generator
+
+    @in_turn
+    def __next__(self) -> int:
+        if self._generator.stopped:
+            raise StopIteration
+        kept = self._state.kept
+        token = int(self._generator.next(1, kept)[0])
+        self._state.go_back(kept)
+        return token
 
 
 def _ids(name: str, ids: Iterable[int], vocab_size: int) -> NDArray[np.int32]:

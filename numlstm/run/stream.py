@@ -118,7 +118,7 @@ class Stream:
             y = np.empty(self._y_shape, FLOAT32)
             status = self._run(self._plan_at, self._params_at, self._state.at, x, y)
             if status == DONE:
-                out[:] = y
+                filled(out, y)
         if status != DONE:
             raise_status("x", np.asarray(x), 0, status, self._vocab_size)
 
@@ -252,27 +252,18 @@ class Stream:
         """Yield tokens one by one, those of `generate`, without end or up to one that stops.
 
         Parameters and errors are those of `generate`; what is wrong with them is raised at once. A
-        token is chosen when it is asked for, so the stream may be saved or copied in between.
+        token is chosen when it is asked for, so the stream may be saved or copied in between; where
+        that raises, the same token may be asked for again.
 
         Yields
         ------
         int
             The stream has read all but the last one.
         """
-        from numlstm.run.sampling import Generator, Sampling
+        from numlstm.run.sampling import Generator, Sampling, Tokens
 
-        return self._tokens(Generator(self._state, first_id, Sampling(**options), stop, history))
-
-    def _tokens(self, generator: "Generator") -> Iterator[int]:
-        while not generator.stopped:
-            yield self._next(generator)
-
-    @in_turn
-    def _next(self, generator: "Generator") -> int:
-        kept = self._state.kept
-        token = int(generator.next(1, kept)[0])
-        self._state.go_back(kept)
-        return token
+        generator = Generator(self._state, first_id, Sampling(**options), stop, history)
+        return Tokens(self._state, generator)
 
     @in_turn
     def reset(self) -> None:
@@ -348,12 +339,14 @@ class Stream:
         problems = [f"{name} is not among {', '.join(names)}" for name in values - names.keys()]
         arrays = {}
         for name in values.keys() & names.keys():
+            at, size = names[name]
             try:
-                arrays[name] = as_floats(name, values[name], names[name][1:])
-                if not np.isfinite(arrays[name]).all():
-                    problems.append(f"{name} holds a NaN or an infinity")
+                arrays[name] = as_floats(name, values[name], (size,)).copy()
             except (TypeError, ValueError) as error:
                 problems.append(str(error))
+                continue
+            if not self._compiled.program.could_keep(arrays[name], at).all():
+                problems.append(f"{name} holds a NaN or an infinity")
         if problems:
             raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
         kept = self._state.kept
@@ -389,12 +382,16 @@ class MaskedStream(Stream):
     """A stream that skips masked steps: they change no state, the answer before is repeated."""
 
     def step(self, x: ArrayLike, out: Floats | None = None) -> Floats:
+        # What is looked at is what is read: it is asked for once.
+        given: Any
         if self._vocab_size is None:
-            row = as_floats("x", x, self._x_shape)[None]
+            given = as_floats("x", x, self._x_shape)
+            row = given[None]
         else:
-            row = self._compiled.rows([token_id(x)], "x")
+            given = token_id(x)
+            row = self._compiled.rows([given], "x")
         if not self._masked(row)[0]:
-            return super().step(x, out)
+            return super().step(given, out)
         if out is not None:
             check_out(out, self._y_shape)
         return self._repeat(out)

@@ -60,7 +60,7 @@ class LookaheadStream:
         self._waiting: list[list[NDArray[Any]]]
         self._finished: bool
         # What was kept when the call began that is in progress, or that failed.
-        self._before: _Kept | None
+        self._before: Kept | None
         self._begin()
 
     def _latencies(self) -> dict[int, int | None]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.model import Model
+from numlstm.run.threads import Turn, in_turn
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -79,21 +80,26 @@ class Pipeline(Generic[Item, Answer]):
 
 
 class PipelineStream(Generic[Answer]):
-    """An item in progress, taken as it arrives. Belongs to one thread at a time.
+    """An item in progress, taken as it arrives.
 
-    If a call raises, the stream is as it was before.
+    It belongs to one thread at a time: whichever method a second one calls meanwhile raises a
+    RuntimeError. If a call raises, the stream is as it was before.
     """
 
     _item = "text"
     _finished = False
 
+    def __init__(self) -> None:
+        self._turn = Turn()
+
+    @in_turn
     def finish(self) -> Answer:
         """Take the item as complete and return its answer, the one that a call gives.
 
         Raises
         ------
-        ValueError
-            If it was finished before.
+        ValueError, RuntimeError
+            If it was finished before, or another thread is in it.
         """
         self._check_open()
         answer = self._end()

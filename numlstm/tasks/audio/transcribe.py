@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
+from numlstm.run.threads import in_turn
 from numlstm.spec import LogSoftmax
 from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
@@ -121,11 +122,13 @@ class SoundStream(PipelineStream[Transcript]):
     _item = "sound"
 
     def __init__(self, transcriber: Transcriber, rate: float = SAMPLE_RATE) -> None:
+        super().__init__()
         self.rate = check_rate(rate)
         self._transcriber = transcriber
         self._stream = transcriber.model.stream()
         self.reset()
 
+    @in_turn
     def reset(self) -> None:
         """Begin a new sound."""
         self._stream.reset()
@@ -137,6 +140,7 @@ class SoundStream(PipelineStream[Transcript]):
         self._finished = False
         self._transcript = Transcript("", ())
 
+    @in_turn
     def feed(self, samples: ArrayLike) -> Transcript:
         """Take more of the sound, cut anywhere.
 

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Unpack
 
 from numlstm.model import Model
+from numlstm.run import threads
 from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.tasks import DEFAULTS
 from numlstm.tasks.checks import check_count, check_text
@@ -64,7 +65,7 @@ class Chat(Pipeline[str, str]):
 
 
 class Session:
-    """A dialogue. Belongs to one thread at a time.
+    """A dialogue. Belongs to one thread at a time: `say` of a second one raises a RuntimeError.
 
     If a call raises, the dialogue is as it was before.
 
@@ -76,6 +77,7 @@ class Session:
 
     def __init__(self, chat: Chat, history: Sequence[str] = ()) -> None:
         self._chat = chat
+        self._turn = threads.Turn()
         self._turns = [check_text(turn) for turn in history]
         if len(self._turns) % 2:
             raise ValueError("the history ends with the user: say that instead")
@@ -85,10 +87,12 @@ class Session:
         """What was said so far, by turns."""
         return tuple(Turn(("user", "bot")[n % 2], text) for n, text in enumerate(self._turns))
 
+    @threads.in_turn
     def reset(self) -> None:
         """Begin a new dialogue."""
         self._turns = []
 
+    @threads.in_turn
     def say(
         self,
         text: str,

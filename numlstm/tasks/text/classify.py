@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
+from numlstm.run.threads import in_turn
 from numlstm.spec import Softmax
 from numlstm.tasks.checks import check_text
 from numlstm.tasks.pipelines import Pipeline, PipelineStream, named, run_all
@@ -120,11 +121,13 @@ class TextStream(PipelineStream[Prediction]):
     """
 
     def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
         self._classifier = classifier
         model = classifier.model
         self._stream = model.stream() if model.network.is_causal else None
         self.reset()
 
+    @in_turn
     def reset(self) -> None:
         """Begin a new text."""
         if self._stream is not None:
@@ -134,6 +137,7 @@ class TextStream(PipelineStream[Prediction]):
         self._prediction: Prediction | None = None
         self._finished = False
 
+    @in_turn
     def feed(self, text: str) -> Prediction | None:
         """Take more of the text, cut anywhere.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
+from numlstm.run.threads import in_turn
 from numlstm.spec import Softmax
 from numlstm.tasks.checks import check_scores_tokens, check_text
 from numlstm.tasks.pipelines import Pipeline, PipelineStream, named, run_all
@@ -135,10 +136,12 @@ class ScoreStream(PipelineStream[Score]):
     """
 
     def __init__(self, pipe: LanguageModel) -> None:
+        super().__init__()
         self._pipe = pipe
         self._stream = pipe.model.stream()
         self.reset()
 
+    @in_turn
     def reset(self) -> None:
         """Begin a new text."""
         self._stream.reset()
@@ -148,6 +151,7 @@ class ScoreStream(PipelineStream[Score]):
         self._last = self._stream.run(self._pipe.start)[-1:]  # what is answered before a token
         self._finished = False
 
+    @in_turn
     def feed(self, text: str) -> Score:
         """Take more of the text, cut anywhere, and return the score of what this completes.
 

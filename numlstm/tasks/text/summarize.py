@@ -7,6 +7,7 @@ import numpy as np
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
+from numlstm.run.threads import in_turn
 from numlstm.tasks.checks import check_count, check_marks, check_text
 from numlstm.tasks.pipelines import Pipeline, PipelineStream
 from numlstm.tasks.text.encoding import encode
@@ -144,15 +145,18 @@ class SummaryStream(PipelineStream[str]):
     """A text in progress. Belongs to one thread at a time."""
 
     def __init__(self, pipe: Summarizer, options: dict[str, Any]) -> None:
+        super().__init__()
         self._pipe = pipe
         self._options = options
         self.reset()
 
+    @in_turn
     def reset(self) -> None:
         """Begin a new text."""
         self._texts: list[str] = []
         self._finished = False
 
+    @in_turn
     def feed(self, text: str) -> None:
         """Take more of the text, cut anywhere.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
 from numlstm.model import Model
+from numlstm.run.threads import in_turn
 from numlstm.tasks.checks import check_parts, check_text, check_words
 from numlstm.tasks.pipelines import Pipeline, PipelineStream
 from numlstm.tasks.text.encoding import encode, split_words
@@ -152,11 +153,13 @@ class TagStream(PipelineStream[list[Tag]]):
     """
 
     def __init__(self, tagger: Tagger, lookahead: int = 2) -> None:
+        super().__init__()
         self._tagger = tagger
         self._stream = tagger.parts["tagger"].stream(lookahead=lookahead)
         self.lookahead = lookahead
         self.reset()
 
+    @in_turn
     def reset(self) -> None:
         """Begin a new text."""
         self._stream.reset()
@@ -166,6 +169,7 @@ class TagStream(PipelineStream[list[Tag]]):
         self._rest = ""  # one that is not complete yet
         self._finished = False
 
+    @in_turn
     def feed(self, text: str) -> list[Tag]:
         """Take more of the text, cut anywhere, and return the tags that are known now.
 
@@ -181,6 +185,7 @@ class TagStream(PipelineStream[list[Tag]]):
         self._rest = chunks.pop() if is_open else ""
         return [tag for chunk in chunks for tag in self._read(chunk)]
 
+    @in_turn
     def feed_words(self, words: Sequence[str]) -> list[Tag]:
         """Take more words of this sentence, which are split already.
 
