@@ -1,6 +1,7 @@
 """Every layer in plain NumPy float64, from the equations: the definition of correct.
 
-Frameworks are held against it, kernels are held against it. It is slow and knows no layouts.
+Frameworks are held against it, kernels are held against it. It is slow and knows no layouts. Where
+a number within a network is beyond float32 the kernels refuse: there is no answer to be held.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,8 +3,10 @@
 import numpy as np
 
 from numlstm.kernels.activations import exp, tanh
+from numlstm.kernels.elementwise import check_row, finite
 from numlstm.kernels.plan import (
     ALPHA_AT,
+    CHECK_AT,
     COPY_TOKENS,
     COUNT_AT,
     IS_ADDITIVE,
@@ -67,6 +69,10 @@ def attention(op, params, state, first, stop):
     for row in range(first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
+        # Of a score or a query that is not finite nothing is seen behind a softmax or a tanh.
+        check_row(op, state, row)
+        check_at = op[CHECK_AT] + row * LANES
+        check = load(state, check_at)
         top = splat(_MINUS_INF)
         for m in range(num_rows):
             key_at = memory + m * stride + op[KEY_AT]
@@ -79,8 +85,10 @@ def attention(op, params, state, first, stop):
                 score = sum_lanes(total)
             else:
                 score = dot_lanes(state, x_at + query_at, state, key_at, size)
+            check = finite(check, splat(scale * score))
             top = at_least(splat(scale * score), top)
             store(state, memory + m * stride + op[SCORE_AT], splat(scale * score))
+        store(state, check_at, check)
         total = zero
         for m in range(num_rows):
             at = memory + m * stride + op[SCORE_AT]

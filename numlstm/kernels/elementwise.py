@@ -59,6 +59,17 @@ def finite(check, x):
 
 
 @jit
+def check_row(op, state, row):
+    """Note at CHECK_AT whether all of xs[row] is finite, before what could hide that it is not."""
+    x_at, check_at = op[X_AT] + row * op[X_STRIDE], op[CHECK_AT] + row * LANES
+    zero = splat(_ZERO)
+    check = load(state, check_at)
+    for j in range(0, op[X_SIZE], LANES):
+        check = finite(check, first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero))
+    store(state, check_at, check)
+
+
+@jit
 def copy(source, source_at, target, target_at, size):
     """Copy ``size`` floats, rounded up to a multiple of 16, in ascending order."""
     for j in range(0, size, LANES):
@@ -104,6 +115,7 @@ def activate_rows(op, params, state, first, stop):
     """ys[row] <- f(xs[row]), one of `plan.Function`."""
     alpha, beta = params[op[ALPHA_AT]], params[op[ALPHA_AT] + 1]
     for row in range(first, stop):
+        check_row(op, state, row)
         y_at = _copy_row(op, state, row)
         activate(op[FUNCTION], alpha, beta, state, y_at, op[X_SIZE])
 
@@ -112,6 +124,7 @@ def activate_rows(op, params, state, first, stop):
 def softmax_rows(op, state, first, stop):
     """ys[row] <- softmax(xs[row])"""
     for row in range(first, stop):
+        check_row(op, state, row)
         softmax(state, _copy_row(op, state, row), op[X_SIZE])
 
 
@@ -119,6 +132,7 @@ def softmax_rows(op, state, first, stop):
 def log_softmax_rows(op, state, first, stop):
     """ys[row] <- log(softmax(xs[row]))"""
     for row in range(first, stop):
+        check_row(op, state, row)
         log_softmax(state, _copy_row(op, state, row), op[X_SIZE])
 
 

@@ -4,9 +4,9 @@ A column holds a kind, a size, or an offset into `params` or `state`. `program/b
 table, `walker.py` and the operations read it. Sizes count floats; those of buffers are multiples of
 16. Whatever else compiled code and its callers must agree on stands here as well.
 
-Whatever a stream keeps goes there through `elementwise.finite`: a number that is not finite, in it
-or in the answer, ends the call, and nothing has changed. In between, an infinity may reach a
-function that bounds it, as a very large number would.
+A number that is not finite ends the call, and nothing has changed: `elementwise.finite` looks at
+what a stream keeps, at the answer, and at all that goes into what could hide it: a function, a
+softmax, a cell. Sums, products and norms need no look: they pass it on, as 0 times infinity is NaN.
 
 The rows of a block are steps of one stream, one after another, which keeps its state at
 ``state[:STATE_SIZE]``; or, in a pool, a step of as many streams, which are copied there together.

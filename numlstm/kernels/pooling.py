@@ -125,7 +125,7 @@ def attention_pool(op, params, state, first, stop):
         store(state, m_at, top)
         store(state, s_at, s)
         check_at = op[CHECK_AT] + row * LANES
-        check = finite(load(state, check_at), s)
+        check = finite(finite(load(state, check_at), score), s)
         for j in range(0, op[X_SIZE], LANES):
             x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
             v = fma(r, load(state, v_at + j), e * x)

@@ -288,8 +288,11 @@ class World:
 
     def _judge(self, line: Line, rows: Rows) -> None:
         """Hold what began at the beginning against the reference."""
+        states: dict[str, Rows] = {}
         events = merged(line.events)
-        if len(events) != 1 or isinstance(events[0], dict) or self.pick(4):
+        while events and isinstance(events[0], dict):
+            states |= events.pop(0)
+        if len(events) != 1 or self.pick(4):
             return
         xs = events[0]
         masked = self.case.network.masked(xs)
@@ -299,7 +302,9 @@ class World:
                 return
             same(rows, self.model.run(xs), "a lookahead that reaches the end")
         if len(xs) and not self.hot(xs) and (masked is None or not masked.all()):
-            self.figures["judged"] += self.case.judge(rows, xs, **line.given)
+            given = line.given | ({"states": states} if states else {})
+            name = "judged with a state" if states else "judged"
+            self.figures[name] += self.case.judge(rows, xs, **given)
 
     def hot(self, xs: Rows) -> bool:
         return self.model.vocab_size is None and bool((np.abs(xs) > 1e4).any())

@@ -95,18 +95,85 @@ def test_what_overflows_is_refused_by_all_at_the_same_step(name, dtype):
     assert_same_bits(pool.run([calm, hot], both[: len(taken)])[:, 1], np.array(taken))
 
 
-def test_an_infinity_may_be_bounded_where_nothing_keeps_it():
-    model = model_of(spec.Linear(2, 20), spec.Activation(20, "tanh"), value=1e30)
-    xs = np.array([[1e30, 1e30], [1, 1]], np.float32)
-    np.testing.assert_allclose(model.run(xs), np.ones((2, 20)), 1e-6)
+HIDING: dict[str, tuple[spec.Layer, ...]] = {
+    **{
+        function: (spec.Activation(20, function),)
+        for function in (*BOUNDING, "relu", "softplus", "elu(1.0)", "silu", "linear_sigmoid")
+    },
+    "softmax": (spec.Softmax(20),),
+    "log_softmax, exp": (spec.LogSoftmax(20), spec.Activation(20, "exp")),
+    "LSTM": (spec.LSTM(20, 20),),
+    "a small LSTM": (spec.LSTM(20, 5),),
+    "a large LSTM": (spec.LSTM(20, 40),),
+    "an LSTM with options": (spec.LSTM(20, 5, coupled=True, clip=3.0),),
+    "GRU": (spec.GRU(20, 20),),
+    "a small GRU": (spec.GRU(20, 5),),
+    "a GRU with options": (spec.GRU(20, 5, reset_after=False),),
+    "RNN": (spec.RNN(20, 5),),
+    "MinGRU": (spec.MinGRU(20, 5, activation="tanh"),),
+    "MinLSTM": (spec.MinLSTM(20, 5, activation="tanh"),),
+    "SRU": (spec.SRU(20, 5, activation="tanh"), spec.Activation(5, "tanh")),
+    "IndRNN": (spec.IndRNN(20, 5, nonlinearity="tanh"),),
+    "attention pooling": (spec.AttentionPooling(20), spec.Activation(20, "tanh")),
+    "maximum": (spec.Pooling(20, "max"), spec.Activation(20, "tanh")),
+}
 
 
-@pytest.mark.parametrize("size", [5, 16, 20])
-def test_a_cell_that_an_infinity_saturates_is_as_good_with_padding_as_without(size):
-    model = model_of(spec.Linear(2, 3), spec.LSTM(3, size), spec.GRU(size, size), value=1e30)
-    xs = np.full((2, 2), 1e30, np.float32)
-    expected, _ = reference.run(model.network, model.weights.tensors, xs)
-    np.testing.assert_allclose(model.run(xs), expected, 1e-5)
+def first_of(pair: tuple[float, float]) -> tuple[spec.Linear, dict[str, np.ndarray]]:
+    """Return a layer of 20 numbers that are each the sum of two inputs, with these weights."""
+    weight = np.tile(np.array(pair, np.float32), (20, 1))
+    return spec.Linear(2, 20, bias=False), {"layers.0.weight": weight}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", HIDING)
+@pytest.mark.parametrize("pair", [(1e30, 1e30), (-1e30, -1e30), (1e30, -1e30)])
+def test_nothing_hides_a_sum_that_overflows(name, dtype, pair):
+    """Of the last pair the sum is 0, and is an infinity where it is taken one by one."""
+    first, own = first_of(pair)
+    network = Network((first, *HIDING[name])).with_dtype(dtype)
+    tensors = {n: np.full(s, 0.25, np.float32) for n, s in network.tensor_shapes().items()} | own
+    model = numlstm.Model(Weights(network, tensors))
+    hot, calm = np.full(2, 1e30, np.float32), np.zeros(2, np.float32)
+    stream = model.stream()
+    stream.step(calm)
+    before = stream.save_state()
+    xs = np.stack([hot, calm])
+    calls = [
+        lambda: stream.step(hot),
+        lambda: stream.run(hot[None]),
+        lambda: stream.run(xs),
+        lambda: model.run_batch([xs, xs]),
+        lambda: model.stream(lookahead=0).run(xs),
+    ]
+    if stream.state:
+        calls.append(lambda: stream.trace(xs))
+    for call in calls:
+        with pytest.raises(ValueError, match="overflow"):
+            call()
+    assert stream.save_state() == before
+    pool = model.pool(2)
+    slots = [pool.open(), pool.open()]
+    with pytest.raises(ValueError, match="overflow in slot 1"):
+        pool.step(slots, [calm, hot])
+
+
+@pytest.mark.parametrize("score", ["dot", "general", "additive"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_score_that_overflows_is_not_left_out(score, sign):
+    """Minus infinity would weigh nothing, where all others are small as well."""
+    options = {"size": 4} if score == "additive" else {}
+    network = Network((spec.Linear(2, 3, bias=False), spec.Attention(3, 3, score, **options)))
+    tensors = {n: np.full(s, 1.0, np.float32) for n, s in network.tensor_shapes().items()}
+    tensors["layers.0.weight"] *= 1e20
+    memory = np.array([[1e20, 0, 0], [0, 0, 0], [1, 1, 1]], np.float32)
+    if score == "additive":
+        tensors["layers.1.weight_query"] *= 1e20
+        memory /= 1e20
+    stream = numlstm.Model(Weights(network, tensors)).stream(memory=memory)
+    with pytest.raises(ValueError, match="overflow"):
+        stream.step(np.array([sign, sign], np.float32))
+    stream.step(np.array([0, 0], np.float32))
 
 
 @pytest.mark.parametrize("scale", [1e18, 1e20, 1e37])
