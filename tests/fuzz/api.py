@@ -67,7 +67,7 @@ def _some_networks(clock: Clock, number: int, figures: Figures) -> bool:
 
     @seed(number)
     @settings(
-        max_examples=500,
+        max_examples=100,
         database=None,
         deadline=None,
         phases=[Phase.generate],
