@@ -45,7 +45,7 @@ from numlstm.kernels.simd import (
 
 _F = np.float32
 _ZERO, _ONE, _TWO = _F(0.0), _F(1.0), _F(2.0)
-_MINUS_INF, _LOWEST = _F(-np.inf), _F(-1e30)
+_MINUS_INF, _LOWEST, _LARGEST = _F(-np.inf), _F(-1e30), _F(np.finfo(np.float32).max)
 
 
 @jit
@@ -95,21 +95,22 @@ def _read_scores(state, x_at, are_probabilities, scores, size):
     products = zero  # x * 0 is 0 for finite x, else NaN
     for j in range(0, size, LANES):
         x = load(state, x_at + j)
-        products = fma(first_lanes(x, size - j, zero), zero, products)
         if are_probabilities:
             x = at_least(log(x), splat(_LOWEST))
+        products = fma(first_lanes(x, size - j, zero), zero, products)
         store(state, scores + j, first_lanes(x, size - j, lowest))
     return sum_lanes(products) == _ZERO
 
 
 @jit
 def _penalize(state, penalty, scores, seen, num_seen):
-    """Lower the scores of tokens that were seen: Keskar et al. 2019 (CTRL)."""
+    """Lower the scores of tokens that were seen: Keskar et al. 2019 (CTRL). All stay finite."""
     numbers = reinterpret(state, np.int32)
     for n in range(num_seen):
         at = scores + numbers[seen + n]
         score = state[at]
-        state[at] = score / penalty if score > _ZERO else score * penalty
+        score = score / penalty if score > _ZERO else score * penalty
+        state[at] = min(max(score, -_LARGEST), _LARGEST)
 
 
 @jit
@@ -189,7 +190,7 @@ def _edge(state, scores, weights, size, wanted, weighted):
         return high
     while True:
         middle = low / _TWO + high / _TWO
-        if middle <= low or middle >= high:  # they are neighbours
+        if not (low < middle and middle < high):  # they are neighbours
             return low
         found = _sum_from(state, scores, weights, size, middle, weighted)
         if found >= wanted:

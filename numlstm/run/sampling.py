@@ -140,7 +140,7 @@ class Generator:
 
     def _see(self, ids: NDArray[np.int32]) -> None:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
-        ids = np.unique(ids[ids < self._flags.size])
+        ids = np.unique(ids[ids < self._num_scores])
         self._flags[ids] |= columns.SEEN
         self._seen[: len(ids)] = ids
         self._numbers[columns.NUM_SEEN] = len(ids)

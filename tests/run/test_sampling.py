@@ -300,3 +300,12 @@ def test_first_tokens_and_counts_are_checked():
 def test_networks_that_cannot_generate_say_so(network, message):
     with pytest.raises(ValueError, match=message):
         Model(random_weights(network)).stream().generate(0, 5)
+
+
+@pytest.mark.parametrize("penalty", [1e-45, 1e-40, 3e38])
+def test_a_penalty_that_overflows_the_scores_ends(penalty):
+    """The edge of the nucleus was looked for between infinities, for ever."""
+    model = sharp_model(NETWORKS["logits"])
+    options = {"top_k": 2, "top_p": 0.5, "repetition_penalty": penalty, "seed": 0}
+    found = model.stream().generate(0, 9, **options)
+    assert len(found) == 9
