@@ -103,7 +103,9 @@ def attention(op, params, state, first, stop):
             for m in range(num_rows):
                 at = memory + m * stride + op[SCORE_AT]
                 store(state, at, share * load(state, at))
-                state[y_at + int(state[at - LANES])] += state[at]
+                token = state[at - LANES]
+                if token >= _ZERO and token < _F(op[Y_SIZE]):  # no other number is a place
+                    state[y_at + int(token)] += state[at]
         else:
             for j in range(0, op[Y_SIZE], LANES):
                 y = zero
