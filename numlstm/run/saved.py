@@ -7,7 +7,9 @@
     checksum      uint32, CRC-32 of the numbers behind a header whose checksum is 0
     numbers       float32: what is kept from step to step, then the rows of the memory
 
-All are little-endian. The checksum finds accidents; it is no proof of who wrote the bytes.
+All are little-endian. The checksum finds accidents; it is no proof of who wrote the bytes: anyone
+can make one. So nothing depends on it: whatever the numbers are, they are refused or are a state
+that a stream could be in. Who must know that the bytes are their own signs them (`hmac`).
 """
 
 import struct
@@ -15,7 +17,7 @@ import zlib
 
 import numpy as np
 
-from numlstm.program.program import MOST_STEPS
+from numlstm.program.program import MOST_STEPS, Memory
 from numlstm.run.border import FLOAT32, NO_MEMORY, Floats
 from numlstm.run.compiled import Compiled
 
@@ -66,20 +68,26 @@ def from_bytes(compiled: Compiled, blob: bytes) -> tuple[Floats, Floats]:
         raise ValueError("the state is damaged: its length or checksum is wrong")
     numbers = np.frombuffer(body, _NUMBER).astype(FLOAT32)
     kept, memory_rows = numbers[:num_kept], numbers[num_kept:].reshape(-1, row_size or 1)
-    check_kept(compiled, kept, num_steps, len(memory_rows))
+    _check_kept(compiled, kept, num_steps, len(memory_rows))
     if layout is None:
         return kept, NO_MEMORY
-    if not np.isfinite(memory_rows).all():
-        raise ValueError("the state is damaged: its memory holds a NaN or an infinity")
-    vocab_size = compiled.network.memory_vocab_size
-    if vocab_size is not None:
-        ids = memory_rows[:, layout.keys_end]
-        if not ((ids >= 0) & (ids < vocab_size) & (ids == np.floor(ids))).all():
-            raise ValueError(
-                "the state is damaged: its memory holds numbers that are no token ids, "
-                f"0 <= id < {vocab_size}"
-            )
-    return kept, memory_rows
+    return kept, _memory_of(compiled, layout, memory_rows)
+
+
+def _memory_of(compiled: Compiled, layout: Memory, rows: Floats) -> Floats:
+    """Return the rows of a memory anew, of what was given for them: nothing else is believed."""
+    ids = rows[:, layout.keys_end] if layout.has_ids else None
+    vocab_size = compiled.network.memory_vocab_size or 0
+    if ids is not None and not ((ids >= 0) & (ids < vocab_size) & (ids == np.floor(ids))).all():
+        raise ValueError(
+            "the state is damaged: its memory holds numbers that are no token ids, "
+            f"0 <= id < {vocab_size}"
+        )
+    try:
+        given = rows[:, : layout.memory_size]
+        return compiled.memory_rows(given, None if ids is None else ids.astype(np.int32))
+    except ValueError as error:
+        raise ValueError(f"the state is damaged: {error}") from error
 
 
 def _read(blob: bytes) -> tuple[bytes, int | None, bytes, bool]:
@@ -98,7 +106,7 @@ def _read(blob: bytes) -> tuple[bytes, int | None, bytes, bool]:
     raise ValueError("the state was not written by save_state of this version")
 
 
-def check_kept(compiled: Compiled, kept: Floats, num_steps: int | None, num_rows: int) -> None:
+def _check_kept(compiled: Compiled, kept: Floats, num_steps: int | None, num_rows: int) -> None:
     """Raise a ValueError unless it could be kept after the steps, with rows of a memory."""
     program = compiled.program
     counts = {at: int(kept[at : at + 2].view(np.int64)[0]) for at in program.counters}

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.kernels.addresses import argument
 from numlstm.kernels.plan import DONE
-from numlstm.run.border import FLOAT32, Floats, as_floats, raise_status
+from numlstm.run.border import FLOAT32, Floats, raise_status
 from numlstm.run.compiled import Compiled, array_for
-from numlstm.run.saved import check_kept, from_bytes, to_bytes
+from numlstm.run.saved import from_bytes, to_bytes
 from numlstm.run.threads import Turn
 
 
@@ -66,14 +66,26 @@ class State(Turn):
             memory.set_count(kept, len(self.memory_rows))
         self._kept[:] = kept  # all of it at once, whatever interrupts this
 
-    def restore(self, kept: ArrayLike) -> None:
-        """Go to where `kept` was taken, after a look at each of the numbers; or raise."""
-        floats = as_floats("kept", kept, (self.compiled.num_kept,)).copy()
-        num_rows, memory = len(self.memory_rows), self.compiled.program.memory
-        if memory is not None:
-            memory.set_count(floats, num_rows)
-        check_kept(self.compiled, floats, None, num_rows)
-        self.go_back(floats)
+    def restore(self, values: ArrayLike) -> None:
+        """Go to where `kept` was taken, by whoever has it now: a copy of it is checked first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not what a stream of this network could keep.
+        """
+        kept = np.array(values)
+        if kept.dtype != FLOAT32:
+            raise TypeError(
+                f"kept is of {kept.dtype}, expected the float32 array that a stream gave"
+            )
+        if kept.shape != self._kept.shape:
+            raise ValueError(f"kept has shape {kept.shape}, a stream keeps {self._kept.shape}")
+        could = self.compiled.program.could_keep(kept)
+        if not could.all():
+            at = could.argmin()
+            raise ValueError(f"kept[{at}] is {kept[at]}, which no stream of this model keeps")
+        self.go_back(kept)
 
     def begin(self) -> None:
         """Go back to the initial state; a memory stays."""

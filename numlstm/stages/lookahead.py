@@ -162,13 +162,15 @@ class LookaheadStream:
 
         When the next one begins: no Ctrl-C, be it the second or third, can keep it from that.
         """
-        if self._before is None:
-            return
-        flows, waiting, self._finished = self._before
-        for flow, kept in zip(self._flows, flows, strict=True):
-            flow.kept = kept
+        if self._before is not None:
+            self._set(self._before)
+            self._before = None
+
+    def _set(self, kept: Kept) -> None:
+        flows, waiting, self._finished = kept
+        for flow, value in zip(self._flows, flows, strict=True):
+            flow.kept = value
         self._waiting = [list(rows) for rows in waiting]
-        self._before = None
 
     def _work(self, xs: NDArray[Any], finish: bool) -> Floats:
         """Pass new rows from stage to stage; return those of the last layer."""
@@ -224,14 +226,13 @@ class LookaheadStream:
     @in_turn
     def kept(self, value: Kept) -> None:
         self._go_back()
-        before = self._now()
+        self._before = self._now()
         try:
-            self._before = _owned(value)
-            self._go_back()
+            self._set(_owned(value))
         except (TypeError, ValueError) as error:
-            self._before = before
             self._go_back()
             raise ValueError(f"kept is not of a stream of this model: {error}") from error
+        self._before = None
 
     def _now(self) -> Kept:
         flows = [flow.kept for flow in self._flows]

@@ -158,3 +158,41 @@ def test_tokens_go_on_after_a_state_with_another_memory_is_loaded(num_rows):
     found = [next(tokens) for _ in range(20)]
     assert found == other.generate(last, 20, temperature=0).tolist()
     assert stream.save_state() == other.save_state()
+
+
+def test_keys_of_a_memory_are_made_anew():
+    """Those in the bytes, and what fills up their rows, are not believed."""
+    model = numlstm.Model(random_weights(DECODERS["copies"]))
+    stream = model.stream(memory=MEMORY, memory_ids=[3, 7, 18, 3])
+    layout, blob = model._program.memory, stream.save_state()
+    expected = stream.run([1, 2, 3])
+    floats = body_of(blob)
+    rows = floats[-len(MEMORY) * layout.row_size :].reshape(len(MEMORY), -1)
+    rows[:, layout.memory_size : layout.keys_end] = np.nan
+    rows[:, layout.keys_end + 1 :] = np.inf
+    stream.load_state(resealed(blob, floats.tobytes()))
+    assert_same_bits(stream.run([1, 2, 3]), expected)
+    rows[0, 0] = np.nan
+    with pytest.raises(ValueError, match="the state is damaged: memory is empty, or holds a NaN"):
+        stream.load_state(resealed(blob, floats.tobytes()))
+    (_, weight), *_ = layout.keys
+    rows[:, : layout.memory_size] = 3e38 * np.sign(weight[np.abs(weight).sum(1).argmax()])
+    with pytest.raises(ValueError, match=r"the state is damaged: .*overflow"):
+        stream.load_state(resealed(blob, floats.tobytes()))
+
+
+def test_counts_that_do_not_agree_are_refused():
+    model = numlstm.Model(random_weights(NETWORKS["pooled_input"]))
+    stream = model.stream()
+    stream.run(random_input(model.network, 5))
+    blob = stream.save_state()
+    (at,) = model._program.counters[1:]
+    for count, fits in ((5, True), (6, True), (4, False), (0, False), (-5, False)):
+        floats = body_of(blob)
+        floats[at : at + 2].view(np.int64)[0] = count
+        forged = resealed(blob, floats.tobytes())
+        if fits:  # as of a state that was saved before steps were counted
+            stream.load_state(forged)
+        else:
+            with pytest.raises(ValueError, match="numbers of steps do not agree"):
+                stream.load_state(forged)
