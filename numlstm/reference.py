@@ -461,8 +461,9 @@ def min_gru(layer: spec.MinGRU, own: Own, x: Doubles, h: Doubles) -> States:
 def min_lstm(layer: spec.MinLSTM, own: Own, x: Doubles, h: Doubles) -> States:
     """Feng et al. 2024, section 3.2."""
     f, i, n = parts(own["weight_ih"] @ x + own.get("bias_ih", 0.0), 3)
-    f, i = apply("sigmoid", f), apply("sigmoid", i)
-    f, i = f / (f + i), i / (f + i)
+    # f / (f + i) of sigmoids, which may both be 0: log sigmoid(a) = -softplus(-a).
+    difference = apply("softplus", -1.0 * i) - apply("softplus", -1.0 * f)
+    f, i = apply("sigmoid", difference), apply("sigmoid", -1.0 * difference)
     n = apply(layer.activation, n)
     h = f * h + i * n
     return {"f": f, "i": i, "n": n, "h": h}

@@ -202,6 +202,12 @@ class Builder:
         self.params.append(values.size)[:] = values.ravel()
         return at
 
+    def made(self, values: Floats) -> int:
+        """Append what was made of several tensors, which may overflow together."""
+        if not np.isfinite(values).all():
+            raise WeightsError(f"{self.prefix}: its tensors together are beyond float32")
+        return self.param(values)
+
     def parameters(self, *numbers: float) -> int:
         """Append up to two parameters of an operation."""
         return self.param(np.array(numbers, np.float32))
@@ -276,7 +282,7 @@ class Builder:
         unit          whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
         """
         y = self.buffer(len(weight.numbers))
-        product = Operation(columns.LINEAR, x, y, b_at=self.param(bias))
+        product = Operation(columns.LINEAR, x, y, b_at=self.made(bias))
         return self._product(product, weight, activations, unit)
 
     def linear_add(

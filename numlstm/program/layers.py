@@ -88,8 +88,8 @@ def _batch_norm(builder: Builder, layer: spec.BatchNorm, own: Own, x: Place) -> 
     variance = own["running_var"].astype(np.float64)
     factor = own.get("weight", one) / np.sqrt(variance + layer.eps)
     shift = own.get("bias", zero) - own["running_mean"].astype(np.float64) * factor
-    w_at = builder.param(factor.astype(np.float32))
-    b_at = builder.param(shift.astype(np.float32))
+    w_at = builder.made(factor.astype(np.float32))
+    b_at = builder.made(shift.astype(np.float32))
     return builder.append(Operation(columns.SCALE, x, builder.buffer(x.size), w_at=w_at, b_at=b_at))
 
 

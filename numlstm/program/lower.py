@@ -45,7 +45,8 @@ def build(network: spec.Network, tensors: Encoded, fold: Fold = False) -> Progra
               encoded already: `quantize.encoded`
     fold      whether to tabulate the input half of the layer that reads the tokens: `can_fold`
     """
-    return _Lowering(network, tensors, fold).program()
+    with np.errstate(over="ignore", invalid="ignore"):  # `Builder.made` refuses that
+        return _Lowering(network, tensors, fold).program()
 
 
 def can_fold(network: spec.Network, fold: Fold) -> bool:

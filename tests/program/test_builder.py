@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import numlstm
+from numlstm import Weights, WeightsError, spec
 from numlstm.kernels import plan
 from numlstm.network.layer import LAYERS
 from numlstm.network.recurrent import Recurrent
@@ -121,3 +123,25 @@ def test_a_counter_counts_up(count):
         assert program.could_keep(kept).all()
         kept[at : at + 2].view(np.int64)[0] = count
         assert np.flatnonzero(~program.could_keep(kept)).tolist() == [at, at + 1]
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (spec.BatchNorm(3), "weight"),
+        (spec.BatchNorm(3, 1e-12), "running_mean"),
+        (spec.LSTM(3, 4), "bias_ih"),
+        (spec.LSTM(3, 4, coupled=True), "bias_hh"),
+        (spec.GRU(3, 4), "bias_ih"),
+        (spec.RNN(3, 4), "bias_hh"),
+    ],
+)
+def test_tensors_that_overflow_together_are_no_weights(layer, name):
+    """Each is within float32; what is made of them would answer nothing but overflows."""
+    network = Network((layer,))
+    tensors = random_weights(network).tensors
+    tensors |= {n: np.full_like(t, 3e38) for n, t in tensors.items() if "bias_" in n or name in n}
+    if isinstance(layer, spec.BatchNorm):
+        tensors["layers.0.running_var"] = np.zeros(3, np.float32)
+    with pytest.raises(WeightsError, match=r"layers\.0: its tensors together are beyond float32"):
+        numlstm.Model(Weights(network, tensors))
