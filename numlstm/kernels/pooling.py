@@ -107,7 +107,9 @@ def attention_pool(op, params, state, first, stop):
         s' = r s + e,  v' = r v + e x,  y = v' / (s' + eps)
 
     params   w (X_SIZE,) at W_AT, eps at ALPHA_AT
-    state    v (X_SIZE,) at H_AT; at C_AT m in 16 lanes, s in the next 16
+    state    v (X_SIZE,) at H_AT; at C_AT m in 16 lanes, s in the next 16, then what rounding has
+             added too much to s, and to v (X_SIZE,), as in `sum_pool`: after 2^24 steps of equal
+             weight another one would no longer count
     The softmax of a stream: Milakov, Gimelshein 2018.
     """
     eps = splat(params[op[ALPHA_AT]])
@@ -116,20 +118,30 @@ def attention_pool(op, params, state, first, stop):
         x_at = op[X_AT] + row * op[X_STRIDE]
         y_at = op[Y_AT] + row * op[Y_STRIDE]
         kept = row * op[KEPT_STRIDE]
-        m_at, s_at, v_at = op[C_AT] + kept, op[C_AT] + kept + LANES, op[H_AT] + kept
+        v_at, m_at = op[H_AT] + kept, op[C_AT] + kept
+        s_at, excess_at = m_at + LANES, m_at + 2 * LANES
         score = splat(dot_lanes(params, op[W_AT], state, x_at, op[X_SIZE]))
         before = load(state, m_at)
         top = at_least(score, before)
         e, r = exp(score - top), exp(before - top)
-        s = fma(r, load(state, s_at), e)
+        s = _add_weighted(state, s_at, excess_at, r, e)
         store(state, m_at, top)
-        store(state, s_at, s)
         check_at = op[CHECK_AT] + row * LANES
         check = finite(finite(load(state, check_at), score), s)
         for j in range(0, op[X_SIZE], LANES):
             x = first_lanes(load(state, x_at + j), op[X_SIZE] - j, zero)
-            v = fma(r, load(state, v_at + j), e * x)
+            v = _add_weighted(state, v_at + j, excess_at + LANES + j, r, e * x)
             check = finite(check, v)
-            store(state, v_at + j, v)
             store(state, y_at + j, v / (s + eps))
         store(state, check_at, check)
+
+
+@jit
+def _add_weighted(state, at, excess_at, r, x):
+    """Return ``r * sum + x``, kept at ``at``, without what rounding added too much: Kahan 1965."""
+    before = r * load(state, at)
+    x = x - r * load(state, excess_at)
+    larger = before + x
+    store(state, excess_at, (larger - before) - x)
+    store(state, at, larger)
+    return larger

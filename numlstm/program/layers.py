@@ -110,7 +110,9 @@ def _pooling(builder: Builder, layer: spec.Pooling, own: Own, x: Place) -> Place
 def _attention_pooling(builder: Builder, layer: spec.AttentionPooling, own: Own, x: Place) -> Place:
     mean = builder.keep(layer.input_size)
     largest = builder.keep(LANES, -np.inf)  # the largest score,
-    builder.keep(LANES)  # and the sum behind it
+    builder.keep(LANES)  # the sum behind it, and what rounding has added too much to both sums
+    builder.keep(LANES)
+    builder.keep(layer.input_size)
     return builder.append(
         Operation(
             columns.ATTENTION_POOL, x, builder.buffer(layer.input_size),

@@ -149,6 +149,43 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(name):
     assert found == [expected]
 
 
+MASKED_XS = np.where(np.arange(len(XS))[:, None] % 3 == 0, np.float32(9.0), XS)
+LONG: dict[str, Callable[[Any], Any]] = {
+    "stream": lambda s: s.run(XS).tobytes(),
+    "masked": lambda s: s.run(MASKED_XS).tobytes(),
+    "generating": lambda s: s.generate(1, 20_000, seed=0).tobytes(),
+    "pool": lambda p: p.run(SLOTS, XS.reshape(-1, 2, 8)).tobytes(),
+    "lookahead": lambda s: s.run(XS[:4000]).tobytes(),
+    "live": lambda s: s.feed("not a good movie, but a long one " * 3000),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_that_a_second_thread_tries_harms_the_first(name):
+    make, tries = CASES[name]
+    work, wanted, met = LONG[name], set(tries) - {"go on in a pool"}, set()
+    expected = work(make())
+    while met != wanted:
+        subject, found = make(), []
+        turn = turn_of(subject)
+        worker = threading.Thread(target=lambda s=subject, f=found: f.append(work(s)))
+        worker.start()
+        for what in sorted(wanted - met):
+            while worker.is_alive() and not turn.taken:
+                pass
+            if not worker.is_alive():
+                break
+            try:
+                tries[what](subject)
+            except RuntimeError as error:
+                assert "another thread" in str(error)  # noqa: PT017 - it may be its turn
+                met.add(what)
+            else:
+                break  # the first one had ended
+        worker.join()
+        assert found == [expected]
+
+
 def test_what_was_refused_works_afterwards():
     stream = VECTORS.stream()
     turn_of(stream).taken = True
