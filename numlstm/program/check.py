@@ -396,7 +396,7 @@ def _attention_pool(row: _Check) -> None:
     row.params(W_AT, _up(row[X_SIZE]))
     row.params(ALPHA_AT, 1)
     row.keeps(H_AT, _up(row[X_SIZE]))
-    row.keeps(C_AT, 2 * LANES)
+    row.keeps(C_AT, 3 * LANES + _up(row[X_SIZE]))
 
 
 def _attention(row: _Check) -> None:

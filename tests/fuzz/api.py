@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from numlstm import Network, WeightsError
 from tests.fuzz import Clock, Figures, Found
-from tests.fuzz._world import RULES, Case, World
+from tests.fuzz._case import Case
+from tests.fuzz._world import RULES, World
 from tests.strategies import decoders, networks
 
 SEQUENCES = 10  # of rules, on each network

@@ -32,7 +32,6 @@ TOLERANCES = {
 }
 # Sums that are corrected (Kahan 1965) do not feel how many steps there were.
 GATHERED = Tolerance(1e-5, 1e-5, "float32, of all steps since the beginning")
-WALKS = 1e-6  # times the root of the steps: of sums that are not, errors go this way and that
 
 # What is held against the reference from where it is: it keeps nothing but states with names.
 CELLS: dict[str, tuple[spec.Layer, ...]] = {
@@ -168,11 +167,7 @@ class Gathering(Pair):
         scale = self.size / self.num_steps
         expected = {"max": self.largest}.get(self.mode, mean) / scale
         found = ys[-1] / (scale * (self.num_steps if self.mode == "sum" else 1))
-        allowed = GATHERED
-        if self.mode == "attention":
-            walked = WALKS * self.num_steps**0.5
-            allowed = Tolerance(walked, walked, "float32 sums without a correction")
-        allowed.check(found, expected, f"{self.name}, {self.num_steps} steps: ")
+        GATHERED.check(found, expected, f"{self.name}, {self.num_steps} steps: ")
 
 
 def pairs() -> list[Pair]:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from numlstm import WeightsError
-from tests.fuzz._world import RULES, Case, World
+from tests.fuzz._case import Case
+from tests.fuzz._world import RULES, World
 from tests.fuzz.api import Drawn, cases
 
 NUMBERS = st.integers(0, 2**16)

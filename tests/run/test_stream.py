@@ -796,3 +796,15 @@ def test_a_state_that_decays_becomes_zero_and_never_denormal(layer):
         kept = np.abs(stream.kept[16:])  # behind the count of the steps
         assert not ((kept > 0) & (kept < np.finfo(np.float32).tiny)).any()
     np.testing.assert_array_equal(stream.kept[16:], 0)
+
+
+def test_small_weights_add_up_in_an_attention_pooling():
+    """Each is less than half a unit in the last place of the sum that the first one made."""
+    weights = Weights(Network((spec.AttentionPooling(1),)), {"layers.0.weight": np.ones(1, "f4")})
+    xs = np.zeros((2**18, 1), np.float32)
+    xs[0] = 17
+    expected = 17 / (1 + np.arange(2**18) * np.exp(-17.0))
+    stream = numlstm.Model(weights).stream()
+    found = np.concatenate([stream.run(xs[:1000]), stream.run(xs[1000:])])
+    np.testing.assert_allclose(found[:, 0], expected, 1e-6)
+    assert expected[-1] < 16.9
