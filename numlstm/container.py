@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
+from numlstm.texts import read_json
 
 # NumPy has no bfloat16: here its numbers are uint16, which no file has.
 TYPES: dict[str, type[np.generic]] = {
@@ -74,14 +75,6 @@ def by_part(named: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
         if slash:
             parts.setdefault(part, {})[own] = value
     return parts
-
-
-def read_json(text: str) -> Any:
-    """Return what a JSON text says, or raise a ValueError; an object has no name twice."""
-    try:
-        return json.loads(text, object_pairs_hook=_without_twins)
-    except RecursionError as error:
-        raise ValueError(f"its JSON is nested too deeply: {error}") from error
 
 
 class Tensors(Mapping[str, NDArray[Any]]):
@@ -201,13 +194,6 @@ class Container(Tensors):
 
 def _incomplete(reason: str) -> WeightsError:
     return WeightsError(f"not a complete .safetensors file: {reason}")
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
-    return found
 
 
 def _metadata(found: Any) -> dict[str, str]:

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import Budget, spending
-from numlstm.container import Container, Tensors, by_part, pieces, read_json, write
+from numlstm.container import Container, Tensors, by_part, pieces, write
 from numlstm.errors import listed
 from numlstm.quantize import (
     FLOAT32,
@@ -44,6 +44,7 @@ from numlstm.quantize import (
 )
 from numlstm.saving import saving
 from numlstm.spec import Network, Probe, Weights, WeightsError
+from numlstm.texts import read_json
 
 _FORMAT = "numlstm"
 _VERSIONS = ("1", "2", "3")

@@ -68,6 +68,97 @@ REVERSE = layer("Reverse", input_size=1)
 ONE_HOT = layer("OneHot", vocab_size=2**20, output_size=1)
 ONE_UNIT = layer("RNN", input_size=1, hidden_size=1, bias=False)
 
+
+def with_tokenizer(**parts: Any) -> bytes:
+    model = {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 2}, "unk_token": "<unk>"}
+    text = {"version": "1.0", "added_tokens": [], "model": model} | parts
+    embedding = [layer("Embedding", vocab_size=3, embedding_size=1)]
+    fields = {"tokenizer.json": json.dumps(text)}
+    return file_of(embedding, {"embedding.weight": ones(3, 1)}, **fields)
+
+
+def split(pattern: str) -> dict[str, Any]:
+    found = {"type": "Split", "pattern": {"Regex": pattern}}
+    return found | {"behavior": "Isolated", "invert": False}
+
+
+def in_order(*components: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "normalizers": components, "pretokenizers": components}
+
+
+def added(content: str, number: int = 2) -> dict[str, Any]:
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    return {"id": number, "content": content} | dict.fromkeys(flags, False)
+
+
+TWICE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+PADDED = {
+    "strategy": {"Fixed": 2**40}, "direction": "Right", "pad_to_multiple_of": None,
+    "pad_id": 0, "pad_type_id": 0, "pad_token": "a",
+}  # fmt: skip
+TOKENIZERS: dict[str, tuple[Callable[[], bytes], str | None]] = {
+    "a table that claims 8 GB": (
+        lambda: with_tokenizer(
+            normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="}
+        ),
+        "claims 4,294,967,299 bytes of 4",
+    ),
+    "a slow pattern": (lambda: with_tokenizer(pre_tokenizer=split("(a|aa)+$")), "may be slow"),
+    "one letter becomes 2^40": (
+        lambda: with_tokenizer(normalizer=in_order(*[TWICE] * 40)),
+        "characters of one",
+    ),
+    "one byte becomes 2^40": (
+        lambda: with_tokenizer(normalizer=in_order(*[{"type": "ByteLevel"}] * 40)),
+        "characters of one",
+    ),
+    "padded to 2^40": (lambda: with_tokenizer(padding=PADDED), "it pads to"),
+    "normalizers 100 deep": (
+        lambda: with_tokenizer(
+            normalizer=json.loads('{"type":"Sequence","normalizers":[' * 100 + "]}" * 100)
+        ),
+        "the tokenizer cannot be read",
+    ),
+    "normalizers 100,000 deep": (
+        lambda: file_of(
+            [layer("Embedding", vocab_size=3, embedding_size=1)],
+            {"embedding.weight": ones(3, 1)},
+            **{"tokenizer.json": '{"normalizer":' * 10**5 + "1" + "}" * 10**5},
+        ),
+        "the tokenizer cannot be read",
+    ),
+    "a word of four million letters": (
+        lambda: with_tokenizer(added_tokens=[added("a" * 4 * 10**6)]),
+        None,
+    ),
+    "30,000 added words": (
+        lambda: with_tokenizer(added_tokens=[added(f"t{n}", 3 + n) for n in range(30000)]),
+        "the tokenizer gives ids up to",
+    ),
+    "a vocabulary of 300,000": (
+        lambda: with_tokenizer(
+            model={
+                "type": "WordLevel",
+                "vocab": {f"w{n}": n for n in range(300000)},
+                "unk_token": "w0",
+            }
+        ),
+        "the tokenizer gives ids up to",
+    ),
+    "a piece of a million letters": (
+        lambda: with_tokenizer(
+            model={"type": "Unigram", "unk_id": 0, "vocab": [["u", 0.0], ["a" * 10**6, -1.0]]}
+        ),
+        "a piece has 1,000,000 letters",
+    ),
+    "an id of 2^32": (
+        lambda: with_tokenizer(
+            model={"type": "WordLevel", "vocab": {"a": 2**32 - 1}, "unk_token": "a"}
+        ),
+        "the tokenizer gives ids up to",
+    ),
+}
+
 # By what is too much: the file, or a part of what its refusal says; None if it loads and runs.
 BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "5,000 layers": (lambda: file_of([tanh()] * 5000), None),
@@ -258,6 +349,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         ),
         "verifying its probes takes",
     ),
+    **TOKENIZERS,
 }
 
 

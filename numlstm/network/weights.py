@@ -89,12 +89,16 @@ class Weights:
         Raises
         ------
         WeightsError
-            If there is none, if it cannot be read, or if it gives other ids.
+            If there is none, if it cannot be read, if it gives other ids, or could take long or
+            much memory for some text: see `numlstm.network.tokenizer`.
         ImportError
             If tokenizers is not installed.
         """
         if self.tokenizer is None:
             raise WeightsError("the model has no tokenizer")
+        from numlstm.network.tokenizer import check  # few processes need it
+
+        check(self.tokenizer)
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
