@@ -138,6 +138,7 @@ def change_json(value: Any, donor: Any, words: Sequence[str], random: Random) ->
         places = list(_places(root))
         holder, key = random.choice(places)
         _change_place(holder, key, places, donor, words, random)
+        root = root or [None]  # what was taken away was all of it
     return root[0]
 
 

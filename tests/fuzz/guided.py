@@ -68,5 +68,6 @@ def _lead(name: str, kept: Path, count: int, seconds: float, seed: int) -> tuple
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     stated = re.findall(r"number_of_executed_units: (\d+)", ended.stdout)
-    done = int(stated[-1]) if stated else 0
-    return done, "" if ended.returncode == 0 else ended.stdout[-6000:]
+    told = [line for line in ended.stdout.splitlines() if not line.startswith(("INFO", "WARN"))]
+    found = "\n".join(told[-60:]) if ended.returncode else ""
+    return int(stated[-1]) if stated else 0, found
