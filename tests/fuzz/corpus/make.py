@@ -169,7 +169,7 @@ def sounds() -> None:
         soundfile.write(written, two, 16000 if name != "gsm" else 8000, subtype, format=kind)
         write("sound", name, written.getvalue())
     for name, array in {
-        "rows": samples.reshape(-1, 3)[:8], "doubles": np.ones((4, 3)), "ids": np.arange(5),
+        "rows": samples.reshape(-1, 3)[:8], "doubles": np.ones((4, 3)), "turned": np.ones((3, 4)).T,
     }.items():  # fmt: skip
         written = io.BytesIO()
         np.save(written, array)
@@ -198,7 +198,8 @@ def kerases() -> None:
         write("keras", f"{name}.keras", file_of(model.save, ".keras"))
         if name == "chain":
             write("h5", "chain.h5", file_of(model.save, ".h5"))
-        write("keras_config", f"{name}.json", model.to_json().encode())
+            write("h5", "chain_weights.h5", file_of(model.save_weights, ".weights.h5"))
+            write("keras_config", "chain.json", model.to_json().encode())
     data = HERE.parents[1] / "data" / "keras2_time_major.json"
     shutil.copy(data, HERE / "keras_config" / data.name)
 

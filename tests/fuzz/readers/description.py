@@ -25,7 +25,8 @@ def change(data: bytes, donor: bytes, random: Random) -> bytes:
 def read(data: bytes, folder: Path, random: Random) -> str:
     path = folder / "model.pt"
     states = [file for file in seeds("torch") if b"epoch" not in file]
-    path.write_bytes(states[data[:1].isalpha() and data[0] % len(states)])
+    first = data.partition(b":")[0] + b"."
+    path.write_bytes(next((file for file in states if first in file), states[0]))
     text = data.decode("utf-8", "replace")
     layers = text if random.random() < 0.8 else text.split(" ")
     return convert_torch(path, {"layers": layers}, random)

@@ -14,7 +14,8 @@ def change(data: bytes, donor: bytes, random: Random) -> bytes:
 
 
 def read(data: bytes, folder: Path, random: Random) -> str:
-    weights = next(file for file in seeds("h5") if b"model_config" not in file)
+    every = [file for file in seeds("h5") if b"model_config" not in file]
+    weights = next(file for file in every if (b"lstm_2" not in file) == (b"embedding" in data))
     path, config = folder / "weights.h5", folder / "config.json"
     path.write_bytes(weights)
     config.write_bytes(data)

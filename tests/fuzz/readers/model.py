@@ -134,6 +134,7 @@ def _fit(text: str, prefix: str, tensors: Stored, random: Random) -> None:
         del tensors[name]
     for name, shape in shapes.items():
         drawn = generator.normal(0, 0.5, shape).astype(np.float32)
+        drawn = np.abs(drawn) if name.endswith("running_var") else drawn
         match dtypes.get(name, "float32"):
             case "int8":
                 tensors[prefix + name] = (drawn * 50).clip(-127, 127).astype(np.int8)

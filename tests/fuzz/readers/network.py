@@ -35,9 +35,10 @@ def read(data: bytes, folder: Path, random: Random) -> str:
             if sum(float(np.prod(s, dtype=float)) for s in shapes.values()) > _MAX_NUMBERS:
                 return "large"
             generator = np.random.default_rng(random.getrandbits(32))
+            drawn = {name: generator.normal(0, 0.5, shape) for name, shape in shapes.items()}
             tensors = {
-                name: generator.normal(0, 0.5, shape).astype(np.float32)
-                for name, shape in shapes.items()
+                name: (np.abs(t) if name.endswith("running_var") else t).astype(np.float32)
+                for name, t in drawn.items()
             }
             model = numlstm.Model(spec.Weights(network, tensors))
     except numlstm.WeightsError as error:
