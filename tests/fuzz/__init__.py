@@ -4,7 +4,13 @@ A campaign is a module of this folder with one function:
 
     run(clock, seed) -> Figures    tries cases while ``clock.ticks()``, raises a `Found` on a find
 
-A short run of each is part of the suite: `test_fuzz.py`.
+A short run of each is part of the suite: `test_fuzz.py`. A long one, of some or all:
+
+    python -m tests.fuzz files --minutes 40
+    python -m tests.fuzz --minutes 600
+
+A find ends with how to repeat it. What it takes to add a reader of files is a module in `readers`,
+and valid files in ``corpus``, which ``corpus/make.py`` writes.
 """
 
 import time

@@ -179,7 +179,7 @@ def _change_place(
             holder[key] = copy.deepcopy(other[at])
         case 7 if isinstance(holder, dict):
             holder[random.choice(words)] = random.choice((*VALUES, *words))
-        case 8:
+        case 8 if random.random() < 0.2:
             holder[key] = _DEEP
         case _:
             same = [(h, k) for h, k in places if type(h[k] if _has(h, k) else None) is type(found)]

@@ -115,10 +115,37 @@ def _change_network(
     """Change the layers; half of the time give them the tensors that they ask for."""
     key = random.choice(_network_keys(fields) or ["network"])
     donor = json.loads(others[random.choice(_network_keys(others))])
-    text = json_text(change_json(json.loads(fields.get(key, "[]")), donor, WORDS, random))
+    text = changed_network(json.loads(fields.get(key, "[]")), donor, random)
     fields[key] = text
     if random.random() < 0.5:
         _fit(text, key.removesuffix("network"), tensors, random)
+
+
+def changed_network(layers: Any, donor: Any, random: Random) -> str:
+    """Return the JSON of other layers, which half of the time read what is before them."""
+    changed = change_json(layers, donor, WORDS, random)
+    if isinstance(changed, list) and random.random() < 0.5:
+        _join(changed)
+    return json_text(changed)
+
+
+def _join(layers: list[Any]) -> None:
+    """Give each layer the input size that follows from those it reads, as far as that is known."""
+    sizes: dict[Any, int] = {}
+    before = None
+    for layer in layers:
+        try:
+            options = {name: value for name, value in layer.items() if name != "layer"}
+            read = [sizes[name] for name in options.get("inputs", ())] or [before]
+            if None not in read and "input_size" in options:
+                adds = layer["layer"] in ("Add", "Multiply")
+                layer["input_size"] = options["input_size"] = read[0] if adds else sum(read)
+            made = spec.LAYERS[layer["layer"]](**options)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            before = None
+            continue
+        before = sizes[made.name] = made.output_size
+        sizes.setdefault("input", made.input_size)
 
 
 def _fit(text: str, prefix: str, tensors: Stored, random: Random) -> None:

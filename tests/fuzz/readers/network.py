@@ -10,9 +10,9 @@ import numlstm
 from numlstm import spec
 from numlstm.budget import spending
 from tests.fuzz import Found
-from tests.fuzz._changes import change_bytes, change_json, json_text
+from tests.fuzz._changes import change_bytes
 from tests.fuzz._promises import check_model, refused
-from tests.fuzz.readers.model import WORDS
+from tests.fuzz.readers.model import changed_network
 
 _MAX_NUMBERS = 2**16
 
@@ -20,7 +20,7 @@ _MAX_NUMBERS = 2**16
 def change(data: bytes, donor: bytes, random: Random) -> bytes:
     if random.random() < 0.1:
         return change_bytes(data, donor, random)
-    return json_text(change_json(json.loads(data), json.loads(donor), WORDS, random)).encode()
+    return changed_network(json.loads(data), json.loads(donor), random).encode()
 
 
 def read(data: bytes, folder: Path, random: Random) -> str:
