@@ -142,6 +142,19 @@ def test_probes_of_decoders_have_their_memory(name, tmp_path):
     assert not numlstm.Model(replace(weights, probes=(other,))).verify().ok
 
 
+@pytest.mark.parametrize("num_rows", [0, 1, 4])
+def test_a_probe_of_other_rows_than_the_network_gives_is_not_verified(num_rows, tmp_path):
+    """How many a network that is not causal gives, only running it tells."""
+    weights = random_weights(NOT_CAUSAL["conv_stride"])
+    xs, ys = random_input(weights.network, 12), np.zeros((num_rows, 4 * 2), np.float32)
+    storage.save(replace(weights, probes=(Probe(xs, ys),)), tmp_path / "model")
+    model = numlstm.load(tmp_path / "model")
+    found = model.verify()
+    assert not found.ok
+    assert found.largest_difference == np.inf
+    assert "1 probes" in model.info()
+
+
 def test_the_plain_library_opens_the_file(tmp_path):
     path = tmp_path / "model.safetensors"
     storage.save(full_weights(), path)
