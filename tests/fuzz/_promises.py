@@ -1,7 +1,7 @@
 """What is promised of whatever a file holds: it is refused in words, or it runs, and rightly."""
 
 from random import Random
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ _WIDEST = 2**20  # numbers of an input that is tried
 _MOST = 2**15  # numbers of a network that the reference is asked about
 _MOST_ROWS = 1000  # that it answers
 _CALM = 1e3  # beyond it, of weights and answers, float32 explains any difference
-_NUDGE = 1e-6
 
 
 def refused(error: Exception) -> str:
@@ -95,54 +94,40 @@ def _is_right(
 ) -> bool:
     """Hold answers to the reference where that is cheap, and rounding explains no difference."""
     network = model.network
+    kernels = [layer for layer in network.layers if isinstance(layer, spec.Conv1d)]
     numbers = sum(int(np.prod(shape)) for shape in network.tensor_shapes().values())
     numbers += sum(layer.input_size + layer.output_size for layer in network.layers)
-    numbers += sum(layer.reach * layer.input_size for layer in network.layers if _reaches(layer))
-    if (
-        numbers > _MOST
-        or len(ys) > _MOST_ROWS
-        or any(isinstance(layer, spec.CRF) for layer in network.layers)
-    ):
+    numbers += sum(layer.reach * layer.input_size for layer in kernels)
+    if numbers > _MOST or len(ys) > _MOST_ROWS:
+        return False
+    if any(isinstance(layer, spec.CRF) for layer in network.layers):
         return False  # of two paths that are equally good either may be taken
     tensors = {n: np.asarray(t, np.float64) for n, t in model.weights.tensors.items()}
     if any((np.abs(t) > _CALM).any() for t in tensors.values()):
         return False
+    is_exact = not set(dtypes_of(network)) - {"float32"}
+    allowed, nudge = (1e-3, 1e-6) if is_exact else (0.05, 1e-3)
     with np.errstate(all="ignore"):
         try:
             expected, _ = reference.run(network, tensors, xs, **given)
         except ValueError as error:
             raise Found(f"the engine answers, the reference refuses: {error}") from error
-        if not np.isfinite(expected).all() or (np.abs(expected) > _CALM).any():
+        if (np.abs(expected) > _CALM).any() and np.isfinite(expected).all():
             return False
         if expected.shape != ys.shape:
             raise Found(f"answers of shape {ys.shape}, the reference gives {expected.shape}")
-        relative = 1e-3 if dtypes_of(network) in ([], ["float32"]) else 0.05
-        excess = np.abs(ys - expected) - relative * (1 + np.abs(expected))
-        if (excess <= 0).all() or _is_chaotic(network, tensors, xs, given, expected, random):
+        excess = np.abs(ys - expected) / (allowed * (1 + np.abs(expected)))
+        if (excess <= 1).all():
             return True
-    at = np.unravel_index(excess.argmax(), excess.shape)
+        generator = np.random.default_rng(random.getrandbits(32))
+        for _ in range(8):  # does a change of the weights by roundings move the reference, too?
+            nudged = {
+                name: tensor * (1 + nudge * generator.uniform(-1, 1, tensor.shape))
+                for name, tensor in tensors.items()
+            }
+            moved, _ = reference.run(network, nudged, xs, **given)
+            near = np.abs(moved - expected) <= allowed / 10 * (1 + np.abs(expected))
+            if not (near | ~np.isfinite(expected) & ~np.isfinite(moved)).all():
+                return False
+    at = np.unravel_index(np.nan_to_num(excess, nan=np.inf).argmax(), excess.shape)
     raise Found(f"answers {ys[at]:.9g}, the reference {expected[at]:.9g}, at {list(map(int, at))}")
-
-
-def _reaches(layer: spec.Layer) -> TypeGuard[spec.Conv1d]:
-    return isinstance(layer, spec.Conv1d)
-
-
-def _is_chaotic(
-    network: Any, tensors: Any, xs: Any, given: Any, expected: Any, random: Random
-) -> bool:
-    """Whether a change of the weights by roundings moves the answers of the reference, too."""
-    generator = np.random.default_rng(random.getrandbits(32))
-    scale = _NUDGE if dtypes_of(network) in ([], ["float32"]) else 0.01
-    for _ in range(8):
-        nudged = {
-            n: t * (1 + scale * generator.uniform(-1, 1, t.shape)) for n, t in tensors.items()
-        }
-        moved_xs = xs if xs.ndim == 1 else xs * (1 + scale * generator.uniform(-1, 1, xs.shape))
-        try:
-            moved, _ = reference.run(network, nudged, moved_xs, **given)
-        except ValueError:
-            return True
-        if moved.shape != expected.shape or not (np.abs(moved - expected) < 1e-4).all():
-            return True
-    return False
