@@ -305,8 +305,8 @@ class Compiled:
     def steps_per_call(self) -> int:
         """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms.
 
-        Where 16 take longer, up to 16: they share what they read. With a memory, it is for one of
-        65,536 rows; a smaller one has more.
+        Where 16 take longer, up to 16, as they share what they read, but of a memory. This is for
+        a memory of 65,536 rows; with a smaller one there are more.
         """
         return self.steps_with(_MANY_ROWS)
 
@@ -316,7 +316,8 @@ class Compiled:
         if each > _CACHED:
             each *= _AWAY
         if _CALL // each < BLOCK_ROWS:
-            return max(1, min(BLOCK_ROWS, _LONG_CALL // each))
+            most = _CALL if memory_rows else _LONG_CALL
+            return max(1, min(BLOCK_ROWS, most // each))
         return min(_CALL // each // BLOCK_ROWS * BLOCK_ROWS, 2**16)
 
 

@@ -6,8 +6,10 @@ after a fork there is none to miss. The kernels run without the GIL.
 
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
 from functools import wraps
+from queue import SimpleQueue
 from typing import Any, NoReturn, TypeVar, cast
 
 
@@ -92,6 +94,7 @@ def run_together(work: Sequence[Callable[[], Any]]) -> None:
         work[0]()
         return
     group = _Group()
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def run(function: Callable[[], Any]) -> None:
         group.running.append(function)  # before it looks: whoever waits has set `failed` before
@@ -103,22 +106,22 @@ def run_together(work: Sequence[Callable[[], Any]]) -> None:
             group.failed = group.failed or error
         finally:
             group.running.remove(function)
+            ended.put(None)
 
-    threads = [threading.Thread(target=run, args=(function,)) for function in work[1:]]
     try:
-        for thread in threads:
-            thread.start()
+        for function in work[1:]:  # a `threading.Thread` whose start is interrupted is never let go
+            start_new_thread(run, (function,))
         _own.group = group
         work[0]()
-        for thread in threads:
-            thread.join()
+        for _ in work[1:]:
+            ended.get()
     except BaseException as error:
         group.failed = group.failed or error
-    # A thread whose start was interrupted is not alive yet, and will find that it need not begin.
+    # Whoever has not begun will find that it need not.
     waits = True
     while waits:
         try:
-            while group.running or any(thread.is_alive() for thread in threads):
+            while group.running:
                 time.sleep(0.001)
             _own.group = None
             waits = False

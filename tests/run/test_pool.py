@@ -4,7 +4,8 @@ import copy
 import multiprocessing
 import os
 import pickle
-import threading
+import time
+from _thread import start_new_thread
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import numlstm
 from numlstm.model import Model
 from numlstm.program.lower import POOL_ROWS
 from numlstm.run import pool as pool_module
+from numlstm.run import threads
 from numlstm.spec import GRU, LSTM, Embedding, Linear, Network, Weights
 from tests.cases import NETWORKS, assert_same_bits, random_input, random_weights
 from tests.conftest import PATIENCE
@@ -300,18 +302,25 @@ def test_threads_end_with_their_work(monkeypatch):
     model = model_of(VECTORS, num_threads=2)
     pool = model.pool(64)
     slots = [pool.open() for _ in range(64)]
-    began = []
-    start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda t: (began.append(t), start(t)))
+    began, ended = [], []
+
+    def start(function, arguments):
+        began.append(arguments)
+        start_new_thread(lambda: ended.append(function(*arguments)), ())
+
+    monkeypatch.setattr(threads, "start_new_thread", start)
     pool.step(slots, random_input(VECTORS, 64))
     assert len(began) == 1
-    assert not any(thread.is_alive() for thread in began)
+    until = time.monotonic() + PATIENCE
+    while not ended and time.monotonic() < until:  # its last instructions
+        time.sleep(0.001)
+    assert ended
 
 
 def test_small_work_stays_in_one_thread(monkeypatch):
     pool = model_of(VECTORS, num_threads=2).pool(64)
     slots = [pool.open() for _ in range(64)]
-    monkeypatch.setattr(threading.Thread, "start", lambda t: pytest.fail("a thread began"))
+    monkeypatch.setattr(threads, "start_new_thread", lambda *_: pytest.fail("a thread began"))
     pool.step(slots, random_input(VECTORS, 64))
 
 
