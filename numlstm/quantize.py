@@ -18,7 +18,7 @@ from numlstm.spec import TOLERANCE, Network, Weights
 Floats = NDArray[np.float32]
 
 _SMALLEST = 2.0**-100  # a row of smaller numbers is a row of zeros
-_BLOCK_ROWS = 64
+_BLOCK = 2**16  # numbers that are worked on together: what comes of them is not there as a whole
 _LARGEST_SCALE = 33026 * 2.0**106  # of 16 significant bits; 127 times it is a float32
 
 
@@ -37,6 +37,12 @@ def bfloat16_bits(values: Floats) -> NDArray[np.uint16]:
 def bfloat16_values(bits: NDArray[np.uint16]) -> Floats:
     """Return bfloat16 numbers as float32, exactly."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
+    """Yield which rows of a matrix to take together, one after another: Ctrl-C waits for some."""
+    step = max(1, _BLOCK // max(1, num_columns))
+    return (slice(at, at + step) for at in range(0, num_rows, step))
 
 
 def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -58,14 +64,15 @@ def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     scale : float32 array of shape (N,)
     """
     rows = weight.reshape(len(weight), -1)
-    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
+    largest = np.empty(len(rows), np.float64)
+    for block in blocks(*rows.shape):
+        largest[block] = np.maximum(rows[block].max(axis=1), -rows[block].min(axis=1))
     mantissa, exponent = np.frexp(largest / 127)
     scale = np.ldexp(np.ceil(mantissa * 2**16), exponent - 16)
     scale = np.minimum(scale, _LARGEST_SCALE).astype(np.float32)
     divisor = np.where(largest < _SMALLEST, np.float32(np.inf), scale)
     q = np.empty(rows.shape, np.int8)
-    for at in range(0, len(rows), _BLOCK_ROWS):  # a matrix of quotients is not there as a whole
-        block = slice(at, at + _BLOCK_ROWS)
+    for block in blocks(*rows.shape):
         q[block] = np.rint(rows[block] / divisor[block, None])
     return q.reshape(weight.shape), np.where(largest < _SMALLEST, np.float32(0), scale)
 
@@ -113,7 +120,13 @@ class Matrix:
 
     def values(self) -> Floats:
         """Return what it holds in float32, exactly."""
-        return self.format.decode(self.numbers, self.scale)
+        if self.format is FLOAT32:
+            return self.numbers
+        values = np.empty(self.numbers.shape, np.float32)
+        for block in blocks(len(values), self.numbers[:1].size):
+            scale = None if self.scale is None else self.scale[block]
+            values[block] = self.format.decode(self.numbers[block], scale)
+        return values
 
     def arranged(self, arrange: Callable[[NDArray[Any]], NDArray[Any]]) -> "Matrix":
         """Return the matrix with its rows moved, chosen or padded, and their scales with them."""

@@ -38,6 +38,8 @@ _OPERATION_BYTES, _OPERATION, _LAYOUT = 2**12, 1e5, 2e5
 # A place is in a buffer, which has a row per step; or, with these numbers, elsewhere.
 _KEPT, _MEMORY = -1, -2
 
+_PAGES = 2**22  # floats for which params grow at a time
+
 
 class Place(NamedTuple):
     """Where an operation reads or writes `size` floats: `at` is the offset in the buffer's row."""
@@ -155,8 +157,10 @@ class Params:
         """Return room for numbers behind the others; it is lost when the next is asked for."""
         spend("its packed weights", memory=4 * padded(size))
         at, self.size = self.size, self.size + padded(size)
-        # The system moves pages, not numbers.
-        self._spare.resize(self.size + LANES, refcheck=False)
+        # The system moves pages, not numbers; it clears them, and Ctrl-C waits for so many.
+        wanted = self.size + LANES
+        for end in (*range(self._spare.size + _PAGES, wanted, _PAGES), wanted):
+            self._spare.resize(end, refcheck=False)
         self._align()
         room = self._spare[self._start + at : self._start + self.size]
         room[size:] = 0

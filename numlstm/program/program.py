@@ -12,7 +12,7 @@ from numlstm.kernels.addresses import argument
 from numlstm.kernels.packing import unpacked
 from numlstm.kernels.plan import LANES
 from numlstm.program.check import check_program
-from numlstm.quantize import Matrix
+from numlstm.quantize import Matrix, blocks
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -94,8 +94,14 @@ class Stored(NamedTuple):
     shape: tuple[int, int]
     stride: int = 0
 
-    def rows(self, params: Floats) -> tuple[NDArray[np.int64], Floats]:
-        """Return which rows of the tensor are here, and what they hold in float32, (n, K)."""
+    @property
+    def num_rows(self) -> int:
+        """How many rows of the tensor are here."""
+        assert self.matrix.rows is not None
+        return int(np.count_nonzero(self.matrix.rows))
+
+    def write_to(self, tensor: Floats, params: Floats) -> None:
+        """Write the rows of the tensor that are here, in float32. tensor (N, K)"""
         form = self.matrix.format
         if self.stride:
             whole = params[self.at : self.at + self.shape[0] * self.stride]
@@ -104,8 +110,10 @@ class Stored(NamedTuple):
             numbers = unpacked(params, self.at, self.shape, form.type)
         scale = params[self.scale_at : self.scale_at + len(numbers)] if form.has_scale else None
         assert self.matrix.rows is not None
-        here = self.matrix.rows > 0
-        return self.matrix.rows[here] - 1, form.decode(numbers, scale)[here]
+        for block in blocks(*self.shape):
+            rows = self.matrix.rows[block]
+            values = form.decode(numbers[block], None if scale is None else scale[block])
+            tensor[rows[rows > 0] - 1] = values[rows > 0]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,9 +168,10 @@ class Program:
             parts_of.setdefault(part.name, []).append(part)
         found: dict[str, Floats] = {}
         for name, parts in parts_of.items():
-            rows, values = zip(*(part.rows(self.params) for part in parts), strict=True)
-            tensor = np.empty((sum(map(len, rows)), parts[0].shape[1]), np.float32)
-            tensor[np.concatenate(rows)] = np.concatenate(values)
+            num_rows = sum(part.num_rows for part in parts)
+            tensor = np.empty((num_rows, parts[0].shape[1]), np.float32)
+            for part in parts:
+                part.write_to(tensor, self.params)
             back = parts[0].matrix.back
             found[name] = tensor if back is None else back(tensor)
         return found
