@@ -39,10 +39,10 @@ def bfloat16_values(bits: NDArray[np.uint16]) -> Floats:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
-    """Yield which rows of a matrix to take together, one after another: Ctrl-C waits for some."""
+def blocks(num_rows: int, num_columns: int) -> list[slice]:
+    """Return which rows of a matrix to take together, one after another: Ctrl-C waits for some."""
     step = max(1, _BLOCK // max(1, num_columns))
-    return (slice(at, at + step) for at in range(0, num_rows, step))
+    return [slice(at, at + step) for at in range(0, num_rows, step)]
 
 
 def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -12,8 +12,8 @@ from numlstm.run.compiled import Compiled
 from numlstm.run.pool import THREAD_WORK, Pool
 from numlstm.run.threads import go_on, run_together
 
-# Floats that are gathered for one call of the kernel, 16 MB.
-_GATHERED = 2**22
+# Floats that are gathered at a time, 4 MB.
+_GATHERED = 2**20
 
 
 def run_sequences(

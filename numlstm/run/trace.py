@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.plots import draw_trace
+from numlstm.quantize import blocks
 from numlstm.run.border import Floats
 from numlstm.run.state import State
 
@@ -123,8 +124,11 @@ def record(state: State, xs: NDArray[Any]) -> Trace:
     for layer in dict.fromkeys(name.rpartition(".")[0] for name in states):
         for name, gate in gates.items():
             if name.rpartition(".")[0] == layer:
-                parts = (recorded[name, n].astype(np.float64) for n in range(len(gate.places)))
-                rows[name] = gate.formula(*parts).astype(np.float32)
+                parts = [recorded[name, n] for n in range(len(gate.places))]
+                rows[name] = np.empty_like(parts[0])
+                for some in blocks(*parts[0].shape):
+                    doubles = [part[some].astype(np.float64) for part in parts]
+                    rows[name][some] = gate.formula(*doubles)
         own = sorted(name for name in states if name.rpartition(".")[0] == layer)
         rows |= {name: recorded[name] for name in own}
     for values in rows.values():

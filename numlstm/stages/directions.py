@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numlstm.quantize import blocks
 from numlstm.run.batch import run_sequences
 from numlstm.run.border import refuse_overflow
 from numlstm.run.compiled import Compiled
@@ -66,10 +67,16 @@ class Directions(Stage):
     def merge(self, forward: Rows | None, reverse: Rows) -> Rows:
         if forward is None:
             return np.ascontiguousarray(reverse)
+        merged = np.empty((len(reverse), self.layer.output_size), np.float32)
+        with np.errstate(over="ignore"):
+            for some in blocks(*merged.shape):
+                merged[some] = self._merge(forward[some], reverse[some])
+        return merged
+
+    def _merge(self, forward: Rows, reverse: Rows) -> Rows:
         if self.layer.merge == "concat":
             return np.concatenate([forward, reverse], axis=1)
-        with np.errstate(over="ignore"):
-            ys = forward * reverse if self.layer.merge == "mul" else forward + reverse
+        ys = forward * reverse if self.layer.merge == "mul" else forward + reverse
         if not np.isfinite(ys).all():
             refuse_overflow("xs")
         return ys * np.float32(0.5) if self.layer.merge == "ave" else ys
