@@ -3,16 +3,29 @@
 Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
 """
 
+import signal
 import sys
 from typing import Any
+
+INTERRUPTED = 130
+
+
+def _interrupt(*_: object) -> None:
+    """Raise on Ctrl-C, once: another one must not interrupt the way out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the command."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nobody ignores it
+            signal.signal(signal.SIGINT, _interrupt)
         from numlstm.cli.commands import run
 
         run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:  # an installation without dependencies
         missing = (error.name or "").partition(".")[0]
         if missing not in ("typer", "rich"):
