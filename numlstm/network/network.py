@@ -8,13 +8,13 @@ layers after the embedding from 0.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import spend
+from numlstm.cached import cached_property
 from numlstm.errors import WeightsError, listed
 from numlstm.network.layer import ACTIVATIONS, DTYPES, INPUT, LAYERS, Layer, MatrixLayer, Shape
 from numlstm.network.layers import (

@@ -4,12 +4,12 @@ import hashlib
 import json
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.cached import cached_property
 from numlstm.errors import WeightsError, listed
 from numlstm.network.network import Network, Tensors
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.cached import cached_property
 from numlstm.kernels.addresses import argument
 from numlstm.kernels.packing import unpacked
 from numlstm.kernels.plan import LANES

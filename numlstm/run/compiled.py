@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm import spec
+from numlstm.cached import cached_property
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import READABLE, aligned, argument
 from numlstm.kernels.plan import DONE, STOPPED, WRONG_ARRAY

@@ -1,12 +1,12 @@
 """Staged: a network that reads later steps, ready to run whole sequences."""
 
 from copy import deepcopy
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.cached import cached_property
 from numlstm.network.weights import fingerprint_of
 from numlstm.program.lower import Fold
 from numlstm.quantize import Encoded, floats_of
