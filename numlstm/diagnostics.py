@@ -30,13 +30,18 @@ def diagnose() -> dict[str, str]:
     import platform
 
     from numlstm.kernels import cache, cpu, entry
+    from numlstm.machine.executable import executable
     from numlstm.machine.instructions import found
 
     level = cpu.LEVEL
     if COMPILED:
         kernels = entry.find()
         origin, reason, path = kernels.origin, kernels.reason or "-", kernels.path
-        state = "ready" if kernels.image else "empty: numlstm warmup fills it"
+        state = "ready" if kernels.image else cache.state()
+        try:
+            executable(b"\0")
+        except OSError as error:
+            state = f"of no use: {error}"
     else:
         origin, reason, path = "none: the kernels run as Python, very slowly", "-", None
         state = "none: NUMBA_DISABLE_JIT is set"

@@ -10,16 +10,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from numlstm.kernels import cpu
 from numlstm.kernels.sources import hash_sources, image_name
 from numlstm.machine.image import Image, ImageError
-from numlstm.machine.instructions import machine
+from numlstm.machine.instructions import identity, machine
 
 # Those that no CPU needs compiled for itself. What is older than x86-64-v3 differs too much.
 SHIPPED = tuple(level for level in cpu.LEVELS if level.name != "x86-64")
+
+ROOM = 2**18  # bytes, of which an image takes a third
 
 
 class CompilationError(RuntimeError):
@@ -28,9 +33,11 @@ class CompilationError(RuntimeError):
 
 # Collecting garbage takes a sixth of the time, and the process ends before it matters.
 # Its output is the image alone, whatever Numba is told to print.
+# Its input ends when who started it does, killed or not: then nobody waits for it.
 _CHILD = """
-import gc, os, sys
+import gc, os, sys, threading
 gc.disable()
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
 out = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)
 sys.path[:] = {path!r}
@@ -61,8 +68,22 @@ def compile_here(exact: bool) -> Image:
     linked = compiler.walker(run, signature)
     return Image(
         level.name, f"{name} {features}".strip(), hash_sources(),
-        linked.symbols, linked.imports, linked.code,
+        linked.symbols, linked.imports, linked.code, identity() if exact else "",
     )  # fmt: skip
+
+
+def _run_while_this_lives(
+    command: list[str], environment: dict[str, str]
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a process whose input ends when this one does."""
+    lives, ends = os.pipe()
+    try:
+        return subprocess.run(
+            command, env=environment, stdin=lives, capture_output=True, check=False, timeout=1800
+        )
+    finally:
+        os.close(lives)
+        os.close(ends)
 
 
 def compile_image(level: cpu.Level, exact: bool = False) -> Image:
@@ -76,13 +97,16 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
     # Nothing that is said to Numba is said of this: with NUMBA_DEBUGINFO=1 the code is another.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     environment |= {"NUMLSTM_LEVEL": level.name, "NUMBA_DISABLE_JIT": "0"}
-    command = [sys.executable, "-c", child]
+    isolated = ["-I"] if sys.flags.isolated else []
+    command = [sys.executable, *isolated, "-c", child]
     try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
+        done = _run_while_this_lives(command, environment)
     except OSError as error:
         raise CompilationError(str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise CompilationError(f"it was not done in {error.timeout} s") from error
+    if done.returncode < 0:
+        raise CompilationError(f"signal {-done.returncode} ended it; is memory short?")
     if done.returncode:
         errors = done.stderr.decode(errors="replace").strip().splitlines()
         raise CompilationError(errors[-1] if errors else f"it ended with {done.returncode}")
@@ -92,13 +116,21 @@ def compile_image(level: cpu.Level, exact: bool = False) -> Image:
         raise CompilationError(str(error)) from error
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file that others see whole or not at all."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, with room for an image, that takes the place of another when it is written.
+
+    Others see it whole or not at all. Raises OSError at once where there is no room.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.write(bytes(ROOM))
+            file.flush()
+            file.seek(0)
+            yield file
+            file.truncate()
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -137,7 +169,8 @@ def main() -> None:
         path = options.folder / image_name(level.name)
         try:
             if not _is_current(path):
-                write(path, compile_image(level).to_bytes())
+                with replacing(path) as file:
+                    file.write(compile_image(level).to_bytes())
             print(f"{path.name}: {path.stat().st_size // 1024} KB\n", end="", flush=True)
         except (CompilationError, OSError) as error:
             reasons.setdefault(str(error), []).append(level.name)

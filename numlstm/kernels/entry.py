@@ -17,6 +17,7 @@ from typing import Any
 from numlstm.kernels import cpu
 from numlstm.kernels.addresses import COMPILED
 from numlstm.kernels.sources import IMAGES, hash_sources, image_name
+from numlstm.machine.executable import executable
 from numlstm.machine.image import Image, ImageError
 from numlstm.machine.instructions import found, machine
 
@@ -100,6 +101,7 @@ def _function() -> Callable[..., int]:
         return kernels.image.function()
     from numlstm.kernels.cache import compile_and_keep
 
+    executable(b"\0")  # where that is refused, it is not said after half a minute
     return compile_and_keep(kernels.reason).function()
 
 
@@ -107,7 +109,7 @@ def walker() -> Callable[..., int]:
     """Return the walker, (plan, params, state, xs, ys) -> status: see `walker.run`.
 
     Compiled, the first three are addresses. Raises RuntimeError where it can neither be found nor
-    compiled.
+    compiled, OSError where the system lets no compiled code run.
     """
     with _once:
         return _function()

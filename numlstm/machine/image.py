@@ -32,6 +32,7 @@ class Image:
     entries   where the function begins, by calling convention
     imports   where the addresses of the functions it calls are written, by their names
     code      machine code
+    cpu       the CPU that alone runs it, as `instructions.identity` has it; "" if all of the level
     """
 
     level: str
@@ -40,6 +41,7 @@ class Image:
     entries: dict[str, int]
     imports: dict[str, int]
     code: bytes
+    cpu: str = ""
 
     def to_bytes(self) -> bytes:
         """Return the file."""

@@ -1,7 +1,6 @@
 """Where the kernels come from: compiled ahead, from a cache, compiled now, or not compiled."""
 
 import dataclasses
-import logging
 import os
 import re
 import shutil
@@ -15,7 +14,6 @@ import pytest
 
 import numlstm.kernels
 from numlstm.kernels import addresses, compilation, cpu, entry, sources
-from numlstm.kernels import cache as kernel_cache
 from numlstm.kernels.compilation import SHIPPED, compile_image
 from tests.cases import TOLERANCES, assert_same_bits
 from tests.conftest import ROOT, Python, output_of
@@ -156,151 +154,6 @@ def test_any_edit_of_any_kernel_changes_the_hash(monkeypatch, tmp_path):
     assert len(hashes) == 1 + len(files)
     (folder / "new.py").write_text("# a new file\n")
     assert hash_now() != original
-
-
-# A cache ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(monkeypatch, tmp_path):
-    """A folder that holds what was compiled on this machine, and is the one that is looked in."""
-    if entry.find().reason:
-        pytest.skip("the kernels that came with this installation are not these")
-    image = entry.find().image
-    monkeypatch.setenv("NUMLSTM_JIT", "1")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    path = tmp_path / kernel_cache.file_name()
-    path.write_bytes(image.to_bytes())
-    return path
-
-
-def test_what_was_compiled_before_is_found(cache):
-    kernels = entry.find()
-    assert kernels.image is not None
-    assert (kernels.path, kernels.reason) == (cache, "NUMLSTM_JIT is set")
-    assert kernels.origin == f"compiled on this machine for {kernels.image.target.split()[0]}"
-
-
-def test_a_filled_cache_that_cannot_be_written_is_used(cache, monkeypatch):
-    def refused(*args, **options):
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr("tempfile.mkstemp", refused)
-    monkeypatch.setattr(kernel_cache, "_alone", refused)
-    assert entry.find().path == cache
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: data[: len(data) // 2],
-        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-        lambda data: data[:200] + b"?" + data[201:],
-        lambda data: b"something else" + data,
-        lambda data: data + b"\0",
-    ],
-    ids=["empty", "half", "last byte", "a byte of the header", "foreign", "longer"],
-)
-def test_a_damaged_cache_is_not_used(cache, damage, caplog):
-    cache.write_bytes(damage(cache.read_bytes()))
-    assert entry.find().image is None
-    assert f"{cache} is not used" in caplog.text
-
-
-def test_an_image_of_other_sources_is_not_used(cache, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "hash_sources", lambda: "other")
-    assert entry.find().image is None
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no such bits")
-def test_a_cache_that_others_can_write_is_not_used(cache, caplog):
-    cache.chmod(0o666)
-    assert entry.find().image is None
-    assert "another user could have written it" in caplog.text
-
-
-def test_where_nothing_can_be_written_every_process_compiles_and_says_so(
-    cache, monkeypatch, caplog
-):
-    image = entry.find().image
-    cache.unlink()
-
-    def refused(folder):
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr(kernel_cache, "_alone", refused)
-    monkeypatch.setattr("numlstm.kernels.cache.compile_image", lambda *args: image)
-    caplog.set_level(logging.INFO)
-    assert kernel_cache.compile_and_keep("a reason") == image
-    assert f"{cache.parent} cannot be written, so every process compiles" in caplog.text
-    assert "once (10 to 30 seconds): a reason" in caplog.text
-
-
-def test_a_disk_that_is_full_costs_only_the_file(cache, monkeypatch, caplog):
-    image = entry.find().image
-    cache.unlink()
-
-    def full(path, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("numlstm.kernels.cache.compile_image", lambda *args: image)
-    monkeypatch.setattr("numlstm.kernels.cache.write", full)
-    assert kernel_cache.compile_and_keep("a reason") == image
-    assert "could not be kept" in caplog.text
-    assert not cache.exists()
-
-
-def test_a_python_that_is_gone_is_told(cache, monkeypatch):
-    cache.unlink()
-    monkeypatch.setattr(sys, "executable", str(cache))
-    with pytest.raises(RuntimeError, match=r"could not be compiled: .*No such file"):
-        kernel_cache.compile_and_keep("a reason")
-
-
-LOCK = """
-import fcntl, os, pathlib, sys, threading
-from numlstm.kernels import cache, entry
-folder = pathlib.Path(sys.argv[1])
-hold, release = os.pipe()
-with cache._alone(folder):
-    if os.fork() == 0:
-        os.close(release)
-        os.read(hold, 1)  # until the parent ends
-        os._exit(0)
-with (folder / cache._LOCK_NAME).open("rb") as file:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-print("free")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
-def test_a_process_forked_while_another_compiles_does_not_keep_the_lock(python: Python, tmp_path):
-    assert output_of(python("-c", LOCK, str(tmp_path))) == "free\n"
-
-
-FORK = """
-import os, signal
-from numlstm.kernels import entry
-with entry._once:  # as another thread that compiles
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        entry.walker()
-        os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
-def test_a_process_forked_while_a_thread_compiles_does_not_wait_for_it(python: Python):
-    assert output_of(python("-c", FORK)) == "0\n"
-
-
-def test_without_numba_the_error_says_what_to_install(cache, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"must be compiled \(a reason\).*pip install numba"):
-        kernel_cache.compile_and_keep("a reason")
 
 
 # Ahead --------------------------------------------------------------------------------------------
