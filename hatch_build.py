@@ -16,7 +16,8 @@ from pathlib import Path
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 IMAGES = "numlstm/kernels/images"
-COMPILER = ["numba>=0.68", "numpy>=2.0"]
+# Of one version each: the machine code is theirs.
+COMPILER = ["numba==0.68.1", "llvmlite==0.50.0", "numpy==2.4.6"]
 
 
 def has_compiler() -> bool:

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tomllib
 import zipfile
 from types import SimpleNamespace
 
@@ -19,8 +20,9 @@ from tests.conftest import PATIENCE, ROOT
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=PATIENCE)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"]
+    command = [*build, "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     (path,) = folder.glob("*.whl")
     return path
 
@@ -107,3 +109,20 @@ def test_numpy_and_the_wheel_are_enough_to_load_a_file_and_step_it(wheel, tmp_pa
     command = subprocess.run([tmp_path / "venv" / "bin" / "numlstm", "list"], **asked)
     assert command.returncode == 1
     assert command.stderr == b"numlstm: the command needs typer: pip install typer rich\n"
+
+
+def test_what_builds_and_what_judges_is_of_one_version():
+    pytest.importorskip("hatchling")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    builds = project["build-system"]["requires"]
+    extras = project["project"]["optional-dependencies"]
+    pinned = builds + runpy.run_path(str(ROOT / "hatch_build.py"))["COMPILER"]
+    pinned += [line for line in extras["dev"] if line.startswith(("ruff", "mypy"))]
+    assert len(pinned) >= 6
+    assert [line for line in pinned if "==" not in line] == []
+    # What the tests build with is what a release is built with.
+    assert set(builds) <= set(extras["test"])
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert "repo: local" in hooks
+    assert hooks.count("repo:") == 1
+    assert not (ROOT / ".github").exists(), "actions must be pinned by commit: test it here"
