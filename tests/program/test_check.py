@@ -10,6 +10,7 @@ import pytest
 from numlstm.kernels import plan as columns
 from numlstm.kernels.addresses import COMPILED
 from numlstm.kernels.plan import LANES
+from numlstm.program import check
 from numlstm.program.check import check_layout
 from numlstm.program.lower import build
 from numlstm.spec import LSTM, Embedding, Linear, Network
@@ -111,3 +112,8 @@ def test_params_that_are_not_aligned_are_refused():
     for params in (spare[start : start + program.params.size], spare.astype(np.float64)):
         with pytest.raises(RuntimeError, match="no aligned float32"):
             replace(program, params=params)
+
+
+def test_every_kind_of_operation_is_known():
+    known = check._FIRST_KINDS.keys() | check._KINDS_BETWEEN.keys() | check._LAST_KINDS.keys()
+    assert known | {columns.ROWS} == set(range(columns.INPUT, columns.SAMPLE + 1))
