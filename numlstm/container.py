@@ -29,6 +29,7 @@ Value = TypeVar("Value")
 _MAX_HEADER = 100_000_000  # bytes, as in the library
 _MAX_AXES = 32
 _PIECE = 2**24  # bytes
+_MAX_NUMBERS = 2**60  # NumPy counts the bytes of an array in an int64, even of one that is empty
 _METADATA = "__metadata__"
 
 
@@ -212,6 +213,8 @@ def _span(name: str, described: Any) -> tuple[int, int, _Place]:
             raise ValueError(f"its shape is no list of at most {_MAX_AXES} sizes")
         if not all(type(n) is int and 0 <= n < 2**63 for n in (start, stop, *shape)):
             raise ValueError("its sizes are not whole numbers")
+        if math.prod(max(n, 1) for n in shape) > _MAX_NUMBERS:
+            raise ValueError("its sizes are beyond those of an array")
         expected = math.prod(shape) * np.dtype(TYPES[dtype]).itemsize
         if stop - start != expected:
             raise ValueError(f"{stop - start} bytes, expected {expected}")

@@ -16,6 +16,7 @@ _OPERATION = 500  # that reads and writes nothing
 _NUMBER = 8  # read, moved or written
 _FUNCTION = 32  # of a number: tanh, exp
 _CHOICE = 100  # of a token, for each score
+_ROW = 100_000  # that Python walks over
 _MEMORY = 8  # a product with a row of a memory, which is read across
 
 
@@ -69,7 +70,7 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
         case spec.Copy():
             return memory_rows * (_MEMORY * layer.memory_size + 2 * _FUNCTION)
         case spec.CRF():
-            return _FUNCTION * layer.input_size**2
+            return _ROW + _FUNCTION * layer.input_size**2
         case spec.LayerNorm() | spec.Pooling():
             return 2 * _NUMBER * layer.input_size
         case spec.Linear() | spec.Activation() | spec.Softmax() | spec.LogSoftmax():

@@ -44,6 +44,25 @@ def file_of(network: Any, tensors: Tensors | None = None, **fields: str) -> byte
     return storage._to_bytes(tensors or {}, metadata)
 
 
+def raw(header: str, data: bytes = b"") -> bytes:
+    """Return a file with any header."""
+    return len(header).to_bytes(8, "little") + header.encode() + data
+
+
+def header_of(header: Any, data: bytes = b"") -> bytes:
+    return raw(json.dumps(header), data)
+
+
+PLACE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def with_place(shape: list[Any], offsets: list[int]) -> bytes:
+    """Return a file of one tensor that says so of itself, and 4 bytes."""
+    metadata = {"format": "numlstm", "version": "1"}
+    place = PLACE | {"shape": shape, "data_offsets": offsets}
+    return header_of({"__metadata__": metadata, "t": place}, bytes(4 if offsets[1] else 0))
+
+
 def parts_of(names: list[str], fields: dict[str, str], tensors: Tensors) -> bytes:
     """Return a file of several networks."""
     metadata = {"format": "numlstm", "version": "3", "parts": json.dumps(names)} | fields
@@ -67,6 +86,12 @@ def repeat(num_steps: int, size: int = 1) -> dict[str, Any]:
 REVERSE = layer("Reverse", input_size=1)
 ONE_HOT = layer("OneHot", vocab_size=2**20, output_size=1)
 ONE_UNIT = layer("RNN", input_size=1, hidden_size=1, bias=False)
+CRF = layer("CRF", input_size=1)
+PATHS = {
+    "layers.1.start_transitions": ones(1),
+    "layers.1.end_transitions": ones(1),
+    "layers.1.transitions": ones(1, 1),
+}
 
 
 def with_tokenizer(**parts: Any) -> bytes:
@@ -348,6 +373,130 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
             },
         ),
         "verifying its probes takes",
+    ),
+    # What is just let pass.
+    "an activation of 1,500,000": (lambda: file_of([tanh(1500000)]), None),
+    "repeated six million times": (lambda: file_of([repeat(6 * 10**6), tanh()]), None),
+    "8,000 rows that attend to each other": (
+        lambda: file_of(
+            [
+                repeat(8000) | {"name": "a"},
+                layer("Attention", input_size=1, memory_size=1, memory="a"),
+            ]
+        ),
+        None,
+    ),
+    "the best path of 100,000 rows": (lambda: file_of([repeat(10**5), CRF], PATHS), None),
+    "the best path of a million rows": (
+        lambda: file_of([repeat(10**6), CRF], PATHS),
+        "a run of one row takes",
+    ),
+    "1,000 masked recurrent layers": (
+        lambda: file_of(
+            [layer("Masking", input_size=1), *[ONE_UNIT] * 1000],
+            {f"layers.{n}.weight_{g}h": ones(1, 1) for n in range(1, 1001) for g in "ih"},
+        ),
+        None,
+    ),
+    "3,000 embeddings of nothing but padding": (
+        lambda: parts_of(
+            [f"p{n}" for n in range(3)],
+            {
+                f"p{n}/network": json.dumps(
+                    [layer("Embedding", vocab_size=400000, embedding_size=1)]
+                )
+                for n in range(3)
+            },
+            {f"p{n}/embedding.weight": ones(400000, 1) for n in range(3)},
+        ),
+        None,
+    ),
+    # What is no network.
+    **{
+        f"a size of {size}": (
+            lambda size=size: file_of(f'[{{"layer":"Activation","input_size":{size}}}]'),
+            "the spec cannot be read",
+        )
+        for size in ("-1", "0", "1.0", "1e3", "true", "null", '"1"', "[1]", "NaN", "-Infinity")
+    },
+    "a size of 4,000 digits": (
+        lambda: file_of('[{"layer":"Activation","input_size":' + "9" * 4000 + "}]"),
+        "the spec cannot be read",
+    ),
+    "a size of five million digits": (
+        lambda: file_of('[{"layer":"Activation","input_size":' + "9" * 5 * 10**6 + "}]"),
+        "Exceeds the limit",
+    ),
+    "a size that is there twice": (
+        lambda: file_of('[{"layer":"Softmax","input_size":1,"input_size":2}]'),
+        "a name is there twice",
+    ),
+    "lists 100,000 deep": (lambda: file_of("[" * 10**5 + "]" * 10**5), "nested too deeply"),
+    "a name of five million letters": (
+        lambda: file_of([tanh(name="\N{SNOWMAN}" * 10**6), tanh(inputs=["a" * 10**6])]),
+        "no layer before it is named",
+    ),
+    "a function of a million brackets": (
+        lambda: file_of([tanh() | {"function": "tanh" + "(" * 10**6}]),
+        "is not known",
+    ),
+    "a function of a million numbers": (
+        lambda: file_of([tanh() | {"function": "clip(" + "1," * 10**6 + "1)"}]),
+        "finite numbers",
+    ),
+    "a million labels": (
+        lambda: file_of([tanh()], labels=json.dumps(["a"] * 10**6)),
+        "1000000 labels for an output of 1",
+    ),
+    "labels 100,000 deep": (
+        lambda: file_of([tanh()], labels="[" * 10**5 + "]" * 10**5),
+        "nested too deeply",
+    ),
+    "another version": (lambda: file_of([tanh()], version="9" * 10**6), "upgrade numlstm"),
+    "20,000 tensors of nothing": (
+        lambda: file_of([tanh()], {f"t{n}": ones(0) for n in range(20000)}),
+        "and 19,900 more",
+    ),
+    "10,000 probes": (
+        lambda: file_of(
+            [tanh()] * 1000,
+            {f"probes.{n}.{name}": ones(1, 1) for n in range(10**4) for name in ("xs", "ys")},
+        ),
+        None,
+    ),
+    "a header of 99 MB of spaces": (
+        lambda: (99 * 10**6).to_bytes(8, "little") + b"{}" + b" " * (99 * 10**6 - 2),
+        "not a numlstm model",
+    ),
+    "a header of 200,000 names": (
+        lambda: header_of({f"t{n}": {} for n in range(200000)}),
+        "not a numlstm model",
+    ),
+    "a header 100,000 deep": (lambda: raw('{"a":' * 10**5 + "1" + "}" * 10**5), "too deeply"),
+    "a header that is longer than the file": (
+        lambda: (2**63).to_bytes(8, "little") + b"{}",
+        "a header of 9223372036854775808 bytes",
+    ),
+    "a tensor of 2^62 numbers": (lambda: with_place([2**62], [0, 2**64]), "not a complete"),
+    "a tensor of 2^62 nothings": (
+        lambda: with_place([0, 2**62], [0, 0]),
+        "beyond those of an array",
+    ),
+    "a tensor with 33 axes": (lambda: with_place([1] * 33, [0, 4]), "at most 32 sizes"),
+    "a tensor of a negative size": (lambda: with_place([-1, -1], [0, 4]), "not whole numbers"),
+    "a tensor of NaN numbers": (
+        lambda: with_place([float("nan")], [0, 4]),
+        "not whole numbers",
+    ),
+    "tensors that share their numbers": (
+        lambda: header_of(
+            {
+                "__metadata__": {"format": "numlstm", "version": "1"},
+                **{f"t{n}": PLACE for n in range(10**4)},
+            },
+            bytes(4),
+        ),
+        "begins at 0, expected 4",
     ),
     **TOKENIZERS,
 }

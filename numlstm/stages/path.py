@@ -1,5 +1,7 @@
 """The best path through a linear-chain CRF."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from numlstm import spec
@@ -38,7 +40,8 @@ class _BestPathFlow(Flow):
         self.kept: tuple[Rows | None, tuple[Rows, ...]] = (None, ())
 
     def push(self, rows: list[Rows]) -> Rows:
-        best, back = self.kept
+        best, kept = self.kept
+        back = list(kept)
         tags = []
         for scores in joined(rows):
             if best is None:
@@ -47,11 +50,11 @@ class _BestPathFlow(Flow):
                 paths = best[:, None] + self.stage.transitions
                 before = paths.argmax(0)
                 best = paths.max(0) + scores
-            back = (*back, before)
+            back.append(before)
             if len(back) > self.lookahead:
                 tags.append(self._trace(best, back)[0])
-                back = back[1:]
-        self.kept = best, back
+                del back[0]
+        self.kept = best, tuple(back)
         return self._one_hot(tags)
 
     def finish(self) -> Rows:
@@ -59,7 +62,7 @@ class _BestPathFlow(Flow):
         self.kept = best, ()
         return self._one_hot([] if best is None else self._trace(best + self.stage.end, back))
 
-    def _trace(self, best: Rows, back: tuple[Rows, ...]) -> list[int]:
+    def _trace(self, best: Rows, back: Sequence[Rows]) -> list[int]:
         """Return the tags of the rows in `back` on the best path."""
         tags = [int(best.argmax())]
         for before in reversed(back[1:]):
