@@ -39,7 +39,7 @@ class Budget:
 
         Weights of int8 become four times as large in float32, and a matrix of few rows sixteen
         times as it is padded; tables of what is made of each token take up to 64 MB each, three
-        times while they are made. No bundled model and none of a test takes a third of it.
+        times while they are made. No bundled model, in any dtype and folded, takes a third of it.
         """
         return cls(memory=2.0**30 + 32 * size, seconds=4 + size / 2**20)
 
