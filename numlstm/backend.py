@@ -151,7 +151,8 @@ class _GraphRep(BackendRep):
     """A graph as one network, run for each entry of the batch."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        from numlstm.convert.onnx import convert, find, read
+        from numlstm.convert.onnx import convert, find
+        from numlstm.convert.onnx.files import read
 
         found = find(read(model))
         outputs = [output.name for output in model.graph.output]

@@ -14,6 +14,10 @@ from numlstm.errors import WeightsError
 _OPERATIONS = 1e9  # simple ones, of numbers, that a slow core does in a second
 
 
+class OverBudget(WeightsError):  # noqa: N818  # it is one, and says how
+    """What a file takes is more than it may; nothing more of it is read."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a file may cost before it is refused.
@@ -45,15 +49,19 @@ class Budget:
 
 
 class _Account:
-    def __init__(self, budget: Budget, size: int) -> None:
-        self.budget, self.size = budget, size
+    def __init__(self, size: int, budget: Budget | None) -> None:
+        self.size, self.given = size, budget
         self.memory = self.seconds = 0.0
+
+    @property
+    def budget(self) -> Budget:
+        return self.given or Budget.of_file(self.size)
 
     def spend(self, what: str, memory: float, operations: float) -> None:
         self.memory += memory
         self.seconds += operations / _OPERATIONS
         if self.memory > self.budget.memory or self.seconds > self.budget.seconds:
-            raise WeightsError(
+            raise OverBudget(
                 f"{what} takes {_text(memory, operations / _OPERATIONS)}; with it the file, of "
                 f"{self.size:,} bytes, takes {_text(self.memory, self.seconds)}, and may take "
                 f"{_text(self.budget.memory, self.budget.seconds)}; if you trust it, give it more "
@@ -73,7 +81,7 @@ def spending(size: int, budget: Budget | None = None) -> Iterator[None]:
     if _account.get() is not None:
         yield
         return
-    token = _account.set(_Account(Budget.of_file(size) if budget is None else budget, size))
+    token = _account.set(_Account(size, budget))
     try:
         yield
     finally:
@@ -85,12 +93,19 @@ def spend(what: str, memory: float = 0, operations: float = 0) -> None:
 
     Raises
     ------
-    WeightsError
+    OverBudget
         If it is more than is left of the budget of `spending`.
     """
     account = _account.get()
     if account is not None:
         account.spend(what, memory, operations)
+
+
+def grow(size: int) -> None:
+    """Say that so many bytes of another file belong to the one that is read, and were seen."""
+    account = _account.get()
+    if account is not None:
+        account.size += size
 
 
 def _text(memory: float, seconds: float) -> str:

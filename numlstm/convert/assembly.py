@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import OverBudget
 from numlstm.spec import (
     INPUT,
     Activation,
@@ -26,6 +27,9 @@ from numlstm.spec import (
     Slice,
     WeightsError,
 )
+
+_MOST_LINES = 200  # of what is refused, each of so many characters
+_MOST_SAID = 1000
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = "Draft | None"  # None is the input of the network
@@ -54,6 +58,42 @@ class Misfit(Refused):
     """Why a part does not go with what it reads. Not said where that was refused itself."""
 
 
+@contextmanager
+def reading(what: str, path: str = "", instead: str = "") -> Iterator[None]:
+    """Raise what a damaged source makes its reader raise, almost anything, as a `WeightsError`.
+
+    What cannot be imported stays an ImportError. Files are opened before: an OSError within is of
+    what they hold.
+
+    Parameters
+    ----------
+    what : str
+        "cannot be read as an .h5 file of Keras", for example.
+    path : str, optional
+        Of the file, which all that is raised begins with.
+    instead : str, optional
+        What to do about it.
+    """
+    subject = f"{path}: " if path else ""
+    try:
+        yield
+    except (ImportError, OverBudget):
+        raise
+    except WeightsError as error:
+        if not path:
+            raise
+        raise WeightsError(f"{subject}{error}") from error
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        said = lines[0][:200] if lines else ""
+        if isinstance(error, LookupError) or not said:
+            said = f"{type(error).__name__} {said}".strip()
+        if isinstance(error, RecursionError):
+            said = "its parts are within each other beyond any use"
+        then = f"; {instead}" if instead else ""
+        raise WeightsError(f"{subject}{what} ({said}){then}") from error
+
+
 class Refusals:
     """All that is refused of a source, raised together.
 
@@ -79,6 +119,8 @@ class Refusals:
         """
         try:
             yield
+        except OverBudget:
+            raise
         except Refused as error:
             if knows_what_it_reads or not isinstance(error, Misfit):
                 self.add(subject, error.why, error.instead)
@@ -89,8 +131,16 @@ class Refusals:
     def check(self) -> None:
         """Raise all that was refused, if anything was."""
         if self.found:
-            lines = dict.fromkeys(str(refused) for refused in self.found)
-            raise Refused("\n  ".join([f"{self.source} cannot be converted:", *lines]))
+            lines = dict.fromkeys(str(refused)[:_MOST_SAID] for refused in self.found)
+            said = listed(lines, "\n  ", _MOST_LINES)
+            raise Refused(f"{self.source} cannot be converted:\n  {said}")
+
+
+def listed(names: Iterable[str], between: str = ", ", most: int = 20) -> str:
+    """Return names in a sentence; of a file with a million, the first of them."""
+    every = list(names)
+    more = [f"and {len(every) - most:,} more"] if len(every) > most else []
+    return between.join([*(name[:_MOST_SAID] for name in every[:most]), *more])
 
 
 # Drafts -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Random inputs with the answers of the framework a network is from."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,12 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import reference
-from numlstm.spec import TOLERANCE, Conv1d, Network, Probe, Tensors, WeightsError
+from numlstm.budget import spend
+from numlstm.spec import (
+    TOLERANCE,
+    Attention,
+    Conv1d,
+    Copy,
+    Network,
+    Probe,
+    Repeat,
+    Tensors,
+    WeightsError,
+)
 
 _NUM_PROBES = 3
 _NUM_STEPS = 24
 _NUM_MEMORY_ROWS = 8
 _NUM_OUTPUTS = 2**16  # of a probe, or those of a large vocabulary would fill the file
+_OF_A_LAYER = 1e5  # operations beyond those on numbers, that a layer takes of Python
+_OF_A_STEP = 1e3
 _ROUNDING = 2.0**-23  # two roundings of float32: long sums have more than one
 
 
@@ -41,6 +55,8 @@ def make_probes(
     generator = np.random.default_rng(0)
     least = _least_steps(network)
     num_steps = min(num_steps, max(_NUM_OUTPUTS // network.output_size, 1))
+    # Each by the framework, which may run a sequence once per step, and twice by `reference`.
+    spend_runs(network, least - 1 + num_steps, 3 * _NUM_PROBES)
     probes = []
     for _ in range(_NUM_PROBES):
         xs = random_input(network, least - 1 + num_steps, generator)
@@ -55,6 +71,25 @@ def make_probes(
             )
         probes.append(Probe(xs, ys, **given))
     return tuple(probes)
+
+
+def spend_runs(network: Network, seq_len: int, count: int) -> None:
+    """Spend what some runs of a network over a sequence cost, by `reference` or a framework."""
+    rows, memory, operations = float(seq_len), 0.0, 0.0
+    for layer in network.layers:
+        if isinstance(layer, Repeat):
+            rows = float(layer.num_steps)
+        rows_read = rows if isinstance(layer, Attention | Copy) else 1.0
+        numbers = float(sum(math.prod(shape) for shape in layer.tensors().values()))
+        numbers += rows_read * (layer.input_size + layer.output_size)
+        memory = max(memory, 8 * rows_read * rows)
+        memory += 8 * rows * layer.output_size
+        operations += _OF_A_LAYER + rows * (2 * numbers + _OF_A_STEP)
+        if isinstance(layer, Conv1d):
+            rows += sum(layer.pads)
+    memory += 8 * seq_len * network.input_size
+    spend(f"a run over {seq_len:,} steps", memory)
+    spend(f"{count} runs over {seq_len:,} steps", 0, count * operations)
 
 
 def _least_steps(network: Network) -> int:

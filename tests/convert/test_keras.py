@@ -492,10 +492,10 @@ def test_a_model_that_does_nothing_is_a_network():
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (3, "the config cannot be read: .*'int' object is not iterable"),
+        (3, "the config cannot be read .*'int' object is not iterable"),
         ([], "no call 0 of a layer"),
         ({"args": 3}, "GRU.*: reads 0 inputs, expected one"),
-        ([[1, 2]], "the config cannot be read: .*'int' object is not subscriptable"),
+        ([[1, 2]], "the config cannot be read .*'int' object is not subscriptable"),
         ([["dense", 0]], "GRU.*: reads 0 inputs, expected one"),
     ],
 )
@@ -709,7 +709,7 @@ def test_a_file_that_claims_more_than_it_holds_is_refused(tmp_path):
         group = file.create_group("a")
         group.attrs["weight_names"] = [b"kernel:0"]
         group.create_dataset("kernel:0", (2**20, 2**20), np.float32, chunks=(2**10, 2**10))
-    with pytest.raises(WeightsError, match="claims"):
+    with pytest.raises(WeightsError, match="never written"):
         from_keras.convert(tmp_path / "huge.h5", network=Network((spec.Linear(3, 2, name="a"),)))
 
 
@@ -719,7 +719,7 @@ def test_links_out_of_a_file_are_not_followed(tmp_path):
         group = file.create_group("a")
         group.attrs["weight_names"] = [b"kernel:0"]
         group["kernel:0"] = h5py.ExternalLink(str(DATA / "keras1.h5"), "/model_weights")
-    with pytest.raises(WeightsError, match="lists kernel:0 of a, which are missing"):
+    with pytest.raises(WeightsError, match="a/kernel:0 is a link, expected all in the file itself"):
         from_keras.convert(tmp_path / "linked.h5", network=Network((spec.Linear(3, 2, name="a"),)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.assembly import Refusals, Refused, listed
 from numlstm.convert.keras.files import Source, read
 from numlstm.convert.keras.graph import translate
 from numlstm.convert.keras.probes import probes_of
@@ -57,7 +57,7 @@ def convert(
     elif found.config is None:
         raise WeightsError(
             "the weights come without a config; pass config=, which model.to_json() gives, or "
-            f"network=, with layers named as the weights: {', '.join(found.groups_of_layers())}"
+            f"network=, with layers named as the weights: {listed(found.groups_of_layers())}"
         )
     else:
         translation = translate(found)
@@ -81,7 +81,7 @@ def _tensors_by_name(network: Network, source: Source) -> Tensors:
             continue
         with refusals.of(f"{prefix}: {type(layer).__name__} {layer.name!r}"):
             if layer.name not in groups:
-                raise Refused("no weights of that name", f"there are {', '.join(groups)}")
+                raise Refused("no weights of that name", f"there are {listed(groups)}")
             found = tensors_of(layer, [array for _, array in groups[layer.name]])
             tensors |= {f"{prefix}.{name}": array for name, array in found.items()}
     refusals.check()

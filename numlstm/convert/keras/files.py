@@ -7,12 +7,15 @@ layer lists them in order, the trained ones first. A ``.keras`` file has a path 
 
 import io
 import json
+import math
+import mmap
 import os
 import re
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,13 +23,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import spend
+from numlstm.convert.assembly import listed, reading
 from numlstm.convert.keras.config import MODELS, Config, Key, Leaf, class_of
 from numlstm.spec import WeightsError
 
 Array: TypeAlias = NDArray[Any]
 Named: TypeAlias = list[tuple[str, Array]]
 
-_MOST_PACKED = 1100  # bytes that deflate can make of one
+# HDF5 may pack by any code that is installed, and pack twice; Keras packs by none of them.
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_FILTERS |= {h5py.h5z.FILTER_LZF}
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack all at once
+_PIECE = 2**20
+_BYTES_OF_JSON = 48  # that Python takes for a character, as of "[]," and "[[["
 
 
 @dataclass
@@ -74,9 +84,9 @@ class Source:
         if named is None:
             if expected == 0:
                 return {leaf.key: [] for leaf in leaves}
-            raise WeightsError(f"no weights; there are those of {', '.join(self.groups) or 'none'}")
+            raise WeightsError(f"no weights; there are those of {listed(self.groups) or 'none'}")
         if len(named) != expected:
-            found = ", ".join(f"{name} {array.shape}" for name, array in named) or "none"
+            found = listed(f"{name} {array.shape}" for name, array in named) or "none"
             raise WeightsError(f"expected {expected} weights, found {found}")
         rest = iter([array for _, array in (_in_order(named) if self.is_mapping else named)])
         trained = {leaf.key: [next(rest) for _ in range(leaf.trained)] for leaf in leaves}
@@ -90,10 +100,18 @@ class Source:
         missing = [name for name in names if name not in self.paths]
         if missing:
             raise WeightsError(f"no weights {', '.join(missing)}")
-        more = [name for name in self.paths if name.startswith(f"{leaf.path}/vars/")]
+        more = self._folders.get(leaf.path, [])
         if len(more) != len(names):
-            raise WeightsError(f"expected {len(names)} weights, found {', '.join(more)}")
+            raise WeightsError(f"expected {len(names)} weights, found {listed(more)}")
         return [self.paths[name] for name in names]
+
+    @cached_property
+    def _folders(self) -> dict[str, list[str]]:
+        """The paths of arrays by the layer that has them."""
+        folders: dict[str, list[str]] = {}
+        for name in self.paths or ():
+            folders.setdefault(name.partition("/vars/")[0], []).append(name)
+        return folders
 
     def groups_of_layers(self) -> dict[str, Named]:
         """Return the arrays of each outermost layer, for a source whose layers are not known."""
@@ -112,7 +130,7 @@ class Source:
 def _place(named: tuple[str, Array]) -> tuple[bool, list[tuple[int, str]]]:
     """Sort the forward layer before the backward one, and vars/10 after vars/9."""
     parts = named[0].split("/")
-    numbered = [(int(p), "") if p.isdigit() else (-1, p) for p in parts]
+    numbered = [(int(p), "") if re.fullmatch("[0-9]{1,9}", p) else (-1, p) for p in parts]
     return "backward_layer" in parts, numbered
 
 
@@ -163,7 +181,9 @@ def read(source: Any, config: Any = None) -> Source:
         if found.config is not None:
             raise WeightsError("config is for weights without one; this source has its own")
         found.config, found.has_config = given, False
-    if found.config is not None:
+    if found.config is None:
+        return found
+    with reading("the config cannot be read"):
         # Weights may have been written by another Keras than the config, whose word counts.
         found.version = str(found.config.get("keras_version") or found.version or "")
         found.backend = str(found.config.get("backend") or found.backend)
@@ -174,14 +194,15 @@ def read(source: Any, config: Any = None) -> Source:
 def read_config(config: Any) -> Config:
     """Return the config of a model: a dict, the text of a JSON, or the path of one."""
     if isinstance(config, os.PathLike) or (isinstance(config, str) and "{" not in config):
-        config = Path(config).read_text(encoding="utf-8")
-    if isinstance(config, str | bytes):
-        try:
-            config = json.loads(config)
-        except (ValueError, RecursionError) as error:
-            raise WeightsError(f"the config is not JSON: {error}") from error
-    elif isinstance(config, dict):
-        config = _plain(config)
+        config = _json(os.fspath(config), Path(config).read_bytes())
+    elif isinstance(config, str):
+        config = _json("the config", config)
+    with reading("the config cannot be read"):
+        return _of_a_model(_plain(config))
+
+
+def _of_a_model(config: Any) -> Config:
+    """Return what JSON holds if it is the config of a model."""
     if isinstance(config, dict) and "class_name" not in config and "layers" in config:
         kind = "Functional" if "output_layers" in config else "Sequential"
         config = {"class_name": kind, "config": config}  # what model.get_config() gives
@@ -241,87 +262,173 @@ def _read_file(path: Path) -> Source:
         raise WeightsError(f"{path}: is a folder; save the model as .keras or .h5")
     with path.open("rb") as file:  # what cannot be opened is an OSError
         head = file.read(8)
-    try:
+    with reading("cannot be read as a Keras .keras or .h5 file", str(path)):
         found = _read_zip(path) if head[:4] == b"PK\x03\x04" else _read_h5(path)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except Exception as error:  # a damaged file raises almost anything
-        first_line = str(error).strip().split("\n")[0]
-        raise WeightsError(
-            f"{path}: cannot be read as a Keras .keras or .h5 file ({first_line})"
-        ) from error
     found.file = path
     return found
 
 
+def _json(subject: str, text: str | bytes) -> Any:
+    spend(subject, _BYTES_OF_JSON * len(text), 100 * len(text))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{subject} is not JSON: {error}") from error
+
+
 def _read_zip(path: Path) -> Source:
     with zipfile.ZipFile(path) as archive:
-        missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+        names = set(archive.namelist())
+        missing = {"config.json", "model.weights.h5"} - names
         if missing:
             raise WeightsError(f"holds no {', '.join(sorted(missing))}")
-        config = json.loads(archive.read("config.json"))
-        names = archive.namelist()
-        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
-            arrays = _arrays(file)
+        config = _json("config.json", _unpacked(archive, "config.json").getvalue())
+        metadata: Any = {}
+        if "metadata.json" in names:
+            metadata = _json("metadata.json", _unpacked(archive, "metadata.json").getvalue())
+        weights = _unpacked(archive, "model.weights.h5")
+        _check_heaps(weights.getbuffer())
+        with h5py.File(weights, "r") as file:
+            arrays = _of_layers(_arrays(file))
     version = str(metadata.get("keras_version", ""))
-    return Source(read_config(config), version, paths=_without_optimizer(arrays))
+    return Source(_of_a_model(config), version, paths=arrays)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> io.BytesIO:
+    """Return a file of an archive; its claims of its size count for nothing."""
+    info = archive.getinfo(name)
+    if info.compress_type not in _PACKED:
+        raise WeightsError(f"{name} is packed by method {info.compress_type}, expected deflate")
+    data = io.BytesIO()
+    with archive.open(info) as file:
+        while piece := file.read(_PIECE):
+            spend(f"what {name} unpacks to", 2 * len(piece), 10 * len(piece))
+            data.write(piece)
+    return data
 
 
 def _read_h5(path: Path) -> Source:
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _check_heaps(data)
     with h5py.File(path, "r") as file:
         arrays = _arrays(file)
-        attributes = {name: _text(file.attrs[name]) for name in file.attrs}
         root = "model_weights/" if "model_weights" in file else ""
         top = file["model_weights"] if root else file
-        for name in ("keras_version", "backend"):
-            if name in top.attrs:
-                attributes.setdefault(name, _text(top.attrs[name]))
+        config, version, backend = (
+            next((_text(v) for at in (file, top) if (v := _attribute(at, name)) is not None), None)
+            for name in ("model_config", "keras_version", "backend")
+        )
         names = _names(top, "layer_names")
         groups: dict[str, Named] = {}
-        for layer in names or []:
+        for layer in dict.fromkeys(names or []):
             weights = _names(top[layer], "weight_names") or []
             missing = [w for w in weights if f"{root}{layer}/{w}" not in arrays]
             if missing:
-                raise WeightsError(f"lists {', '.join(missing)} of {layer}, which are missing")
-            groups[layer] = [(w, arrays[f"{root}{layer}/{w}"]) for w in weights]
-    config = attributes.get("model_config")
-    found = Source(
-        None if config is None else read_config(config),
-        attributes.get("keras_version", ""),
-        attributes.get("backend", ""),
-        groups,
-    )
-    if names is None:
-        if not any("/vars/" in name for name in arrays):
-            raise WeightsError("is an HDF5 file, but not of Keras: it lists no layers")
-        found.paths = _without_optimizer(arrays)
-    return found
+                raise WeightsError(f"lists {listed(missing)} of {layer}, which are missing")
+            of_layer = [f"{root}{layer}/{w}" for w in weights]
+            groups[layer] = [
+                (w, _array(name, arrays[name])) for w, name in zip(weights, of_layer, strict=True)
+            ]
+        paths = _of_layers(arrays) if names is None else None
+    if paths is not None and not any("/vars/" in name for name in paths):
+        raise WeightsError("is an HDF5 file, but not of Keras: it lists no layers")
+    given = None if config is None else _of_a_model(_json("model_config", config))
+    return Source(given, version or "", backend or "", groups, paths)
 
 
-def _arrays(file: Any) -> dict[str, Array]:
-    """Return the arrays that are in a file itself; links, which may lead elsewhere, are not."""
-    found: dict[str, Array] = {}
+# HDF5 ---------------------------------------------------------------------------------------------
 
-    def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiu":
-            return
-        if item.external:
-            raise WeightsError(f"{name} is in another file")
-        stored = item.id.get_storage_size()
-        if item.nbytes > _MOST_PACKED * stored:
-            raise WeightsError(f"{name} claims {item.nbytes} bytes, {stored} are stored")
-        found[name] = np.asarray(item[()])
-
-    file.visititems(visit)
-    return found
+_HEAP = re.compile(rb"GCOL\x01\0\0\0")  # of texts of any length
+_FIELD = 8  # bytes of a length
 
 
-def _without_optimizer(arrays: dict[str, Array]) -> dict[str, Array]:
-    """Return the paths of the layers, as Keras 3 spells them."""
+def _check_heaps(data: Any) -> None:
+    """Refuse a heap of which the HDF5 library would read nothing for ever: free space of no size.
+
+    Section III.E of its format: objects of an index, 6 bytes, a size, and so many bytes; what is
+    left has index 0.
+    """
+    head = bytes(data[:11])
+    lengths = head[10:] if head[8:9] in (b"\2", b"\3") else bytes(data[14:15])
+    if head[:4] == b"\x89HDF" and lengths != bytes([_FIELD]):
+        raise WeightsError(f"has lengths of {lengths!r} bytes, expected {_FIELD}")
+    for match in _HEAP.finditer(data):
+        at = match.end() + _FIELD
+        end = match.start() + int.from_bytes(data[match.end() : at], "little")
+        while at + 16 <= min(end, len(data)):
+            spend("the texts of the file", operations=1000)
+            index = int.from_bytes(data[at : at + 2], "little")
+            size = int.from_bytes(data[at + 8 : at + 16], "little")
+            if index == 0:
+                if size < 16:
+                    raise WeightsError("is damaged: a heap has free space of no size")
+                at += size
+            else:
+                at += 16 + -(-size // 8) * 8
+
+
+def _arrays(file: Any) -> dict[str, Any]:
+    """Return the arrays of numbers in a file by their paths, not yet read.
+
+    A link to elsewhere, which could be any file of this machine or a pipe, is not followed.
+    """
+    found: dict[str, Any] = {}
+    known: set[int] = set()
+    groups = [("", file)]
+    while groups:
+        path, group = groups.pop()
+        for name in group:
+            where = f"{path}{name}"
+            spend("the groups and arrays of the file", 2000 + len(where), 1e5)
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise WeightsError(f"{where[:200]} is a link, expected all in the file itself")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                address = h5py.h5o.get_info(item.id).addr
+                groups += [] if address in known else [(f"{where}/", item)]
+                known.add(address)
+            elif isinstance(item, h5py.Dataset) and item.shape is not None:
+                found[where] = item
+    return dict(sorted(found.items()))
+
+
+def _array(name: str, item: Any) -> Array:
+    """Return the numbers of an array that is in the file itself."""
+    if item.dtype.kind not in "fiu":
+        raise WeightsError(f"{name} is of {item.dtype}, expected numbers")
+    if item.external or item.is_virtual:
+        raise WeightsError(f"{name} is in another file")
+    made = item.id.get_create_plist()
+    filters = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
+    if len(set(filters) & _FILTERS) < len(filters):
+        raise WeightsError(
+            f"{name} is packed by the filters {filters}, expected one of each of deflate, shuffle, "
+            "fletcher32 and lzf at most; repack the file without"
+        )
+    if item.size and not item.id.get_storage_size():
+        raise WeightsError(f"{name} is a shape without numbers, they were never written")
+    chunk = math.prod(item.chunks or ()) * item.dtype.itemsize
+    spend(name, item.nbytes + chunk, item.size)
+    return np.asarray(item[()])
+
+
+def _attribute(group: Any, name: str) -> Any:
+    """Return an attribute, or None without."""
+    if name not in group.attrs:
+        return None
+    attribute = group.attrs.get_id(name)
+    # Each text of any length may be the same one of the whole file.
+    each = attribute.dtype.itemsize
+    each = group.file.id.get_filesize() if attribute.dtype.hasobject else each
+    spend(f"attribute {name}", math.prod(attribute.shape or ()) * each, 2e5)
+    return group.attrs[name]
+
+
+def _of_layers(arrays: dict[str, Any]) -> dict[str, Array]:
+    """Read the arrays of layers, not those of an optimizer, by paths as Keras 3 spells them."""
     old = "_layer_checkpoint_dependencies"  # Keras 2.11 and 2.12
     return {
-        name.replace(old, "layers"): array
+        name.replace(old, "layers"): _array(name, array)
         for name, array in arrays.items()
         if name.startswith(("layers/", f"{old}/"))
     }
@@ -329,16 +436,13 @@ def _without_optimizer(arrays: dict[str, Array]) -> dict[str, Array]:
 
 def _names(group: Any, attribute: str) -> list[str] | None:
     """Return a list of names, which Keras cuts in pieces where it is long: weight_names0, ..."""
-    if attribute in group.attrs:
-        return [_text(name) for name in group.attrs[attribute]]
-    if f"{attribute}0" not in group.attrs:
-        return None
-    names: list[str] = []
-    piece = 0
-    while f"{attribute}{piece}" in group.attrs:
-        names += [_text(name) for name in group.attrs[f"{attribute}{piece}"]]
-        piece += 1
-    return names
+    whole = _attribute(group, attribute)
+    if whole is not None:
+        return [_text(name) for name in whole]
+    pieces: list[Any] = []
+    while (piece := _attribute(group, f"{attribute}{len(pieces)}")) is not None:
+        pieces.append(piece)
+    return [_text(name) for piece in pieces for name in piece] if pieces else None
 
 
 def _text(value: Any) -> str:

@@ -1,14 +1,17 @@
 """The config of a Keras model -> the layers of a network and their tensors."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
-from numlstm.convert.assembly import Assembly, Misfit, Refusals, Refused
+from numlstm.budget import spend
+from numlstm.convert.assembly import Assembly, Misfit, Refusals, Refused, reading
 from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
 from numlstm.convert.keras.config import (
     MODELS,
@@ -44,6 +47,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "mask": (None,),
     "initial_state": (None, []),
 }
+_MOST_PLACE = 100  # characters of where a layer is
 _OF_ONE_STEP = {
     "Dense", "Activation", "Dropout", "TimeDistributed", "LayerNormalization", "InputLayer",
     "Embedding", "Masking", "LeakyReLU", "ELU", "ReLU", "Concatenate", "Add", "Multiply",
@@ -73,12 +77,8 @@ def translate(source: Source) -> Translation:
     WeightsError
         If there is anything in it that numlstm does not have; all of it is listed.
     """
-    try:
+    with reading("the config cannot be read"):
         return _Translator(source).run()
-    except WeightsError:
-        raise
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise WeightsError(f"the config cannot be read: {error!r}") from error
 
 
 class _Translator:
@@ -227,13 +227,14 @@ class _Translator:
             (name, 0): [value] for name, value in zip(given, inputs, strict=True)
         }
         order = order_of(nodes, outputs, set(values))
-        calls = [name for name, _ in order]
+        calls = Counter(name for name, _ in order)
         for name, n in order:
             node, layer = nodes[name, n], layers[name]
             reads = [self._output(values, ref, places[name]) for ref in node.refs]
             wrong = self._wrong_options(node, layer, nodes, layers)
-            parts = [layer, *_every_layer(layer)]
-            if calls.count(name) > 1 and any(config_of(part).get("stateful") for part in parts):
+            if calls[name] > 1 and any(
+                config_of(part).get("stateful") for part in (layer, *_every_layer(layer))
+            ):
                 wrong.append("stateful=True and called more than once")
             for why in wrong:
                 self.refusals.add(f"{places[name]}: {class_of(layer)}", why)
@@ -258,13 +259,14 @@ class _Translator:
         wrong = [f"called with the constant {constant!r}" for constant in node.constants]
         for name, value in node.options.items():
             mask = refs_of(value) if name == "mask" else []
-            if mask and all(is_own_mask(ref, nodes, layers, self._mask_values()) for ref in mask):
+            if mask and all(is_own_mask(ref, nodes, layers, self._mask_values) for ref in mask):
                 continue
             if value not in _HARMLESS.get(name, (None, False)):
                 what = "a tensor" if refs_of(value) else repr(value)
                 wrong.append(f"called with {name}={what}")
         return wrong
 
+    @cached_property
     def _mask_values(self) -> set[float]:
         """Return which numbers of the input Keras's own masks are made from."""
         return {
@@ -277,6 +279,8 @@ class _Translator:
 
     def layer(self, item: Config, key: Key, inputs: Values, place: str) -> Values:
         """Call a layer, or a model that stands as one."""
+        # A model that is called twice, within one that is: layers without end, of a small file.
+        spend(f"the call of {place[-_MOST_PLACE:]}", 5000 + len(place), 2e5)
         kind = class_of(item)
         if kind in MODELS:
             return self.model(item, key, inputs, f"{place} > ")

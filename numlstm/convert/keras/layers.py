@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from numlstm import spec
+from numlstm.budget import spend
 from numlstm.convert.assembly import Misfit, Refused
 from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
 from numlstm.convert.keras.config import class_of, config_of
@@ -226,6 +227,7 @@ def _attention(call: Call) -> Value:
         )
         return call.then(query, layer)
     is_concat = class_of(call.item) == "Attention"
+    spend(f"the weights of {call.name}", 3 * 8 * size**2, size**2)
     scale = np.ones(size, np.float32) * (own[0] if use_scale and own else 1.0)
     score = np.ones(size, np.float32) * (own[-1] if is_concat and own else 1.0)
     # Of "concat" the scale is within the tanh, of AdditiveAttention it weighs what comes out.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from numlstm.budget import spend
 from numlstm.convert.keras.config import MODELS, Config, class_of
 from numlstm.spec import WeightsError
 
@@ -59,11 +60,15 @@ def numbered(layers: dict[str, Config], outputs: list[Ref]) -> dict[tuple[str, i
     Keras 2 counts the call by which a model was made as that of number 0, but does not list it.
     """
     listed = {name: nodes_of(layer) for name, layer in layers.items()}
-    refs = [ref for nodes in listed.values() for node in nodes for ref in node.refs] + outputs
+    largest: dict[str, int] = {}
+    for name, n, _ in [
+        r for nodes in listed.values() for node in nodes for r in node.refs
+    ] + outputs:
+        largest[name] = max(largest.get(name, 0), n)
     found: dict[tuple[str, int], Node] = {}
     for name, nodes in listed.items():
-        largest = max((n for other, n, _ in refs if other == name), default=0)
-        first = int(class_of(layers[name]) in MODELS and largest == len(nodes))
+        is_offset = largest.get(name, 0) == len(nodes)
+        first = int(class_of(layers[name]) in MODELS and is_offset)
         found |= {(name, first + n): node for n, node in enumerate(nodes)}
     return found
 
@@ -104,6 +109,7 @@ def is_own_mask(
         if at in seen:
             continue
         seen.add(at)
+        spend("the masks of calls", operations=1e4)
         layer, node = layers.get(name, {}), nodes.get((name, n))
         if node is None or class_of(layer) not in OF_MASKS:
             return False

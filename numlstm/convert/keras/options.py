@@ -16,7 +16,7 @@ _IGNORED = {
     "dropout", "recurrent_dropout", "dropout_W", "dropout_U", "rate", "p", "sigma", "stddev",
     "noise_shape", "momentum", "renorm_momentum", "l1", "l2",
 }  # fmt: skip
-_IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
 class Options:
@@ -77,7 +77,7 @@ class Options:
             for option, value in self.rest.items()
             if value not in (None, False)
             and option not in _IGNORED
-            and not option.endswith(_IGNORED_ENDINGS)
+            and not option.endswith(IGNORED_ENDINGS)
         ]
         if left:
             raise Refused(", ".join(left))

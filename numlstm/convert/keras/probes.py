@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.budget import OverBudget, spend
 from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR
+from numlstm.convert.keras.config import MODELS
 from numlstm.convert.keras.files import Source
 from numlstm.convert.keras.graph import Translation
+from numlstm.convert.keras.layers import LAYERS
+from numlstm.convert.keras.nodes import OF_MASKS
+from numlstm.convert.keras.options import IGNORED_ENDINGS
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.spec import Probe
 
@@ -25,6 +30,8 @@ def probes_of(source: Source, found: Translation) -> tuple[tuple[Probe, ...], st
             model, framework = _original(source, found)
             run = _run_of(model, found)
             return make_probes(found.network, found.tensors, run), f"probes from {framework}"
+    except OverBudget:
+        raise
     except Exception as error:  # Keras raises almost anything
         why = str(error).strip().split("\n")[0] or type(error).__name__
     run = reference_run(found.network, found.tensors)
@@ -41,14 +48,7 @@ def _original(source: Source, found: Translation) -> tuple[Any, str]:
         raise NotImplementedError("the model has time_major layers")
     model = source.model
     if model is None:
-        if source.file is None:
-            raise NotImplementedError("the source is arrays")
-        # Keras 3 reads files of Keras 2, but its hard_sigmoid is another function.
-        root = "keras" if (source.major or 0) >= 3 else "tf_keras"
-        keras = importlib.import_module(root)
-        if int(keras.__version__.partition(".")[0]) != (source.major or 2):
-            raise NotImplementedError(f"{root} {keras.__version__} is not of the same Keras")
-        model = _load(keras, source)
+        return _from_file(source, found)
     root = type(model).__module__.partition(".")[0]
     version = getattr(importlib.import_module(root), "__version__", "")
     config = model.get_config()
@@ -60,14 +60,47 @@ def _original(source: Source, found: Translation) -> tuple[Any, str]:
     return model, f"{root} {version}"
 
 
-def _load(keras: Any, source: Source) -> Any:
-    assert source.file is not None
-    path = str(source.file)
-    if source.has_config:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    model = keras.models.model_from_json(json.dumps(source.config))
-    model.load_weights(path)
-    return model
+def _from_file(source: Source, found: Translation) -> tuple[Any, str]:
+    """Return the model of a file, made of what this package knows of its config."""
+    if source.file is None:
+        raise NotImplementedError("the source is arrays")
+    # Keras 3 reads files of Keras 2, but its hard_sigmoid is another function.
+    root = "keras" if (source.major or 0) >= 3 else "tf_keras"
+    config = _cleaned(_opened(source.config, found.input_kind))
+    spend("the model in Keras", 1e4 * len(found.network.layers), 1e7 * len(found.network.layers))
+    keras = importlib.import_module(root)
+    if int(keras.__version__.partition(".")[0]) != (source.major or 2):
+        raise NotImplementedError(f"{root} {keras.__version__} is not of the same Keras")
+    model = keras.models.model_from_json(json.dumps(config))
+    model.load_weights(str(source.file))
+    return model, f"{root} {keras.__version__}"
+
+
+# Classes that Keras makes from a config, beside layers and cells.
+_KNOWN = {"function", "DTypePolicy", "Policy", "__keras_tensor__", "__tuple__"}
+_CELLS = ("Cell", "Cells")
+
+
+def _cleaned(config: Any) -> Any:
+    """Return a config without what changes no answer, such as initial values.
+
+    Of what is left Keras makes only layers that are its own and known: it would import any module
+    that a file names.
+    """
+    if isinstance(config, list | tuple):
+        return [_cleaned(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_name" in config:
+        kind, module = str(config["class_name"]), config.get("module") or "keras"
+        is_known = kind in (*LAYERS, *MODELS, *_KNOWN, *OF_MASKS) or kind.endswith(_CELLS)
+        if not is_known or str(module).partition(".")[0] not in ("keras", "builtins"):
+            raise NotImplementedError(f"{kind} of {module} is not of Keras alone")
+    return {
+        name: _cleaned(value)
+        for name, value in config.items()
+        if not name.endswith(IGNORED_ENDINGS)
+    }
 
 
 def _opened(config: Any, kind: str) -> Any:

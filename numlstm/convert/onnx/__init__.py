@@ -7,16 +7,17 @@ inputs and outputs of one shape the first belongs to the first. Outputs that are
 left out, if there are others.
 """
 
-import os
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 
 from numlstm import reference
-from numlstm.convert.assembly import Refusals
+from numlstm.budget import spend
+from numlstm.convert.assembly import Refusals, reading
+from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
 from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS
@@ -28,6 +29,7 @@ from numlstm.spec import TOLERANCE, Network, Probe, Tensors, Weights, WeightsErr
 # Two lengths of time: what depends on the length differs between them, and is refused.
 _LENGTHS = (11, 17)
 _OLDEST_OPSET = 7
+_OF_A_NODE = 1e4  # operations that it takes to run one
 
 
 def convert(source: Any) -> Weights:
@@ -39,9 +41,11 @@ def convert(source: Any) -> Weights:
         Lists everything that cannot be converted.
     """
     model = read(source)
-    found = find(model)
+    with reading("the graph cannot be read"):
+        found = find(model)
     found.network.check_tensors(found.tensors, "the graph")
     source = Source(model, found)
+    _spend_answers(source, len(model.graph.node))
     source.check_batch()
     probes = _probe(source)
     return Weights(
@@ -55,40 +59,6 @@ def convert(source: Any) -> Weights:
 def find(model: onnx.ModelProto) -> Found:
     """Return the network of a graph that `read` has read, not yet held to its answers."""
     return _choose(model, _opset(model))
-
-
-def read(source: Any) -> onnx.ModelProto:
-    """Read a model from a path (with the data beside it) or bytes; check it, and inline functions.
-
-    Raises
-    ------
-    WeightsError
-        If it is not a model in ONNX.
-    """
-    what = "the model"
-    try:
-        if isinstance(source, onnx.ModelProto):
-            model = onnx.ModelProto()
-            model.CopyFrom(source)
-        elif isinstance(source, bytes | bytearray | memoryview):
-            model = onnx.load_model_from_string(bytes(source))
-        elif isinstance(source, str | os.PathLike):
-            what = os.fspath(source)
-            model = onnx.load(what)
-        else:
-            kind = type(source).__name__
-            raise WeightsError(f"source is {kind}, expected a path, bytes or an onnx.ModelProto")
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        onnx.checker.check_model(model)
-        for info in model.graph.input:
-            onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
-    except (OSError, WeightsError):
-        raise
-    except Exception as error:  # a damaged file raises almost anything
-        first_line = str(error).strip().split("\n")[0]
-        raise WeightsError(f"{what}: is not a model in ONNX ({first_line})") from error
-    return model
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -189,8 +159,9 @@ def _walk(
     rows = {n: v.ids for n, v in outputs.items() if isinstance(v, Value) and v.time is None}
     moves = _moves(trace, roles, list(rows.values()), scope)
     return Found(
-        roles, network, tensors, name, value.time, value.ids.shape, fixed, moves, tuple(rows)
-    )
+        roles, network, tensors, name, value.time, value.ids.shape, fixed, moves, tuple(rows),
+        trace.size, trace.work, trace.folded,
+    )  # fmt: skip
 
 
 def _inputs(trace: Trace, roles: Roles, length: int) -> dict[str, Value]:
@@ -204,7 +175,7 @@ def _inputs(trace: Trace, roles: Roles, length: int) -> dict[str, Value]:
     scope = {data.name: Value(node.ids.reshape(shape), time, length)}
     for kind, others in (("state", roles.states), ("length", roles.lengths)):
         for other in others:
-            size = int(np.prod(other.ones))
+            size = math.prod(other.ones)
             of_other = trace.add(kind, size, f"input {other.name!r}")
             scope[other.name] = Value(of_other.ids.reshape(other.ones), None)
     return scope
@@ -226,8 +197,7 @@ def _answer(trace: Trace, roles: Roles, outputs: dict[str, Any]) -> tuple[str, V
 
 
 def _is_state(trace: Trace, value: Value) -> bool:
-    owners = {trace.index(int(number)) for number in value.ids.ravel()}
-    return all(trace.nodes[n].is_state for n in owners)
+    return all(node.is_state for node in trace.owners(value.ids))
 
 
 def _moves(
@@ -247,6 +217,19 @@ def _moves(
 
 
 # Probes -------------------------------------------------------------------------------------------
+
+
+def _spend_answers(source: Source, num_nodes: int) -> None:
+    """Spend what it costs to ask the graph itself; it computes its constants each time, too."""
+    found = source.found
+    runs, steps = 1, source.num_steps
+    if found.length == 1:
+        runs, steps = steps, 1
+    elif found.length is None and found.time is None and found.network.is_causal:
+        runs = steps  # a longer sequence each time
+    operations = found.folded + steps * (found.work + found.size) + _OF_A_NODE * num_nodes
+    spend(f"a run of {source.name}", 8 * steps * found.size)
+    spend(f"the runs of {source.name}", 0, (3 * runs + 3) * operations)
 
 
 def _probe(source: Source) -> tuple[Probe, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value, roomy
 from numlstm.spec import (
     Activation,
     Add,
@@ -92,6 +92,7 @@ def _affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> V
     lead = rank - len(value.shape)
     whole = value.whole().reshape((1,) * lead + value.whole().shape)
     scale, shift = np.broadcast_arrays(scale, shift)
+    roomy(op.label, scale.shape)
     if np.broadcast_shapes(whole.shape, scale.shape) != whole.shape:
         if np.broadcast_shapes(value.shape, scale.shape)[lead:] == value.shape:
             raise Refused("its constant differs from step to step")
@@ -143,6 +144,7 @@ def _combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, rig
     times = {None if v.time is None else v.time + rank - len(v.shape) for v in (left, right)}
     if len(times) > 1:
         raise Refused("the steps of one tensor meet the numbers of the other")
+    roomy(op.label, np.broadcast_shapes(*(whole.shape for whole in wholes)))
     a, b = np.broadcast_arrays(*wholes)
     if kind is Multiply and np.array_equal(a, b):
         node = _square(trace, op, left)

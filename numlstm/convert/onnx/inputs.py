@@ -1,14 +1,19 @@
 """What the inputs of an ONNX graph can be: the data, states, and lengths of sequences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from numlstm.budget import spend
+
 _STRUCTURAL = {"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Reshape"}
 _STRUCTURAL |= {"Split", "Gather", "Concat", "Expand"}
+
+
+_MOST_AXES = 16  # of the data
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,12 @@ def _every_role(model: onnx.ModelProto) -> Iterator[Roles]:
     inputs = [Input.of(info) for info in graph.input if info.name not in constants]
     outputs = [Input.of(info) for info in graph.output]
     producers = {name: node for node in graph.node for name in node.output}
-    initial, lengths = set(), set()
-    for node in graph.node:
-        if node.op_type in ("RNN", "GRU", "LSTM"):
-            initial |= {i for name in node.input[5:7] for i in _origins(name, producers)}
-            lengths |= {i for name in node.input[4:5] for i in _origins(name, producers)}
+    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM")]
+    initial = _origins((name for node in recurrent for name in node.input[5:7]), producers)
+    lengths = _origins((name for node in recurrent for name in node.input[4:5]), producers)
     free = [i for i in inputs if i.name not in initial | lengths]
     for data in free:
+        spend("the roles of inputs", operations=100 * (len(inputs) + len(outputs)))
         others = [i for i in free if i is not data]
         pairs = _pairs(others, outputs)
         if pairs is None or np.issubdtype(data.dtype, np.complexfloating):
@@ -94,29 +98,41 @@ def _every_role(model: onnx.ModelProto) -> Iterator[Roles]:
             yield Roles(data, time, features, states, of_length, pairs)
 
 
-def _origins(name: str, producers: dict[str, Any]) -> set[str]:
-    """Return the names that a tensor only is parts of."""
-    if name not in producers:
-        return {name}
-    node = producers[name]
-    if node.op_type not in _STRUCTURAL:
-        return set()
-    read = node.input if node.op_type == "Concat" else node.input[:1]
-    return {origin for part in read for origin in _origins(part, producers)}
+def _origins(names: Iterable[str], producers: dict[str, Any]) -> set[str]:
+    """Return the names that some tensors only are parts of."""
+    found, seen, waiting = set(), set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = producers.get(name)
+        if node is None:
+            found.add(name)
+        elif node.op_type in _STRUCTURAL:
+            waiting += node.input if node.op_type == "Concat" else node.input[:1]
+    return found
 
 
 def _pairs(
     states: Sequence[Input], outputs: Sequence[Input]
 ) -> tuple[tuple[Input, Input], ...] | None:
     """Return each state with the last outputs of its shape, in order, or None without."""
-    pairs = []
-    for shape in dict.fromkeys(state.ones for state in states):
-        before = [state for state in states if state.ones == shape]
-        after = [output for output in outputs if output.ones == shape]
-        if len(after) < len(before):
+    before, after = _by_shape(states), _by_shape(outputs)
+    pairs: list[tuple[Input, Input]] = []
+    for shape, own in before.items():
+        following = after.get(shape, [])
+        if len(following) < len(own):
             return None
-        pairs += list(zip(before, after[len(after) - len(before) :], strict=True))
+        pairs += zip(own, following[len(following) - len(own) :], strict=True)
     return tuple(pairs)
+
+
+def _by_shape(tensors: Sequence[Input]) -> dict[tuple[int, ...], list[Input]]:
+    found: dict[tuple[int, ...], list[Input]] = {}
+    for tensor in tensors:
+        found.setdefault(tensor.ones, []).append(tensor)
+    return found
 
 
 def _axes(data: Input) -> Iterator[tuple[int | None, int | None]]:
@@ -125,6 +141,8 @@ def _axes(data: Input) -> Iterator[tuple[int | None, int | None]]:
     What remains is one axis of a batch, before the numbers, or axes of one.
     """
     axes = range(len(data.shape))
+    if len(axes) > _MOST_AXES:
+        return
     is_token = np.issubdtype(data.dtype, np.integer)
     sizes = [n for n in reversed(axes) if data.shape[n] and not is_token]
     for time in [*(n for n in axes if data.shape[n] not in (0, 1)), None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numlstm.budget import spend
 from numlstm.convert.assembly import Assembly, Draft, Read
 from numlstm.convert.onnx.trace import Array, Ids, Node, Trace
 from numlstm.spec import (
@@ -41,7 +42,7 @@ class Growth:
         self.assembly = Assembly()
         self._drafts: dict[tuple[Any, ...], Draft] = {}
         self._feedbacks: list[tuple[Draft, Ids]] = []
-        self._next = np.full(sum(node.size for node in trace.nodes), -1)
+        self._next = np.full(trace.size, -1)
         for states, after in trace.carried:
             self._next[states] = after
         self._transparent = self._without_last_steps()
@@ -52,7 +53,7 @@ class Growth:
         In a causal network the last step so far is the step itself.
         """
         nodes = self.trace.nodes
-        same = np.arange(sum(node.size for node in nodes))
+        same = np.arange(self.trace.size)
         # The layers that the answer needs are known later; until then, all count.
         is_causal = all(node.layer is None or node.layer.is_causal for node in nodes)
         for node in nodes if is_causal else ():
@@ -101,7 +102,7 @@ class Growth:
         A state is what something else was one step before.
         """
         nodes = self.trace.nodes
-        starts = np.array([node.start for node in nodes])
+        starts = self.trace.starts
         known = self._next[ids] >= 0
         numbers = self._transparent[np.where(known, self._next[ids], ids)]
         owner = np.searchsorted(starts, numbers, side="right") - 1
@@ -152,6 +153,7 @@ class Growth:
     def _gathered(self, ids: Ids) -> Draft:
         key = ("gathered", ids.tobytes())
         if key not in self._drafts:
+            spend("a matrix that gathers numbers", 3 * 8 * len(ids) ** 2, len(ids) ** 2)
             layer = Linear(len(ids), len(ids), False)
             self._drafts[key] = self._scattered(layer, {"weight": np.eye(len(ids))}, ids)
         return self._drafts[key]
@@ -172,6 +174,8 @@ class Growth:
         nodes = {node.start: node for node, *_ in found}
         order = [nodes[start] for start in sorted(nodes)]
         every = np.concatenate([node.ids for node in order])
+        numbers = layer.output_size * len(every)
+        spend("a matrix that reads whole layers", 2 * 8 * numbers, numbers)
         wide = np.zeros((layer.output_size, len(every)))
         np.add.at(wide.T, np.searchsorted(every, ids), tensors["weight"].T)
         reads = [self._segment(node, 0, node.size, False) for node in order]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value
+from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
 from numlstm.spec import Conv1d, Embedding, OneHot, Pooling, Reverse
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
@@ -55,20 +55,32 @@ def backwards(trace: Trace, op: Op, value: Value) -> Value:
 def steps_of(trace: Trace, op: Op, value: Value, steps: Sequence[int], keep: bool) -> Value:
     """Return some of the steps, by their numbers."""
     total = value.length + sum(value.pads)
-    every = list(range(total))
-    steps = [step % total if -total <= step < total else total for step in steps]
-    if steps == every:
+    every = range(total)
+    taken = _as_range(steps, total)
+    if taken == every:
         return value
-    if not any(value.pads):
-        if steps == every[::-1]:
+    if taken and not any(value.pads):
+        if taken == every[::-1]:
             return backwards(trace, op, value)
-        if steps == every[-1:]:
+        if taken == every[-1:]:
             return pooled(trace, op, value, "last", keep)
-        if steps == every[:1]:
+        if taken == every[:1]:
             return pooled(trace, op, backwards(trace, op, value), "last", keep)
-        if steps and steps == list(range(steps[0], steps[-1] + 1)) and steps[-1] < total:
-            return _trimmed(trace, op, value, steps[0], total - 1 - steps[-1])
+        if taken.step == 1 and taken[-1] < total:
+            return _trimmed(trace, op, value, taken[0], total - 1 - taken[-1])
     raise Refused(f"it takes {len(steps)} of {total} steps; known: all, the first, the last")
+
+
+def _as_range(steps: Sequence[int], total: int) -> range | None:
+    """Return steps, which may be counted from the last one, as a range, or None."""
+    if isinstance(steps, range):
+        return steps
+    steps = [step % total if -total <= step < total else total for step in steps]
+    if not steps:
+        return range(0)
+    stride = -1 if len(steps) > 1 and steps[1] < steps[0] else 1
+    taken = range(steps[0], steps[0] + stride * len(steps), stride)
+    return taken if list(taken) == steps else None
 
 
 def _trimmed(trace: Trace, op: Op, value: Value, first: int, last: int) -> Value:
@@ -170,9 +182,9 @@ def _expand(trace: Trace, op: Op) -> Value:
     if value.time is None:
         if trace.length in shape and trace.length > 1:
             raise Refused("it repeats one row for all steps")
-        return Value(np.broadcast_to(value.ids, shape), None)
+        return Value(np.broadcast_to(value.ids, roomy(op.label, shape)), None)
     time = len(shape) - len(value.shape) + value.time
-    whole = (*shape[:time], 1, *shape[time + 1 :])
+    whole = roomy(op.label, (*shape[:time], 1, *shape[time + 1 :]))
     return value.moved(np.broadcast_to(value.whole(), whole), time)
 
 
@@ -182,6 +194,7 @@ def _tile(trace: Trace, op: Op) -> Value:
     at_time = value.time is not None and repeats[value.time] != 1
     if at_time or (trace.is_row(value) and trace.length in repeats):
         raise Refused("it repeats steps")
+    roomy(op.label, (value.ids.size, *repeats))
     return value.moved(np.tile(value.whole(), repeats), value.time)
 
 
@@ -232,6 +245,7 @@ def _gather(trace: Trace, op: Op) -> Value:
         raise Refused(f"indices {where.min()} to {where.max()} of {size}")
     time = value.time
     time = time if time is None or time < axis else time - 1 + where.ndim
+    roomy(op.label, (value.ids.size // max(size, 1), where.size))
     return value.moved(value.whole().take(where % size, axis), time)
 
 
@@ -275,6 +289,7 @@ def _concat(trace: Trace, op: Op) -> Value:
     axis = axis_of(first, op.attribute("axis", 1))
     if axis == first.time and len(values) > 1:
         raise Refused("it joins sequences one after the other")
+    roomy(op.label, (sum(v.ids.size for v in values),))
     return first.moved(np.concatenate([v.whole() for v in values], axis), first.time)
 
 

@@ -34,6 +34,9 @@ class Found:
     length   how many steps the graph reads, None for any number
     moves    states, and where in the rows their next values are, or -1
     rows     the outputs without an axis of time, joined end to end
+    size     numbers of a step in all of the graph
+    work     operations of a step in all of the graph
+    folded   operations on what does not depend on the input
     """
 
     roles: Roles
@@ -45,6 +48,9 @@ class Found:
     length: int | None
     moves: tuple[tuple[Input, Array], ...]
     rows: tuple[str, ...]
+    size: int = 0
+    work: float = 0.0
+    folded: float = 0.0
 
     def same(self, other: "Found") -> bool:
         """Tell whether both are one network."""

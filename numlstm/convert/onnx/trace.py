@@ -4,6 +4,8 @@ The graph is walked with a batch of one and a length of time that is a number, s
 are numbers, and what does not depend on the input is computed by the reference of the onnx package.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,17 +14,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
+from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.onnx.constants import fold
 from numlstm.spec import Layer, WeightsError
 
 Ids: TypeAlias = NDArray[np.int64]
 Array: TypeAlias = NDArray[Any]
 
-_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"}
-_RANDOM |= {"RandomNormalLike", "RandomUniformLike"}
-MAX_FOLDED = 2**28  # numbers in a constant that a graph computes
+_OF_A_NUMBER = 32  # bytes that a number of a layer takes, with what knows where it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,13 @@ class Node:
     @property
     def ids(self) -> Ids:
         return np.arange(self.start, self.start + self.size)
+
+
+def roomy(label: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape that ids are about to have, after the room for them is spent."""
+    shape = tuple(shape)
+    spend(label, 8 * math.prod(shape), math.prod(shape))
+    return shape
 
 
 class Op:
@@ -150,6 +158,7 @@ class Trace:
     refusals   of the nodes that cannot be converted
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
+    work       operations of one step, and those that are of none
     """
 
     def __init__(self, handlers: dict[str, Handler], opset: int, length: int) -> None:
@@ -161,15 +170,19 @@ class Trace:
         self.carried: list[tuple[Ids, Ids]] = []
         self.consumed: set[str] = set()
         self.progress = 0
-        self._size = 0
+        self.work = self.folded = 0.0
+        self.size = 0
+        self.starts: list[int] = []  # of the nodes
         self._known: dict[tuple[Any, ...], Node] = {}
 
     # Nodes ----------------------------------------------------------------------------------------
 
     def add(self, kind: str, size: int, label: str, **options: Any) -> Node:
-        node = Node(kind, self._size, size, label, **options)
-        self._size += size
+        spend(label, _OF_A_NUMBER * size, 10 * size)
+        node = Node(kind, self.size, size, label, **options)
+        self.size += size
         self.nodes.append(node)
+        self.starts.append(node.start)
         return node
 
     def layer(
@@ -183,6 +196,7 @@ class Trace:
     ) -> Node:
         """Return a layer that reads these numbers; the same one, if it has no tensors."""
         sources = tuple(np.ravel(ids) for ids in sources)
+        spend(op.label, 8 * sum(ids.size for ids in sources))
         key = (layer, row, *(ids.tobytes() for ids in sources))
         if not tensors and key in self._known:
             return self._known[key]
@@ -190,6 +204,9 @@ class Trace:
             found = (tensors or {})[name].shape
             if found != shape:
                 raise Refused(f"{name} of {found}, expected {shape}")
+        numbers = sum(math.prod(shape) for shape in layer.tensors().values())
+        spend(op.label, 4 * numbers, numbers)
+        self.work += 2 * numbers
         floats = {n: np.ascontiguousarray(t, np.float32) for n, t in (tensors or {}).items()}
         node = self.add("layer", layer.output_size, op.label)
         node.layer, node.tensors, node.sources = layer, floats, sources
@@ -215,18 +232,21 @@ class Trace:
         return node if np.array_equal(node.ids, ids) else None
 
     def index(self, number: int) -> int:
-        starts = [node.start for node in self.nodes]
-        return int(np.searchsorted(starts, number, side="right")) - 1
+        return bisect_right(self.starts, number) - 1
+
+    def owners(self, ids: Ids) -> list[Node]:
+        """Return the nodes that some numbers are of, each once."""
+        found = np.unique(np.searchsorted(self.starts, ids.ravel(), side="right") - 1)
+        return [self.nodes[n] for n in found]
 
     def kinds(self, ids: Ids) -> set[str]:
-        starts = np.array([node.start for node in self.nodes])
-        found = np.unique(np.searchsorted(starts, ids.ravel(), side="right") - 1)
-        return {self.nodes[n].kind for n in found}
+        return {node.kind for node in self.owners(ids)}
 
     # The walk -------------------------------------------------------------------------------------
 
     def run(self, graph: Any, scope: dict[str, Any]) -> dict[str, Any]:
         """Walk a graph; return all its values by name. None is what a refused node gives."""
+        spend("the graphs within the graph", 100 * len(scope), 100 * len(scope))
         scope = dict(scope)
         for tensor in graph.initializer:
             try:
@@ -244,6 +264,7 @@ class Trace:
                 self.refusals.add(label, f"nothing gives {missing[0]!r}, which it reads")
             known = all(scope.get(name) is not None for name in names)
             inputs = [scope.get(name) if name else None for name in proto.input]
+            spend("the nodes of the graph", 2000, 1e5)
             outputs = self._one(Op(proto, inputs, self.opset), scope) if known else ()
             outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
             for n, name in enumerate(proto.output):
@@ -257,9 +278,8 @@ class Trace:
                 return self._converted(op, scope)
             except WeightsError:
                 raise
-            except (ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
-                # The reader of a graph that is wrong in a way the checker does not see.
-                raise Refused(str(error)) from error
+            except Exception as error:  # of a graph that is wrong in a way no checker sees
+                raise Refused(str(error) or type(error).__name__) from error
         return ()
 
     def _converted(self, op: Op, scope: dict[str, Any]) -> Any:
@@ -271,43 +291,12 @@ class Trace:
             inner = self.run(branch, scope)
             return tuple(inner[output.name] for output in branch.output)
         if not any(isinstance(value, Value) for value in op.inputs):
-            return _fold(op)
+            found, operations = fold(op)
+            self.folded += operations
+            return found
         handler = self.handlers.get(op.kind)
         if handler is None:
             raise Refused("this operator is not known of what depends on the input")
         found = handler(self, op)
         self.progress += 1
         return found
-
-
-def _fold(op: Op) -> tuple[Any, ...]:
-    """Compute a node whose inputs are constants."""
-    if op.kind in _RANDOM:
-        raise Refused("it gives random numbers")
-    if any(
-        a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-        for a in op.proto.attribute
-    ):
-        raise Refused("a graph within a node is not known")
-    if op.kind in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        shape = op.inputs[0] if op.kind == "ConstantOfShape" else op.inputs[-1]
-        if np.prod(np.abs(np.asarray(shape, np.float64))) > MAX_FOLDED:
-            raise Refused("the constant would be too large")
-    names = [name for name in op.proto.input if name]
-    feeds = dict(zip(op.proto.input, op.inputs, strict=True))
-    none = onnx.TypeProto()
-    graph = onnx.helper.make_graph(
-        [op.proto],
-        "constant",
-        [onnx.helper.make_value_info(name, none) for name in dict.fromkeys(names)],
-        [onnx.helper.make_value_info(name, none) for name in op.proto.output if name],
-    )
-    opsets = [onnx.helper.make_opsetid("", op.opset)]
-    try:
-        model = onnx.helper.make_model(graph, opset_imports=opsets)
-        with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(model).run(None, {name: feeds[name] for name in names})
-    except Exception as error:  # the evaluator raises almost anything
-        raise Refused(f"its constants cannot be computed: {error}") from error
-    given = iter(found)
-    return tuple(np.asarray(next(given)) if name else None for name in op.proto.output)

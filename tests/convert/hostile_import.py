@@ -1,0 +1,3 @@
+"""A module that hostile files name: nothing may import it."""
+
+raise SystemExit("a file ran code")
