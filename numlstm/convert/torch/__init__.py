@@ -4,16 +4,16 @@
 """
 
 import os
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
+from numlstm.convert.assembly import listed, reading
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.convert.torch.description import steps_of_state_dict, tensors_of_network
+from numlstm.convert.torch.files import read_state_dict
 from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
 from numlstm.convert.torch.probes import runner
 from numlstm.spec import Network, Weights, WeightsError
@@ -41,7 +41,8 @@ def convert(
         source = read_state_dict(source, key)
     elif key is not None:
         raise WeightsError("key is for a .pt file")
-    network, tensors, run = _parts(modules, source, layers, network)
+    with reading("the source cannot be converted"):
+        network, tensors, run = _parts(modules, source, layers, network)
     probes = make_probes(network, tensors, run)
     return Weights(
         network=network,
@@ -67,7 +68,7 @@ def _parts(
         strangers = _strangers(source)
         if strangers or not source:
             raise WeightsError(
-                f"a state dict has names and tensors; here {', '.join(strangers) or 'is nothing'}"
+                f"a state dict has names and tensors; here {listed(strangers) or 'is nothing'}"
             )
         if layers is not None and network is not None:
             raise WeightsError("layers and network both say what a state dict is; pass one")
@@ -78,7 +79,7 @@ def _parts(
         if layers is None:
             raise WeightsError(
                 "a state dict does not say what its layers are; describe them, for example as "
-                f'"embed:Embedding lstm:LSTM head:Linear". It holds: {", ".join(source)}'
+                f'"embed:Embedding lstm:LSTM head:Linear". It holds: {listed(source)}'
             )
         steps = steps_of_state_dict(source, layers)
     network, tensors = translate(steps)
@@ -86,65 +87,23 @@ def _parts(
     return network, tensors, runner(steps, network.is_causal)
 
 
-def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Any]:
-    """Read the tensors of a .pt file, never anything that could run code.
-
-    Parameters
-    ----------
-    key : str, optional
-        Where in the file the state dict is, if the file is a dict with other things in it.
-
-    Raises
-    ------
-    WeightsError
-        If the file holds anything but tensors and plain data, or no state dict.
-    """
-    name = os.fspath(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            data = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file raises almost anything
-        if _is_torchscript(path):
-            raise WeightsError(
-                f"{name}: is a TorchScript program; save its tensors, "
-                "torch.save(torch.jit.load(path).state_dict(), other_path), and convert those"
-            ) from error
-        first_line = str(error).strip().split("\n")[0]
-        raise WeightsError(
-            f"{name}: cannot be read as tensors only; save model.state_dict() "
-            f"with torch.save and convert that ({first_line})"
-        ) from error
-    if key is not None:
-        if not isinstance(data, Mapping) or key not in data:
-            raise WeightsError(f"{name}: holds no {key!r}")
-        data = data[key]
-    if _is_state_dict(data):
-        return dict(data)
-    inside = (
-        [str(k) for k, v in data.items() if _is_state_dict(v)] if isinstance(data, Mapping) else []
-    )
-    hint = f"; name one of its parts as key: {', '.join(inside)}" if inside else ""
-    raise WeightsError(f"{name}: is not a state dict{hint}")
-
-
-def _is_torchscript(path: str | os.PathLike[str]) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return False
-
-
-def _is_state_dict(data: Any) -> bool:
-    return isinstance(data, Mapping) and len(data) > 0 and not _strangers(data)
-
-
 def _strangers(data: Mapping[Any, Any]) -> list[str]:
-    """Return what a state dict does not have: other things than names with tensors."""
+    """Return what a state dict does not have: other things than names with dense tensors."""
     return [
-        f"{name!r} is {type(value).__name__}"
+        f"{name!r} is {_kind(value) or type(value).__name__}"
+        if isinstance(name, str | int | float)  # of others the text may be without end
+        else f"a {type(name).__name__} is a name"
         for name, value in data.items()
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+        if not isinstance(name, str) or _kind(value)
     ]
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is that is not a tensor of numbers, or ""."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    if value.layout is not torch.strided or value.is_nested:
+        return f"a {str(value.layout).removeprefix('torch.')} tensor"
+    if value.is_meta or value.is_quantized or value.is_complex():
+        return f"a tensor of {'no data' if value.is_meta else value.dtype}"
+    return ""

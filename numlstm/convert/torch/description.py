@@ -15,6 +15,7 @@ the recurrent layer before it), softmax, log_softmax, and functions as in ``leak
 """
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,14 @@ import torch
 from torch import nn
 
 from numlstm import spec
-from numlstm.convert.assembly import Refusals, Refused
+from numlstm.budget import spend
+from numlstm.convert.assembly import Refusals, Refused, listed
 from numlstm.convert.gates import torch_name
 from numlstm.convert.torch.modules import CRF, Arrays, Step, step_of_word
 from numlstm.spec import Layer, Network, WeightsError
 
 _WORD = re.compile(r"(?:(?P<prefix>[^:()\s]*):)?(?P<kind>\w+)(?:\((?P<options>[^()]*)\))?")
-_SPACES = re.compile(r"\s+(?![^()]*\))")  # not within brackets
+_WORDS = re.compile(r"(?:[^\s()]|\([^()]*\)|[()])+")  # spaces within brackets are of a word
 
 Own = dict[str, torch.Tensor]  # tensors by their names within a module
 Options = dict[str, str]
@@ -45,7 +47,7 @@ def steps_of_state_dict(
     WeightsError
         Lists every word that does not fit, and every tensor that belongs to none.
     """
-    words = _SPACES.split(layers.strip()) if isinstance(layers, str) else list(layers)
+    words = _WORDS.findall(layers) if isinstance(layers, str) else list(layers)
     refusals = Refusals("the state dict")
     steps: list[Step] = []
     rest = dict(tensors)
@@ -63,8 +65,7 @@ def steps_of_state_dict(
             own = {name.removeprefix(dot): t for name, t in rest.items() if name.startswith(dot)}
             rest = {name: t for name, t in rest.items() if not name.startswith(dot)}
             try:
-                with torch.random.fork_rng(devices=[]):  # a new module draws random weights
-                    steps += _modules(kind, own, _read_options(options))
+                steps += _modules(kind, own, _read_options(options))
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
                 what = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
                 found = f"the state dict has {_describe(own) or 'nothing'}"
@@ -85,7 +86,7 @@ def _step_without_tensors(word: str, kind: str) -> Step:
 
 
 def _describe(own: Own) -> str:
-    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in own.items())
+    return listed(f"{name} {tuple(tensor.shape)}" for name, tensor in own.items())
 
 
 def _read_options(text: str | None) -> Options:
@@ -116,10 +117,13 @@ def _modules(kind: str, own: Own, options: Options) -> list[nn.Module]:
         axes = "axis" if num_axes == 1 else "axes"
         raise WeightsError(f"the weight of {kind} has {num_axes} {axes}")
     given = dict(options)
-    modules = make(kind, own, given)
+    spend(f"modules of {kind}", 1e4 * len(own), 1e6 * len(own))
+    # It draws no random weights, takes no memory for them, and would warn of those of no size.
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        modules = make(kind, own, given)
     if given:
         raise WeightsError(f"{kind} has no option {', '.join(given)}")
-    modules[-1].load_state_dict(own)
+    modules[-1].load_state_dict(own, assign=True)
     return [module.float().eval() for module in modules]
 
 

@@ -1,0 +1,300 @@
+"""Hostile .pt files; see `hostile`."""
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+Given = tuple[Any, dict[str, Any]]
+_LAYERS = {"layers": "a:Linear"}
+
+
+def _state() -> dict[str, torch.Tensor]:
+    return nn.ModuleDict({"a": nn.Linear(4, 3)}).state_dict()
+
+
+def _saved(folder: Path, data: Any, layers: str = "a:Linear", zipped: bool = True) -> Given:
+    path = folder / "model.pt"
+    torch.save(data, path, _use_new_zipfile_serialization=zipped)
+    return path, {"layers": layers}
+
+
+def _with(folder: Path, method: int = zipfile.ZIP_STORED, **changed: bytes) -> Given:
+    """Write a state dict with other files in the archive."""
+    data = io.BytesIO()
+    torch.save(_state(), data)
+    path = folder / "model.pt"
+    with zipfile.ZipFile(data) as before, zipfile.ZipFile(path, "w", method) as archive:
+        files = {
+            entry.filename.partition("/")[2]: before.read(entry) for entry in before.infolist()
+        }
+        for name, content in {**files, **changed}.items():
+            archive.writestr(f"archive/{name}", content)
+    return path, _LAYERS
+
+
+def _pickle(folder: Path, program: bytes) -> Given:
+    return _with(folder, **{"data.pkl": b"\x80\x02" + program})
+
+
+def _shaped(folder: Path, shape: tuple[int, ...], strides: tuple[int, ...]) -> Given:
+    """Write tensors that say that they have a shape."""
+    own = io.BytesIO()
+    torch.save(_state(), own)
+    with zipfile.ZipFile(own) as archive:
+        program = archive.read("archive/data.pkl")
+    replaced = b"K\x04K\x01\x86"
+    assert replaced in program
+    shapes = b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in shape) + b"t"
+    steps = b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in strides) + b"t"
+    at = program.index(b"K\x03K\x04\x86")
+    end = program.index(replaced) + len(replaced)
+    return _with(folder, **{"data.pkl": program[:at] + shapes + steps + program[end:]})
+
+
+# The archive --------------------------------------------------------------------------------------
+
+
+def bomb_in_the_numbers(folder: Path) -> Given:
+    return _with(folder, zipfile.ZIP_DEFLATED, **{"data/0": bytes(200 << 20)})
+
+
+def bomb_in_the_pickle(folder: Path) -> Given:
+    return _with(folder, zipfile.ZIP_DEFLATED, **{"data.pkl": b"\x80\x02" + b"N" * (100 << 20)})
+
+
+def bomb_in_the_byte_order(folder: Path) -> Given:
+    return _with(folder, byteorder=b"\0" * (4 << 20))
+
+
+def later_version(folder: Path) -> Given:
+    return _with(folder, version=b"11\n")
+
+
+def version_of_5000_digits(folder: Path) -> Given:
+    return _with(folder, version=b"9" * 5000)
+
+
+def other_order_of_bytes(folder: Path) -> Given:
+    return _with(folder, byteorder=b"big")
+
+
+def numbers_that_are_missing(folder: Path) -> Given:
+    return _with(folder, **{"data/0": b""})
+
+
+def archive_of_an_export(folder: Path) -> Given:
+    return _with(folder, archive_format=b"pt2")
+
+
+def program_of_torchscript(folder: Path) -> Given:
+    path = folder / "model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", b"")
+        archive.writestr("m/constants.pkl", b"")
+    return path, _LAYERS
+
+
+def safetensors(folder: Path) -> Given:
+    path = folder / "model.pt"
+    path.write_bytes(struct.pack("<Q", 2**62) + b'{"a":{}}')
+    return path, _LAYERS
+
+
+def bomb_in_the_header_of_safetensors(folder: Path) -> Given:
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**40) + b'{"' + b"a" * 2**20)
+    return path, _LAYERS
+
+
+def tar_of_the_first_format(folder: Path) -> Given:
+    import tarfile
+
+    path = folder / "model.pt"
+    with tarfile.open(path, "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name))
+    return path, _LAYERS
+
+
+# The pickle ---------------------------------------------------------------------------------------
+
+
+def code_that_runs(folder: Path) -> Given:
+    return _pickle(folder, b"cos\n_exit\nK\x03\x85R.")
+
+
+def code_that_is_built(folder: Path) -> Given:
+    return _pickle(folder, b"}X\x01\x00\x00\x00acbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x08\x85Rs.")
+
+
+def code_of_an_old_file(folder: Path) -> Given:
+    path = folder / "model.pt"
+    path.write_bytes(b"cos\n_exit\nK\x03\x85R.")
+    return path, _LAYERS
+
+
+def names_within_names(folder: Path) -> Given:
+    """The hash of a tuple of tuples, each twice the one before: 2^60 steps, of 300 bytes."""
+    double = b"".join(b"q\x00h\x00\x86" for _ in range(60))
+    return _pickle(folder, b"})" + double + b"Ns.")
+
+
+def text_of_names_within_names(folder: Path) -> Given:
+    double = b"".join(b"q\x00h\x00\x86" for _ in range(60))
+    return _pickle(folder, b"}X\x01\x00\x00\x00a)" + double + b"s.")
+
+
+def list_in_itself(folder: Path) -> Given:
+    return _pickle(folder, b"}q\x01X\x01\x00\x00\x00ah\x01s.")
+
+
+def list_in_lists(folder: Path) -> Given:
+    return _pickle(folder, b"]" * 10**5 + b"a" * (10**5 - 1) + b".")
+
+
+def stack_that_is_empty(folder: Path) -> Given:
+    return _pickle(folder, b"RRR.")
+
+
+def marks_without_end(folder: Path) -> Given:
+    return _pickle(folder, b"(" * (4 << 20) + b".")
+
+
+def number_of_a_million_digits(folder: Path) -> Given:
+    return _pickle(folder, b"L" + b"9" * 10**6 + b"L\n.")
+
+
+def text_longer_than_the_file(folder: Path) -> Given:
+    return _pickle(folder, b"\x8d" + struct.pack("<Q", 2**40) + b"a.")
+
+
+def program_of_protocol_5(folder: Path) -> Given:
+    path = folder / "model.pt"
+    torch.save(_state(), path, pickle_protocol=5)
+    return path, _LAYERS
+
+
+def memo_of_gigabytes(folder: Path) -> Given:
+    return _pickle(folder, b"Nr" + struct.pack("<I", 2**32 - 1) + b".")
+
+
+def many_names(folder: Path) -> Given:
+    return _pickle(folder, b"}(" + b"".join(
+        b"X\x07\x00\x00\x00" + f"{n:07d}".encode() + b"N" for n in range(100_000)
+    ) + b"u.")  # fmt: skip
+
+
+# Tensors ------------------------------------------------------------------------------------------
+
+
+def one_number_repeated(folder: Path) -> Given:
+    return _shaped(folder, (2**20, 2**18), (0, 0))
+
+
+def tensor_beyond_its_storage(folder: Path) -> Given:
+    return _shaped(folder, (2**31, 4), (2**31, 1))
+
+
+def tensor_of_negative_size(folder: Path) -> Given:
+    return _shaped(folder, (-3, 4), (4, 1))
+
+
+def tensor_before_its_storage(folder: Path) -> Given:
+    return _shaped(folder, (3, 4), (-4, 1))
+
+
+def tensor_of_no_numbers(folder: Path) -> Given:
+    return _shaped(folder, (0, 2**61), (2**61, 1))
+
+
+def many_layers_of_one_shape(folder: Path) -> Given:
+    """Each name is a layer of the size of the first."""
+    state = {f"a.weight_ih_l{n}": torch.zeros(0) for n in range(2000)}
+    state["a.weight_ih_l0"] = torch.zeros(4 * 512, 1)
+    return _saved(folder, state, "a:LSTM")
+
+
+def sizes_of_another_tensor(folder: Path) -> Given:
+    return _saved(folder, {"a.weight": torch.zeros(2**30, 0)})
+
+
+def groups_without_end(folder: Path) -> Given:
+    state = {"a.weight": torch.zeros(1, 1, 1)}
+    return _saved(folder, state, "a:Conv1d(groups=1073741824, dilation=1073741824)")
+
+
+def _strange(folder: Path, tensor: torch.Tensor) -> Given:
+    return _saved(folder, {"a.weight": tensor, "a.bias": torch.zeros(3)})
+
+
+def sparse(folder: Path) -> Given:
+    return _strange(folder, torch.ones(3, 4).to_sparse())
+
+
+def quantised(folder: Path) -> Given:
+    return _strange(folder, torch.quantize_per_tensor(torch.ones(3, 4), 0.1, 0, torch.qint8))
+
+
+def meta(folder: Path) -> Given:
+    return _strange(folder, torch.ones(3, 4, device="meta"))
+
+
+def complex_numbers(folder: Path) -> Given:
+    return _strange(folder, torch.ones(3, 4, dtype=torch.complex64))
+
+
+def float8(folder: Path) -> Given:
+    return _strange(folder, torch.ones(3, 4).to(torch.float8_e4m3fn))
+
+
+def live_sparse(folder: Path) -> Given:
+    return {"a.weight": torch.ones(3, 4).to_sparse()}, _LAYERS
+
+
+def live_meta(folder: Path) -> Given:
+    return {"a.weight": torch.ones(3, 4, device="meta")}, _LAYERS
+
+
+# Old files ----------------------------------------------------------------------------------------
+
+
+def old_file(folder: Path) -> Given:
+    return _saved(folder, _state(), zipped=False)
+
+
+def old_file_of_many_numbers(folder: Path) -> Given:
+    path, options = _saved(folder, _state(), zipped=False)
+    data = path.read_bytes()
+    old, new = struct.pack("<q", 12), struct.pack("<q", 2**40)
+    path.write_bytes(data.replace(old, new))
+    return path, options
+
+
+def old_file_without_numbers(folder: Path) -> Given:
+    path, options = _saved(folder, _state(), zipped=False)
+    path.write_bytes(path.read_bytes()[:-40])
+    return path, options
+
+
+# Descriptions -------------------------------------------------------------------------------------
+
+
+def description_of_spaces(folder: Path) -> Given:
+    return _saved(folder, _state(), " " * 10**5 + "a:Linear")
+
+
+def description_of_brackets(folder: Path) -> Given:
+    return _saved(folder, _state(), "a:Linear(" + "( " * 10**5)
+
+
+def description_of_words(folder: Path) -> Given:
+    return _saved(folder, _state(), "a:Linear " + "mean " * 50_000 + "(")
+
+
+def description_of_colons(folder: Path) -> Given:
+    return _saved(folder, _state(), "a" * 10**5 + ":" * 10**5)
