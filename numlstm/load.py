@@ -143,8 +143,8 @@ def from_torch(
     *modules : torch.nn.Module or str
         Modules in forward order, and words: "last", "mean", "max", "sum" for pooling over time;
         "final" after a recurrent module for the last h of each of its directions; functions, as
-        "leaky_relu(0.1)". Or one state dict, or the path of a .pt file with one, which is only read
-        with ``weights_only=True``.
+        "leaky_relu(0.1)". Or one state dict, or the path of a .pt file with one, of which nothing
+        is run: it is read as data.
     layers : str or list of str, optional
         Only with a state dict: what its tensors are, in forward order, for example
         ``"embed:Embedding lstm:LSTM mean head:Linear softmax"``. Before the colon is the name in

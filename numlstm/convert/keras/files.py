@@ -343,7 +343,7 @@ _FIELD = 8  # bytes of a length
 
 
 def _check_heaps(data: Any) -> None:
-    """Refuse a heap of which the HDF5 library would read nothing for ever: free space of no size.
+    """Refuse a heap that the HDF5 library would read for ever: free space of another size than is.
 
     Section III.E of its format: objects of an index, 6 bytes, a size, and so many bytes; what is
     left has index 0.
@@ -360,11 +360,10 @@ def _check_heaps(data: Any) -> None:
             index = int.from_bytes(data[at : at + 2], "little")
             size = int.from_bytes(data[at + 8 : at + 16], "little")
             if index == 0:
-                if size < 16:
-                    raise WeightsError("is damaged: a heap has free space of no size")
-                at += size
-            else:
-                at += 16 + -(-size // 8) * 8
+                if size != end - at:
+                    raise WeightsError("is damaged: a heap of texts does not end where it says")
+                break
+            at += 16 + -(-size // 8) * 8
 
 
 def _arrays(file: Any) -> dict[str, Any]:
