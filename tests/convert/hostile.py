@@ -26,7 +26,7 @@ from numlstm.spec import WeightsError
 Kind = Callable[[Path], Any]
 
 SECONDS = 20  # of CPU
-MEMORY = 2**29  # bytes beyond what the process has before it converts
+MEMORY = 5 * 2**28  # bytes beyond what the process has before it converts
 
 
 def kinds_of(module: str) -> dict[str, Kind]:
@@ -61,7 +61,7 @@ def run(convert: Callable[[Any], Any], kind: Kind, folder: Path) -> str:
     if child == 0:
         os.close(read)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + 8 * MEMORY, taken + 8 * MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 3 * MEMORY, taken + 3 * MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 5, SECONDS + 6))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.alarm(6 * SECONDS)  # what waits takes no CPU

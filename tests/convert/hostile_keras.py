@@ -77,8 +77,8 @@ def _zip(folder: Path, config: Any, weights: bytes | None = None) -> Path:
 
 
 def _bomb(folder: Path, name: str, start: bytes, piece: bytes, end: bytes = b"",
-          method: int = zipfile.ZIP_DEFLATED, size: int = 320 << 20) -> Path:  # fmt: skip
-    """Write an archive of which one file is a piece again and again, 320 MB in all."""
+          method: int = zipfile.ZIP_DEFLATED, size: int = 640 << 20) -> Path:  # fmt: skip
+    """Write an archive of which one file is a piece again and again, 640 MB in all."""
     files = {
         "metadata.json": b'{"keras_version": "3.15.1"}',
         "config.json": json.dumps(_DENSE).encode(),
@@ -152,7 +152,7 @@ def bomb_of_lzma(folder: Path) -> Path:
 
 
 def archive_in_an_archive(folder: Path) -> Path:
-    inner = _bomb(folder, "model.weights.h5", b"", b"\0" * 64).read_bytes()
+    inner = _bomb(folder, "model.weights.h5", b"", b"\0" * 64, size=64 << 20).read_bytes()
     return _zip(folder, _DENSE, inner)
 
 
@@ -258,7 +258,7 @@ def filter_upon_filter(folder: Path) -> Path:
 
 def many_arrays_of_zeros(folder: Path) -> Path:
     def write(group: Any) -> None:
-        for n in range(200):
+        for n in range(40):
             group.create_dataset(f"{n + 2}", data=np.zeros((2**12, 2**12), np.int8),
                                  compression="gzip", chunks=(2**12, 2**12))  # fmt: skip
 
