@@ -11,6 +11,7 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["numlstm"], enable_loader_override=False):
+    from tests.fuzz._worker import limit_memory
     from tests.fuzz.readers import reader, seeds
 
     NAME = sys.argv.pop(1)
@@ -38,5 +39,6 @@ def change(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 if __name__ == "__main__":
+    limit_memory()
     atheris.Setup(sys.argv, read, custom_mutator=change)
     atheris.Fuzz()

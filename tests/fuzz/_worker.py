@@ -43,6 +43,11 @@ def _begin(name: str, folder: Path) -> None:
             reader(name).read(data, folder, random)
         except Exception:  # it is found again, and told, as soon as cases count
             continue
+    limit_memory()
+
+
+def limit_memory() -> None:
+    """Let this process take no more than `MEMORY` on top of what it has."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
 
