@@ -106,9 +106,10 @@ def horizon(model: Model, xs: ArrayLike, max_distance: int = 100, num_starts: in
     if not len(rows):
         raise ValueError("xs has no steps that are not masked, so no state depends on another")
     norms = {}
-    max_distance = min(max_distance, len(rows))
+    max_distance = min(int(max_distance), len(rows))
     for name, layer, own, inputs in _recurrent_layers(model, rows):
-        norms[name] = _mean_norms(layer, own, inputs, min(max_distance, len(inputs)), num_starts)
+        furthest = min(max_distance, len(inputs))
+        norms[name] = _mean_norms(layer, own, inputs, furthest, int(num_starts))
     return Horizon(np.arange(max_distance + 1), norms)
 
 
@@ -146,6 +147,7 @@ def _mean_norms(
     layer: spec.Recurrent, own: Own, xs: Doubles, max_distance: int, num_starts: int
 ) -> Doubles:
     """Return the mean norms of the Jacobians over 0 to max_distance of the steps of xs."""
+    num_starts = min(num_starts, len(xs) - max_distance + 1)  # more would be the same ones
     starts = np.linspace(0, len(xs) - max_distance, num_starts).round().astype(int)
     starts = np.unique(starts)
     states = [_first_state(layer, own)]

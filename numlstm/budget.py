@@ -78,6 +78,8 @@ def spending(size: int, budget: Budget | None = None) -> Iterator[None]:
 
     Within another one it does nothing: a file that is a part of another spends of that one's.
     """
+    if budget is not None and not isinstance(budget, Budget):
+        raise TypeError(f"budget is {type(budget).__name__}, expected numlstm.Budget")
     if _account.get() is not None:
         yield
         return

@@ -102,13 +102,20 @@ def save_parts(
 
     Raises
     ------
-    ValueError
-        If there are none, a name has a slash, or dtype is none of these.
+    TypeError, ValueError
+        If parts is no dict of models, there are none, a name has a slash, or dtype is none of
+        these.
     WeightsError
         If a number is too large for the dtype.
     """
     from numlstm import storage
+    from numlstm.model import Model
 
+    if not isinstance(parts, Mapping):
+        raise TypeError(f"parts is {type(parts).__name__}, expected a dict of models")
+    for part, model in parts.items():
+        if not isinstance(model, Model):
+            raise TypeError(f"part {part!r} is {type(model).__name__}, expected a Model")
     if dtype is not None:
         parts = {part: model.astype(dtype) for part, model in parts.items()}
     storage.save_parts({part: model.weights for part, model in parts.items()}, path)

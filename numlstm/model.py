@@ -77,6 +77,8 @@ class Model:
             raise ValueError(f'fold is {fold!r}, expected True, False or "auto"')
         if isinstance(num_threads, bool) or operator.index(num_threads) < 1:
             raise ValueError(f"num_threads is {num_threads!r}, expected 1 or more")
+        if not isinstance(weights, Weights):
+            raise TypeError(f"weights is {type(weights).__name__}, expected Weights")
         _spend(weights)
         network, tensors = weights.network, encoded(weights)
         # All but the tensors, which are those of the program: see `weights`.

@@ -119,13 +119,43 @@ def run(
     -------
     ys : (rows, output_size); of a causal network one row per step
     states : the last h (and c) of each recurrent layer, ``layers.{n}.h``: (hidden_size,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something is not as above, or every step is masked of a network that is not causal.
     """
-    values: Any = np.asarray(xs)
+    values: Any = _rows("xs", xs, network.input_size, network.vocab_size)
     walk = _Walk(network, tensors, memory, memory_ids, dict(states or {}))
     masked = network.masked(values)
     if masked is not None and masked.any():
+        if masked.all() and not network.is_causal:
+            raise ValueError("every step of xs is masked")
         return walk.run_unmasked(values, masked), walk.kept()
     return walk.run(values), walk.kept()
+
+
+def _rows(name: str, values: ArrayLike, size: int, vocab_size: int | None = None) -> NDArray[Any]:
+    """Return numbers (rows, size), or token ids (rows,), as they are; or raise."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # a ragged list
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    if vocab_size is None:
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} is of {array.dtype}, expected numbers")
+        if array.ndim != 2 or array.shape[1] != size:
+            raise ValueError(f"{name} has shape {array.shape}, expected (T, {size})")
+        return array
+    if array.shape == (0,):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} is of {array.dtype}, expected integer token ids")
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected (T,)")
+    if ((array < 0) | (array >= vocab_size)).any():
+        raise ValueError(f"{name} has a token id outside 0 <= id < {vocab_size}")
+    return array
 
 
 class _Walk:
@@ -142,8 +172,16 @@ class _Walk:
         self.network = network
         if (memory is None) != (network.memory_size is None):
             raise ValueError("memory must be given to a network that attends to one, and only then")
-        self.memory = np.zeros((0, 0)) if memory is None else np.asarray(memory, np.float64)
-        self.memory_ids = np.asarray(() if memory_ids is None else memory_ids, np.int64)
+        self.memory, self.memory_ids = np.zeros((0, 0)), np.zeros(0, np.int64)
+        if memory is not None and network.memory_size is not None:
+            self.memory = _rows("memory", memory, network.memory_size).astype(np.float64)
+        if (memory_ids is None) != (network.memory_vocab_size is None):
+            raise ValueError("memory_ids go with a network that copies tokens, and only with it")
+        if memory_ids is not None:
+            ids = _rows("memory_ids", memory_ids, 1, network.memory_vocab_size)
+            if len(ids) != len(self.memory):
+                raise ValueError(f"memory has {len(self.memory)} rows, memory_ids {len(ids)}")
+            self.memory_ids = ids.astype(np.int64)
         self.own: list[Own] = []
         self.states: list[States] = []
         for prefix, layer in network.named_layers():
@@ -169,7 +207,8 @@ class _Walk:
     def run(self, xs: Any) -> Doubles:
         """Run all rows layer by layer, or each through all layers where there is feedback."""
         if any(isinstance(layer, spec.Feedback) for layer in self.network.layers):
-            return np.concatenate([self.rows(xs[t : t + 1]) for t in range(len(xs))])
+            none = np.zeros((0, self.network.output_size))
+            return np.concatenate([none, *(self.rows(xs[t : t + 1]) for t in range(len(xs)))])
         return self.rows(xs)
 
     def run_unmasked(self, xs: Any, masked: NDArray[np.bool_]) -> Doubles:
@@ -340,6 +379,8 @@ def copied(layer: spec.Copy, xs: Doubles, memory: Doubles, ids: NDArray[np.int64
 
 def viterbi(own: Own, scores: Doubles) -> NDArray[np.int64]:
     """Return the tags (T,) of the best path; of equals, the first."""
+    if not len(scores):
+        return np.zeros(0, np.int64)
     best = own["start_transitions"] + scores[0]
     back = []
     for row in scores[1:]:

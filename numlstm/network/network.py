@@ -308,6 +308,8 @@ class Network:
 
     def check_tensors(self, tensors: Tensors, source: str = "the tensors") -> None:
         """Raise a `WeightsError` that lists every tensor which is not as the layers say."""
+        if not isinstance(tensors, Mapping):
+            raise WeightsError(f"{source} are {type(tensors).__name__}, expected a dict of arrays")
         problems = []
         expected = self.tensor_shapes()
         for name, shape in expected.items():
@@ -315,7 +317,9 @@ class Network:
                 problems.append(f"{name}  missing, expected {shape}")
                 continue
             tensor = tensors[name]
-            if tensor.shape != shape:
+            if not isinstance(tensor, np.ndarray):
+                problems.append(f"{name}  expected a float32 array, found {type(tensor).__name__}")
+            elif tensor.shape != shape:
                 hint = "   (transposed?)" if tensor.shape == shape[::-1] else ""
                 problems.append(f"{name}  expected {shape}, found {tensor.shape}{hint}")
             elif tensor.dtype != np.float32:
@@ -362,14 +366,14 @@ _STEPS, _ONE = ("steps",), ("one",)
 
 def _are_ids(ids: NDArray[Any], vocab_size: int) -> bool:
     """Whether an array is int32 token ids (T,), not empty."""
-    known = ids.ndim == 1 and ids.dtype == np.int32 and ids.size > 0
+    known = isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype == np.int32 and ids.size > 0
     return bool(known and ids.min() >= 0 and ids.max() < vocab_size)
 
 
 def _are_rows(rows: NDArray[Any], size: int) -> bool:
     """Whether an array is finite float32 (T, size), not empty."""
-    known = rows.ndim == 2 and rows.shape[1] == size and rows.dtype == np.float32
-    return bool(known and rows.size > 0 and np.isfinite(rows).all())
+    known = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.dtype == np.float32
+    return bool(known and rows.shape[1] == size and rows.size > 0 and np.isfinite(rows).all())
 
 
 def _attends(layer: Layer) -> TypeGuard[Attention]:

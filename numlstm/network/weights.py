@@ -57,6 +57,8 @@ class Weights:
     origin: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.network, Network):
+            raise WeightsError(f"network is {type(self.network).__name__}, expected a Network")
         self.network.check_tensors(self.tensors)
         problems = []
         size = self.network.output_size
@@ -68,17 +70,18 @@ class Weights:
         if self.labels and len(self.labels) != size:
             problems.append(f"{len(self.labels)} labels for an output of {size}")
         for n, probe in enumerate(self.probes):
-            if not self.network.accepts(probe.xs):
-                problems.append(f"probe {n}: xs {probe.xs.dtype}{probe.xs.shape} is not an input")
+            if not isinstance(probe, Probe):
+                problems.append(f"probe {n} is {type(probe).__name__}, expected a Probe")
+            elif not self.network.accepts(probe.xs):
+                problems.append(f"probe {n}: xs {_kind(probe.xs)} is not an input")
             elif not self.network.accepts_memory(probe.memory, probe.memory_ids):
                 problems.append(f"probe {n}: its memory is not one of the network")
-            elif probe.ys.dtype != np.float32 or not (
+            elif getattr(probe.ys, "dtype", None) != np.float32 or not (
                 probe.ys.shape == (len(probe.xs), size)
                 or (not self.network.is_causal and probe.ys.shape[1:] == (size,))
             ):
                 problems.append(
-                    f"probe {n}: ys {probe.ys.dtype}{probe.ys.shape}, "
-                    f"expected float32{(len(probe.xs), size)}"
+                    f"probe {n}: ys {_kind(probe.ys)}, expected float32{(len(probe.xs), size)}"
                 )
         if problems:
             raise WeightsError(f"the parts of the model do not fit:{listed(problems)}")
@@ -133,6 +136,12 @@ class Weights:
     def fingerprint(self) -> bytes:
         """16 bytes that differ for any other network or tensors."""
         return fingerprint_of(self.network, self.tensors)
+
+
+def _kind(array: Any) -> str:
+    """Return what something is that should be an array."""
+    is_array = isinstance(array, np.ndarray)
+    return f"{array.dtype}{array.shape}" if is_array else type(array).__name__
 
 
 def fingerprint_of(network: Network, tensors: Tensors) -> bytes:

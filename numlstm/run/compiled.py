@@ -147,7 +147,13 @@ class Compiled:
                 raise ValueError(f"memory has {len(rows)} rows, memory_ids {len(tokens)}")
             rows[:, layout.keys_end] = tokens
         for at, keys in self._keys:
-            rows[:, at : at + keys.output_size] = keys.run_whole(given)
+            try:
+                rows[:, at : at + keys.output_size] = keys.run_whole(given)
+            except ValueError:
+                raise ValueError(
+                    "memory makes the keys overflow, with which a query is compared; scale it as "
+                    "the model was trained on"
+                ) from None
         return rows
 
     def initial_state(self, memory_rows: Floats) -> Floats:

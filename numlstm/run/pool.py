@@ -75,7 +75,13 @@ class Pool:
         # touched are not taken.
         work_size = compiled.program.pool.state_size
         work = num_threads * work_size
-        state = aligned(work + self.capacity * compiled.num_kept)
+        try:
+            state = aligned(work + self.capacity * compiled.num_kept)
+        except (MemoryError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"capacity is {capacity}: the states of so many streams, {4 * compiled.num_kept} "
+                "bytes each, do not fit in memory"
+            ) from error
         self._kept = state[work:].reshape(self.capacity, compiled.num_kept)
         self._workers = [
             _Worker(compiled, state[at:], work - at, self.capacity)

@@ -1,7 +1,6 @@
 """How a stream generates: the settings of the choice, checked, and the arrays of the loop."""
 
 import math
-import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -71,7 +70,8 @@ class Sampling:
                 raise ValueError(f"{name} is 0, which leaves no token")
         for name, low in (("top_k", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or operator.index(value) < low):
+            is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if value is not None and not (is_whole and value >= low):
                 raise ValueError(f"{name} is {value!r}, expected {low} or more, or None")
 
 

@@ -1,5 +1,6 @@
 """What pipelines of text are given, checked once, with errors that say what is wrong."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_whole or value < least:
         raise ValueError(f"{name} is {value!r}, expected {least} or more")
+    if value > sys.maxsize:
+        raise ValueError(f"{name} is {value!r}, expected {least} to {sys.maxsize}")
 
 
 def check_parts(parts: Mapping[str, Model], expected: Sequence[str], what: str) -> None:
