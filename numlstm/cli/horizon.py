@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BARS = "▁▂▃▄▅▆▇█"
 _DECADES = 4  # of the norms that the bars tell apart, below 1
 _NUM_BARS = 15
+_FURTHEST = 1_000_000  # steps
 
 
 def horizon(
@@ -36,7 +37,10 @@ def horizon(
         ),
     ] = None,
     max_distance: Annotated[
-        int, typer.Option("--max-distance", "-k", min=1, help="How many steps to look back.")
+        int,
+        typer.Option(
+            "--max-distance", "-k", min=1, max=_FURTHEST, help="How many steps to look back."
+        ),
     ] = 100,
     part: PartOption = None,
     plot: PlotOption = None,

@@ -33,6 +33,7 @@ def token_ids(
 
     What is checked is what is used then: nobody else can change it.
     """
+    refuse_masked(name, xs)
     ids = np.array(xs)
     if ids.size == 0 and ids.ndim == len(shape):
         ids = ids.astype(np.int32)
@@ -54,6 +55,13 @@ def refuse_ids(name: str, ids: NDArray[Any], start: int, vocab_size: int) -> Non
         raise ValueError(f"token id {token} at {name}[{at}] is outside 0 <= id < {vocab_size}")
 
 
+def refuse_masked(name: str, x: Any) -> None:
+    """Raise a TypeError if x is a masked array that hides a number, which would be read as any."""
+    is_other = isinstance(x, np.ndarray) and type(x) is not np.ndarray
+    if is_other and np.any(getattr(x, "mask", False)):
+        raise TypeError(f"{name} has masked numbers: fill them, or leave out those steps")
+
+
 def _fits(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
     return array.ndim == len(shape) and all(
         size in (-1, found) for size, found in zip(shape, array.shape, strict=True)
@@ -68,6 +76,7 @@ def _text(shape: tuple[int, ...]) -> str:
 
 def as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
     """Return x as a contiguous float32 array of a shape, -1 for any length."""
+    refuse_masked(name, x)
     try:
         array = np.asarray(x)
     except (RuntimeError, ValueError) as error:  # a tensor with a gradient, a ragged list

@@ -21,6 +21,7 @@ from numlstm.run.border import (
     filled,
     for_kernel,
     raise_status,
+    refuse_masked,
     refuse_overflow,
     token_ids,
 )
@@ -295,6 +296,7 @@ class Pool:
         if type(slots) is np.ndarray and slots.dtype is _INT64 and slots.ndim == 1:
             array = slots  # only its bytes are read
         else:
+            refuse_masked("slots", slots)
             given = np.array(slots)
             if given.size == 0:
                 given = given.astype(_INT64)
