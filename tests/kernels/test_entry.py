@@ -1,6 +1,7 @@
 """Where the kernels come from: compiled ahead, from a cache, compiled now, or not compiled."""
 
 import dataclasses
+import multiprocessing
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import numlstm
 import numlstm.kernels
 from numlstm.kernels import addresses, compilation, cpu, entry, sources
 from numlstm.kernels.compilation import SHIPPED, compile_image
@@ -160,7 +162,7 @@ def test_any_edit_of_any_kernel_changes_the_hash(monkeypatch, tmp_path):
 
 
 def test_a_level_that_cannot_be_compiled_keeps_no_other_from_it(
-    cache, monkeypatch, tmp_path, capsys
+    shipped, monkeypatch, tmp_path, capsys
 ):
     image, (bad, *good) = entry.find().image, SHIPPED
 
@@ -246,3 +248,65 @@ def test_kernels_of_levels_that_this_machine_lacks_compile(level):
         "PyErr_BadArgument", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
         "PyLong_AsLongLong", "PyLong_FromLongLong",
     }  # fmt: skip
+
+
+WORKERS = """
+import multiprocessing, sys, threading, warnings
+import numlstm
+
+def answer(token):
+    return numlstm.load("character", num_threads=2).stream().step(token).tobytes()
+
+def main(method, when):
+    if when == "after":
+        answer(0)
+    expected = None if when == "before" else answer(7)
+    done = threading.Event()
+    threading.Thread(target=done.wait).start()  # one is there when the others are forked
+    warnings.simplefilter("ignore", DeprecationWarning)
+    with multiprocessing.get_context(method).Pool(4) as pool:
+        answers = set(pool.map(answer, [7] * 12))
+    done.set()
+    print(answers == {expected or answer(7)})
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_started_before_or_after_the_first_use_give_the_same_bits(
+    python: Python, tmp_path, method, when
+):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    script = tmp_path / "workers.py"
+    script.write_text(WORKERS)
+    assert output_of(python(str(script), method, when)) == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [
+        (("-OO",), {}),
+        (("-I",), {}),
+        (("-X", "dev", "-W", "error"), {}),
+        ((), {"LC_ALL": "C", "PYTHONUTF8": "0"}),
+        ((), {"PYTHONMALLOC": "debug", "PYTHONHASHSEED": "7"}),
+        ((), {"HOME": "", "TMPDIR": "/nowhere", "XDG_CACHE_HOME": "relative"}),
+    ],
+    ids=["optimised", "isolated", "strict", "C locale", "malloc", "no home"],
+)
+def test_the_first_use_depends_on_no_setting_of_python(python: Python, flags, environment):
+    code = f"""
+import os, sys, tempfile
+sys.path.insert(0, {str(ROOT)!r})
+os.chdir(folder := tempfile.mkdtemp(dir="/tmp" if os.name == "posix" else None))
+if os.name == "posix":
+    os.rmdir(folder)  # a folder that is gone
+import numlstm
+print(numlstm.load("character").stream().step(1).tobytes().hex())
+"""
+    expected = numlstm.load("character").stream().step(1).tobytes().hex()
+    assert output_of(python(*flags, "-c", code, **environment)).strip() == expected
