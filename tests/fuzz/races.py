@@ -58,6 +58,17 @@ class Place:
     def write(self, data: bytes) -> None:
         self.path.write_bytes(data)
 
+    def make(self, state: str, dice: random.Random) -> None:
+        """Bring the folder into a state, nobody's where root does it."""
+        (self.folder.parent / "package").mkdir(mode=0o755)
+        if IS_ROOT:
+            for path in (self.folder.parent, self.folder):
+                os.chown(path, NOBODY, NOBODY)
+        STATES[state][0](self, dice)
+        if IS_ROOT and state != "of another user":
+            for path in self.folder.glob("*") if self.folder.is_dir() else ():
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
 
 # The states of a folder: a name, what makes it, and how many of eight processes may compile. ------
 
@@ -205,7 +216,7 @@ class Task:
         return numlstm.load(self.path).stream().run(self.xs).tobytes()
 
 
-def _set_up(place: Place, counter: int, image: Image) -> None:
+def set_up(place: Place, counter: int, image: Image) -> None:
     """Make a forked process one that has not used kernels, with a stand-in that compiles."""
 
     def compile_image(level: cpu.Level, exact: bool) -> Image:
@@ -316,16 +327,9 @@ def race(task: Task, state: str, dice: random.Random) -> int:
     ready, go = os.pipe()
     try:
         root.chmod(0o755)
-        (root / "package").mkdir(mode=0o755)
         place = Place(root, task.data, task.image)
-        make, most = STATES[state]
-        if IS_ROOT:
-            for path in (root, place.folder):
-                os.chown(path, NOBODY, NOBODY)
-        make(place, dice)
-        if IS_ROOT and state != "of another user":
-            for path in place.folder.glob("*") if place.folder.is_dir() else ():
-                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        place.make(state, dice)
+        most = STATES[state][1]
         ways = [dice.choice(("alone", "alone", "threads", "fork")) for _ in range(PROCESSES)]
         is_killed = dice.random() < 0.2
         told = root / "told"
@@ -334,7 +338,7 @@ def race(task: Task, state: str, dice: random.Random) -> int:
             def run() -> bool:
                 os.close(go)
                 os.read(ready, 1)  # until all are there
-                _set_up(place, counter, task.image)
+                set_up(place, counter, task.image)
                 return _use(task, way)
 
             return run
