@@ -101,10 +101,13 @@ def test_other_networks_are_not_folded(layers):
 def test_a_table_that_overflows_is_not_made():
     weights = token_model(FIRST["embedding"], LSTM)
     tensors = {name: tensor.copy() for name, tensor in weights.tensors.items()}
-    tensors["embedding.weight"][3] = tensors["layers.0.weight_ih"][:] = 3e38 * np.ones(20)
+    tensors["embedding.weight"][3] = tensors["layers.0.weight_ih"][:] = 1e20
     model = Model(Weights(weights.network, tensors), fold=True)
     unfolded = Model(Weights(weights.network, tensors), fold=False)
     assert_same_bits(model.run([1, 2]), unfolded.run([1, 2]))
+    for either in (model, unfolded):
+        with pytest.raises(ValueError, match="overflow"):
+            either.run([3])
 
 
 def test_the_choice_stays_with_the_model():
