@@ -80,21 +80,36 @@ def encode(tokenizer: Any, text: str) -> tuple[int, ...]:
     try:
         return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
     except BaseException as error:
-        # A panic of the tokenizers library is no Exception.
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        if _is_of_library(error):
             raise ValueError(f"the tokenizer fails on {text[:40]!r}: {error}") from error
         raise
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Whether the library failed; a panic of it is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def decode_each(
     tokenizer: Any, tokens: Iterable[int], skip_special_tokens: bool = False
 ) -> Iterator[str]:
-    """Yield text as tokens come, whole characters only: other bytes are left out."""
+    """Yield text as tokens come, whole characters only: other bytes are left out.
+
+    Raises
+    ------
+    ValueError
+        Where the library fails on a token.
+    """
     from tokenizers.decoders import DecodeStream
 
     decoder = DecodeStream(skip_special_tokens=skip_special_tokens)
     for token in tokens:
-        text = decoder.step(tokenizer, token)
+        try:
+            text = decoder.step(tokenizer, token)
+        except BaseException as error:
+            if _is_of_library(error):
+                raise ValueError(f"the tokenizer fails on token {token}: {error}") from error
+            raise
         if text and (whole := text.replace("\ufffd", "")):
             yield whole
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 import numlstm
 from numlstm.tasks.text.encoding import decode_each
@@ -147,3 +148,10 @@ def test_a_text_that_is_not_read_on_costs_nothing_more():
     stream = load("generate").stream("A", max_tokens=10**9, seed=0)
     assert len(list(islice(stream, 5))) == 5
     stream.close()
+
+
+def test_a_decoder_that_panics_is_an_error_that_names_the_token() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, "a"))
+    tokenizer.decoder = decoders.Strip("a", 0, 10)
+    with pytest.raises(ValueError, match=r"^the tokenizer fails on token 0: "):
+        list(decode_each(tokenizer, [0]))
