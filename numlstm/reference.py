@@ -232,7 +232,7 @@ class _Walk:
                 case spec.Embedding():
                     ys = own["weight"][xs]
                 case spec.OneHot():
-                    ys = np.eye(layer.vocab_size, layer.output_size)[xs]
+                    ys = (np.asarray(xs)[:, None] == np.arange(layer.output_size)) * 1.0
                 case spec.Feedback():
                     ys = np.zeros((1, layer.output_size))
                     ys = ys if idle else state.get("value", ys)
@@ -373,7 +373,7 @@ def attention(layer: spec.Attention, own: Own, queries: Doubles, memory: Doubles
 def copied(layer: spec.Copy, xs: Doubles, memory: Doubles, ids: NDArray[np.int64]) -> Doubles:
     """See, Liu, Manning 2017, equation 9; without words that are not in the vocabulary."""
     written, gate, query = np.split(xs, [layer.vocab_size, layer.vocab_size + 1], axis=1)
-    shares = softmax(query @ memory.T) @ np.eye(layer.vocab_size)[ids]
+    shares = softmax(query @ memory.T) @ (ids[:, None] == np.arange(layer.vocab_size))
     return np.asarray(gate * written + (1 - gate) * shares)
 
 
