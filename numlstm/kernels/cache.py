@@ -82,7 +82,7 @@ def _refuse_others(found: os.stat_result) -> None:
 
 def _open_at_once(path: str, flags: int) -> int:
     """Open what may be a pipe, which would be waited for."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
 
 
 def _read(path: Path) -> Image | None:
@@ -157,7 +157,7 @@ def _alone(folder: Path) -> Iterator[None]:
             if time.monotonic() > until:
                 _log.warning("waited %.0f s for another process to compile", _LONGEST_WAIT)
                 break
-            time.sleep(0.02)
+            time.sleep(0.05)
         yield
 
 
