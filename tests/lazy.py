@@ -1,8 +1,9 @@
 """Modules that take long to import: each is imported when a test first asks it for something.
 
 ``from tests.lazy import nn, torch`` binds what ``import`` would, and collecting all tests imports
-no framework. So what a test module does as it is imported may name them only where it is read
-later: in functions (tables hold functions that build), and in annotations that are quoted.
+no framework; a test that asks for one that is not installed is skipped. So what a test module does
+as it is imported may name them only where it is read later: in functions (tables hold functions
+that build), and in annotations that are quoted.
 Classes that derive from theirs are in modules of their own, which are lazy in turn.
 """
 
@@ -13,13 +14,17 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 
 @cache
 def _imported(name: str) -> ModuleType:
     with warnings.catch_warnings(action="ignore"):  # of what a framework imports in turn
-        return importlib.import_module(name)
+        if name.startswith(("numlstm.", "tests.")):
+            return importlib.import_module(name)
+        return pytest.importorskip(name)
 
 
 class Lazy:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -126,3 +127,12 @@ def test_what_builds_and_what_judges_is_of_one_version():
     assert "repo: local" in hooks
     assert hooks.count("repo:") == 1
     assert not (ROOT / ".github").exists(), "actions must be pinned by commit: test it here"
+
+
+def test_every_requirement_of_users_has_a_lower_bound_that_is_tried():
+    """`.ci/versions` reads them; what has another form would not be tried."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["dependencies"] + [
+        line for extra in ("keras", "onnx") for line in project["optional-dependencies"][extra]
+    ]
+    assert [line for line in lines if not re.fullmatch(r"[\w-]+>=[\d.]+", line)] == []
