@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import numlstm
+from numlstm.kernels.addresses import COMPILED
 from tests.cases import NETWORKS, random_weights
 
 ROOT = Path(numlstm.__file__).parent.parent
@@ -25,6 +26,12 @@ settings.register_profile(
     "numlstm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("numlstm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the plain Python twin overflow, as compiled kernels do: NumPy warns of it."""
+    if not COMPILED:
+        config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning")
 
 
 # Another process, networks of ordinary sizes.

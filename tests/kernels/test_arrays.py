@@ -6,9 +6,18 @@ import numba
 import numpy as np
 import pytest
 
-from numlstm.kernels.addresses import ARRAY_TYPE_AT, FLOAT32_AT, INT32_AT, READABLE, WRITEABLE
+from numlstm.kernels.addresses import (
+    ARRAY_TYPE_AT,
+    COMPILED,
+    FLOAT32_AT,
+    INT32_AT,
+    READABLE,
+    WRITEABLE,
+)
 from numlstm.kernels.arrays import array_data, array_size, object_pointer
 from numlstm.kernels.simd import pointer
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the entry is that of compiled code")
 
 _WORD, _INT = numba.types.int64, numba.types.int32
 

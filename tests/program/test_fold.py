@@ -7,6 +7,7 @@ import pytest
 
 import numlstm
 from numlstm import spec
+from numlstm.kernels.addresses import COMPILED
 from numlstm.model import Model
 from numlstm.program import lower
 from numlstm.spec import DTYPES, GRU, LSTM, RNN, Embedding, Linear, Network, OneHot, Weights
@@ -72,6 +73,7 @@ def test_a_folded_model_reads_a_table_in_place_of_the_weights():
     assert sizes[1] - sizes[0] == table - input_half - embedding
 
 
+@pytest.mark.skipif(not COMPILED, reason="plain Python folds nothing by itself")
 def test_auto_folds_what_fits_in_the_budget():
     small = Network((Embedding(1000, 8), LSTM(8, 64)))
     large = Network((Embedding(70_000, 8), LSTM(8, 64)))
@@ -116,6 +118,7 @@ def test_the_choice_stays_with_the_model():
         assert other._program.params.nbytes == model._program.params.nbytes
 
 
+@pytest.mark.skipif(not COMPILED, reason="plain Python folds nothing by itself")
 def test_load_takes_it(tmp_path):
     Model(token_model(FIRST["embedding"], LSTM)).save(tmp_path / "m.safetensors")
     sizes = {
