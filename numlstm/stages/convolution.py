@@ -65,4 +65,6 @@ class _ConvolutionFlow(Flow):
         return wanted if self.activate is None else self.activate.answers(wanted)
 
     def finish(self) -> Rows:
+        if not self.inner.state.num_steps:  # there is nothing to pad
+            return np.zeros((0, self.layer.output_size), np.float32)
         return self.push([np.zeros((self.layer.pads[1], self.layer.input_size), np.float32)])

@@ -236,3 +236,12 @@ def test_what_is_no_state_of_it_is_refused_and_nothing_is_set():
             stream.kept = wrong
     expected = all_of(stream.model.stream(lookahead=2), xs)
     assert_same_bits(all_of(stream, xs[5:]), expected[3:])
+
+
+@pytest.mark.parametrize("name", [*NOT_CAUSAL, "padded"])
+def test_a_stream_that_has_read_nothing_ends_with_nothing(name):
+    padded = Network((spec.Conv1d(3, 4, 3, dilation=4, padding=(3, 8)), spec.Pooling(4, "last")))
+    model = numlstm.Model(random_weights((NOT_CAUSAL | {"padded": padded})[name]))
+    xs = random_input(model.network, 0)
+    for lookahead in (0, 9):
+        assert_same_bits(all_of(model.stream(lookahead=lookahead), xs), model.run(xs))
