@@ -12,6 +12,7 @@ import pytest
 
 import numlstm
 from numlstm import Network, spec
+from numlstm.kernels.addresses import COMPILED
 from numlstm.run.threads import go_on, run_together
 from tests.cases import random_weights
 
@@ -142,6 +143,7 @@ class CtrlC:
             sys.settrace(before)
 
 
+@pytest.mark.skipif(not COMPILED, reason="plain Python is interrupted within the kernel")
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_interrupted_is_as_before_or_as_after(name, again, monkeypatch):
