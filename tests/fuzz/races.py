@@ -30,7 +30,7 @@ from numlstm.kernels import cache, cpu, entry
 from numlstm.machine.image import Image
 from numlstm.machine.instructions import identity
 from tests.cases import random_weights
-from tests.fuzz import Clock, Figures, Found
+from tests.fuzz import Clock, Figures, Found, Missing
 
 PROCESSES = 8
 HANGS = 120.0  # seconds after which a race is a find
@@ -378,7 +378,15 @@ def race(task: Task, state: str, dice: random.Random) -> int:
 
 @contextmanager
 def prepared() -> Iterator[Task]:
-    """Yield the task of all races, with its answer, which another process finds."""
+    """Yield the task of all races, with its answer, which another process finds.
+
+    Raises
+    ------
+    Missing
+        If root runs them from where nobody else can import what they need.
+    """
+    if IS_ROOT:
+        _check_that_nobody_imports()
     reader, writer = os.pipe()
     with forking(), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -390,6 +398,13 @@ def prepared() -> Iterator[Task]:
         os.close(reader)
         os.close(writer)
         yield task
+
+
+def _check_that_nobody_imports() -> None:
+    for module in (os, np, numlstm):
+        for folder in Path(str(module.__file__)).resolve().parents:
+            if not folder.stat().st_mode & 0o001:
+                raise Missing(f"a process that is not root's may not enter {folder}")
 
 
 def run(clock: Clock, seed: int) -> Figures:
