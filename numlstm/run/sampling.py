@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +75,26 @@ class Sampling:
                 raise ValueError(f"{name} is {value!r}, expected {low} or more, or None")
 
 
+class Reached(NamedTuple):
+    """Where a generator is.
+
+    token      the last one, which the next step reads
+    num_seen   how many tokens the repetition penalty is for
+    stops      whether the last token was one of ``stop``
+    """
+
+    token: int
+    num_seen: int
+    stops: bool
+
+
 class Generator:
     """The compiled loop of a stream: from a token to the next ones.
 
     Attributes
     ----------
-    stopped : bool
-        Whether the last token was one of ``stop``.
+    reached : Reached
+        Where it is; assigning what it was goes back there.
     """
 
     def __init__(
@@ -101,13 +114,13 @@ class Generator:
                 f"gives {compiled.output_size} scores"
                 f"{' and skips masked steps' if compiled.network.masks else ''}"
             )
-        self._token = token_id(first_id)  # the last one, which the next step reads
-        if not 0 <= self._token < vocab_size:
+        token = token_id(first_id)
+        if not 0 <= token < vocab_size:
             raise ValueError(f"token id {first_id} is outside 0 <= id < {vocab_size}")
         self._state = state
         self._layout = layout
         self._num_scores = int(layout.plan[-1, X_SIZE])
-        self._numbers = self._flags = self._seen = np.zeros(0, np.int32)
+        self._array = np.zeros(0, FLOAT32)
         self._place()
         floats = self._numbers.view(FLOAT32)
         floats[columns.TEMPERATURE] = how.temperature
@@ -116,34 +129,47 @@ class Generator:
         self._numbers[columns.TOP_K] = min(how.top_k or self._num_scores, self._num_scores)
         self._flags[:] = 0
         self._flags[_ids("stop", stop, self._num_scores)] = columns.STOP
-        self._see(np.append(_ids("history", history, vocab_size), np.int32(self._token)))
+        num_seen = self._see(np.append(_ids("history", history, vocab_size), np.int32(token)))
         self._is_random = how.temperature > 0
         self._chance = np.random.Philox(how.seed)
-        self._drawn = np.zeros(0, np.uint64)  # what a call that raised has drawn
-        self.stopped = False
+        self.reached = Reached(token, num_seen, False)
+        self._drawn: tuple[Reached | None, Any] = None, None  # from where on, and what
 
     def _place(self) -> None:
         """Make room for the stream's state and its memory, and for what the choice needs."""
-        layout = self._layout
-        self._memory_rows = self._state.memory_rows
-        self._array = array_for(layout, self._memory_rows)
+        layout, memory_rows = self._layout, self._state.memory_rows
+        array = array_for(layout, memory_rows)
+        before = self._array[: layout.state_size]
+        array[: len(before)] = before
         settings, rows = int(layout.plan[-1, Y_AT]), int(layout.plan[-1, Z_AT])
-        numbers = self._array.view(np.int32)
-        self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
+        numbers = array.view(np.int32)
         flags = numbers[rows : rows + columns.NUM_SAMPLE_ROWS * padded(self._num_scores)]
-        self._flags, self._seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
+        flags, seen = flags.reshape(columns.NUM_SAMPLE_ROWS, -1)[-2:]
+        self._numbers = numbers[settings : settings + columns.NUM_SETTINGS]
+        self._flags, self._seen = flags, seen
+        self._array, self._memory_rows = array, memory_rows
 
     @property
     def steps_per_call(self) -> int:
         """Tokens in one compiled call, which Ctrl-C waits for."""
         return self._state.compiled.steps_with(len(self._state.memory_rows), self._num_scores)
 
-    def _see(self, ids: NDArray[np.int32]) -> None:
+    @property
+    def stopped(self) -> bool:
+        return self.reached.stops
+
+    def _see(self, ids: NDArray[np.int32]) -> int:
         """Take tokens for seen, which the repetition penalty is for; some may have no score."""
         ids = np.unique(ids[ids < self._num_scores])
         self._flags[ids] |= columns.SEEN
         self._seen[: len(ids)] = ids
         self._numbers[columns.NUM_SEEN] = len(ids)
+        return len(ids)
+
+    def _forget(self, num_seen: int) -> None:
+        """Take for seen what was seen first, and no more: a call that raised has seen others."""
+        self._flags[self._seen[num_seen : self._numbers[columns.NUM_SEEN]]] &= ~columns.SEEN
+        self._numbers[columns.NUM_SEEN] = num_seen
 
     def next(self, count: int, kept: Floats) -> NDArray[np.int32]:
         """Return up to ``count`` tokens, fewer if one stops.
@@ -155,34 +181,34 @@ class Generator:
         ValueError
             If the network overflows.
         """
-        state = self._state
+        state, reached = self._state, self.reached
         if state.memory_rows is not self._memory_rows:  # a state with another memory was loaded
-            before = self._array[: self._layout.state_size]
             self._place()
-            self._array[: self._layout.state_size] = before
         numbers = np.empty(count + 1, FLOAT32)
         ids = numbers.view(np.int32)
         if self._is_random:
-            if len(self._drawn) != count:
-                self._drawn = self._chance.random_raw(count)
+            if self._drawn[0] is not reached:
+                self._drawn = reached, self._chance.random_raw(count)
             # 24 bits each: the numbers are those of the generator, not of a version of NumPy.
-            numbers[1:] = (self._drawn >> np.uint64(40)) * np.float32(2.0**-24)
-        ids[0] = self._token
+            numbers[1:] = (self._drawn[1] >> np.uint64(40)) * np.float32(2.0**-24)
+        ids[0] = reached.token
+        if self._numbers[columns.NUM_SEEN] != reached.num_seen:
+            self._forget(reached.num_seen)
         self._numbers[columns.NUM_CHOSEN] = 0
         status = state.compiled.take_in(self._layout, self._array, kept, ids[:-1], numbers[1:])
         if status > STOPPED:
             raise_status("the tokens", ids, 0, status, state.compiled.vocab_size)
-        self.stopped = status == STOPPED
         chosen = ids[1 : 1 + self._numbers[columns.NUM_CHOSEN]]
-        self._token = int(chosen[-1])
-        self._drawn = self._drawn[:0]
+        num_seen = int(self._numbers[columns.NUM_SEEN])
+        self.reached = Reached(int(chosen[-1]), num_seen, status == STOPPED)
         return chosen
 
 
 class Tokens(Iterator[int]):
     """The tokens of a generator, each chosen in the turn of its stream.
 
-    One that could not be chosen, as another thread was in the stream, may be asked for again.
+    One that could not be chosen, as another thread was in the stream or Ctrl-C came, may be asked
+    for again.
     """
 
     def __init__(self, state: State, generator: Generator) -> None:
@@ -191,11 +217,16 @@ class Tokens(Iterator[int]):
 
     @in_turn
     def __next__(self) -> int:
-        if self._generator.stopped:
+        generator, reached = self._generator, self._generator.reached
+        if reached.stops:
             raise StopIteration
         kept = self._state.kept
-        token = int(self._generator.next(1, kept)[0])
-        self._state.go_back(kept)
+        try:
+            token = int(generator.next(1, kept)[0])
+            self._state.go_back(kept)
+        except BaseException:
+            generator.reached = reached  # nothing is called here, so nothing comes between
+            raise
         return token
 
 

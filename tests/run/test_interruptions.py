@@ -3,8 +3,9 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,34 @@ def test_what_is_interrupted_is_as_before_or_as_after(name, again, monkeypatch):
     call(subject)
     assert see(subject) == after
     assert threading.active_count() == 1
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain Python is interrupted within the kernel")
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"seed": 0}], ids=["best", "random"])
+def test_tokens_go_on_where_they_were_interrupted(options, again):
+    """A token that was chosen, and not taken, is not one that was seen."""
+
+    def begin() -> tuple[numlstm.Stream, Iterator[int]]:
+        stream = TOKENS.stream()
+        return stream, stream.tokens(1, repetition_penalty=100.0, **options)
+
+    expected = list(islice(begin()[1], 7))
+    n, last = 0, False
+    while not last:
+        n += 1
+        stream, tokens = begin()
+        found = list(islice(tokens, 2))
+        ctrl_c = CtrlC(n, again)
+        try:
+            found.append(ctrl_c.call(partial(next, tokens)))
+        except KeyboardInterrupt:
+            if stream.num_steps == 3:  # as after it
+                found.append(expected[2])
+        found += islice(tokens, len(expected) - len(found))
+        assert found == expected, n
+        last = not ctrl_c.raised
+    assert n > 3
 
 
 # Threads ------------------------------------------------------------------------------------------
