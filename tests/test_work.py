@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numlstm import spec
+from numlstm.program.lower import BLOCK_ROWS
 from numlstm.run.border import NO_MEMORY
 from numlstm.run.compiled import Compiled
 from numlstm.spec import Network
@@ -80,6 +81,15 @@ def test_a_call_of_the_kernel_is_short(name):
         compiled.run_whole(xs, memory_rows)
         each.append((time.thread_time() - start) / tried)
     assert min(each) * num_steps < 0.25  # 2 to 50 ms on one machine; it was up to 66 s
+
+
+def test_steps_of_a_large_network_share_what_they_read():
+    def steps_of(*layers: spec.Layer) -> int:
+        network = Network(layers)
+        return Compiled(network, random_weights(network).tensors).steps_per_call
+
+    assert steps_of(spec.LSTM(8, 2048)) == BLOCK_ROWS
+    assert steps_of(spec.GRU(8, 64), spec.Attention(64, 64)) < BLOCK_ROWS  # but of a memory
 
 
 def test_all_of_a_layer_counts():

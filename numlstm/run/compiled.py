@@ -311,10 +311,10 @@ class Compiled:
     def steps_per_call(self) -> int:
         """Steps of a stream in one compiled call, which Ctrl-C waits for: 10 to 30 ms.
 
-        Where 16 take longer, up to 16, as they share what they read, but of a memory. This is for
-        a memory of 65,536 rows; with a smaller one there are more.
+        Where 16 take longer, up to 16, as they share what they read, but of a memory. With one,
+        this is for 65,536 rows; with fewer there are more steps.
         """
-        return self.steps_with(_MANY_ROWS)
+        return self.steps_with(0 if self.network.memory_size is None else _MANY_ROWS)
 
     def steps_with(self, memory_rows: int, num_scores: int = 0) -> int:
         """Return the steps of a call with so many rows of a memory, and so many to choose from."""
