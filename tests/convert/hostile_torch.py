@@ -212,6 +212,27 @@ def tensor_of_no_numbers(folder: Path) -> Given:
     return _shaped(folder, (0, 2**61), (2**61, 1))
 
 
+def many_tensors_of_one_storage(folder: Path) -> Given:
+    """Each is a row of the same numbers, as those of a flattened module are."""
+    rows = torch.zeros(1000, 2**11)
+    return _saved(folder, {f"{n}.weight": row for n, row in enumerate(rows)})
+
+
+def many_sizes_of_one_storage(folder: Path) -> Given:
+    """Each says that what it is of is one number larger."""
+    with zipfile.ZipFile(_saved(folder, {"a": torch.zeros(2**20)})[0]) as archive:
+        numbers = archive.read("model/data/0")
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(("
+        b"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpu"
+        b"\x8a\x04%stQK\0(K\x01t(K\x01t\x89ccollections\nOrderedDict\n)RtR"
+    )
+    program = b"}(" + b"".join(
+        b"X\x07\0\0\0%07d" % n + tensor % struct.pack("<I", 2**20 - n) for n in range(1000)
+    ) + b"u."  # fmt: skip
+    return _with(folder, **{"data.pkl": b"\x80\x02" + program, "data/0": numbers})
+
+
 def many_layers_of_one_shape(folder: Path) -> Given:
     """Each name is a layer of the size of the first."""
     state = {f"a.weight_ih_l{n}": torch.zeros(0) for n in range(2000)}

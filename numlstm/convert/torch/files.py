@@ -15,6 +15,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,7 +77,8 @@ def _state_dict(file: BinaryIO, key: str | None) -> dict[str, Any]:
             raise WeightsError(f"holds no {key!r}")
         data = data[key]
     if _is_state_dict(data):
-        return {name: tensor.load(numbers_of) for name, tensor in data.items()}
+        once = cache(numbers_of)  # those of a flattened module are all of one storage
+        return {name: tensor.load(once) for name, tensor in data.items()}
     parts = data.items() if isinstance(data, Mapping) else ()
     strangers = dict.fromkeys(v.text for _, v in parts if isinstance(v, Stranger))
     strangers |= {data.text: None} if isinstance(data, Stranger) else {}
@@ -392,6 +394,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[_Storage], bytearray]]:
 
 def _read(file: BinaryIO, at: int, size: int) -> bytearray:
     """Return so many bytes of a file, which may claim more than it has."""
+    spend("the numbers of the file", size, size)
     file.seek(at)
     data = bytearray()
     while len(data) < size:
