@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.errors import listed
 from numlstm.model import Model
 from numlstm.spec import Network, Weights, WeightsError
 
@@ -160,8 +161,8 @@ class _GraphRep(BackendRep):
         problems += [f"output {name!r} is a state" for name in outputs if name != found.answer]
         if problems:
             raise WeightsError(
-                "the graph has states, which are those of a stream; use numlstm.from_onnx:\n  "
-                + "\n  ".join(problems)
+                "the graph has states, which are those of a stream; use numlstm.from_onnx:"
+                + listed(problems)
             )
         self._found = found
         self._model = Model(convert(model))

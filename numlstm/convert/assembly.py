@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import OverBudget
+from numlstm.errors import listed
 from numlstm.spec import (
     INPUT,
     Activation,
@@ -27,9 +28,6 @@ from numlstm.spec import (
     Slice,
     WeightsError,
 )
-
-_MOST_LINES = 200  # of what is refused, each of so many characters
-_MOST_SAID = 1000
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = "Draft | None"  # None is the input of the network
@@ -131,16 +129,8 @@ class Refusals:
     def check(self) -> None:
         """Raise all that was refused, if anything was."""
         if self.found:
-            lines = dict.fromkeys(str(refused)[:_MOST_SAID] for refused in self.found)
-            said = listed(lines, "\n  ", _MOST_LINES)
-            raise Refused(f"{self.source} cannot be converted:\n  {said}")
-
-
-def listed(names: Iterable[str], between: str = ", ", most: int = 20) -> str:
-    """Return names in a sentence; of a file with a million, the first of them."""
-    every = list(names)
-    more = [f"and {len(every) - most:,} more"] if len(every) > most else []
-    return between.join([*(name[:_MOST_SAID] for name in every[:most]), *more])
+            lines = dict.fromkeys(str(refused) for refused in self.found)
+            raise Refused(f"{self.source} cannot be converted:{listed(lines)}")
 
 
 # Drafts -------------------------------------------------------------------------------------------

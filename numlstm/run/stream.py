@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numlstm.errors import listed
 from numlstm.kernels.plan import DONE, WRONG_ARRAY
 from numlstm.run.border import (
     FLOAT32,
@@ -348,7 +349,7 @@ class Stream:
             if not self._compiled.program.could_keep(arrays[name], at).all():
                 problems.append(f"{name} holds a NaN or an infinity")
         if problems:
-            raise ValueError("the state cannot be set:\n  " + "\n  ".join(sorted(problems)))
+            raise ValueError(f"the state cannot be set:{listed(sorted(problems))}")
         kept = self._state.kept
         for name, array in arrays.items():
             at, size = names[name]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.convert.assembly import Refusals, Refused, listed
+from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.keras.files import Source, read
 from numlstm.convert.keras.graph import translate
 from numlstm.convert.keras.probes import probes_of
 from numlstm.convert.keras.tensors import tensors_of
 from numlstm.convert.probes import make_probes, reference_run
+from numlstm.errors import first_of
 from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
 
 
@@ -57,7 +58,7 @@ def convert(
     elif found.config is None:
         raise WeightsError(
             "the weights come without a config; pass config=, which model.to_json() gives, or "
-            f"network=, with layers named as the weights: {listed(found.groups_of_layers())}"
+            f"network=, with layers named as the weights: {first_of(found.groups_of_layers())}"
         )
     else:
         translation = translate(found)
@@ -81,7 +82,7 @@ def _tensors_by_name(network: Network, source: Source) -> Tensors:
             continue
         with refusals.of(f"{prefix}: {type(layer).__name__} {layer.name!r}"):
             if layer.name not in groups:
-                raise Refused("no weights of that name", f"there are {listed(groups)}")
+                raise Refused("no weights of that name", f"there are {first_of(groups)}")
             found = tensors_of(layer, [array for _, array in groups[layer.name]])
             tensors |= {f"{prefix}.{name}": array for name, array in found.items()}
     refusals.check()

@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import listed, reading
+from numlstm.convert.assembly import reading
 from numlstm.convert.keras.config import MODELS, Config, Key, Leaf, class_of
+from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 
 Array: TypeAlias = NDArray[Any]
@@ -84,9 +85,9 @@ class Source:
         if named is None:
             if expected == 0:
                 return {leaf.key: [] for leaf in leaves}
-            raise WeightsError(f"no weights; there are those of {listed(self.groups) or 'none'}")
+            raise WeightsError(f"no weights; there are those of {first_of(self.groups) or 'none'}")
         if len(named) != expected:
-            found = listed(f"{name} {array.shape}" for name, array in named) or "none"
+            found = first_of(f"{name} {array.shape}" for name, array in named) or "none"
             raise WeightsError(f"expected {expected} weights, found {found}")
         rest = iter([array for _, array in (_in_order(named) if self.is_mapping else named)])
         trained = {leaf.key: [next(rest) for _ in range(leaf.trained)] for leaf in leaves}
@@ -102,7 +103,7 @@ class Source:
             raise WeightsError(f"no weights {', '.join(missing)}")
         more = self._folders.get(leaf.path, [])
         if len(more) != len(names):
-            raise WeightsError(f"expected {len(names)} weights, found {listed(more)}")
+            raise WeightsError(f"expected {len(names)} weights, found {first_of(more)}")
         return [self.paths[name] for name in names]
 
     @cached_property
@@ -324,7 +325,7 @@ def _read_h5(path: Path) -> Source:
             weights = _names(top[layer], "weight_names") or []
             missing = [w for w in weights if f"{root}{layer}/{w}" not in arrays]
             if missing:
-                raise WeightsError(f"lists {listed(missing)} of {layer}, which are missing")
+                raise WeightsError(f"lists {first_of(missing)} of {layer}, which are missing")
             of_layer = [f"{root}{layer}/{w}" for w in weights]
             groups[layer] = [
                 (w, _array(name, arrays[name])) for w, name in zip(weights, of_layer, strict=True)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from numlstm.convert.assembly import listed, reading
+from numlstm.convert.assembly import reading
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.convert.torch.description import steps_of_state_dict, tensors_of_network
 from numlstm.convert.torch.files import read_state_dict
 from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
 from numlstm.convert.torch.probes import runner
+from numlstm.errors import first_of
 from numlstm.spec import Network, Weights, WeightsError
 
 
@@ -68,7 +69,7 @@ def _parts(
         strangers = _strangers(source)
         if strangers or not source:
             raise WeightsError(
-                f"a state dict has names and tensors; here {listed(strangers) or 'is nothing'}"
+                f"a state dict has names and tensors; here {first_of(strangers) or 'is nothing'}"
             )
         if layers is not None and network is not None:
             raise WeightsError("layers and network both say what a state dict is; pass one")
@@ -79,7 +80,7 @@ def _parts(
         if layers is None:
             raise WeightsError(
                 "a state dict does not say what its layers are; describe them, for example as "
-                f'"embed:Embedding lstm:LSTM head:Linear". It holds: {listed(source)}'
+                f'"embed:Embedding lstm:LSTM head:Linear". It holds: {first_of(source)}'
             )
         steps = steps_of_state_dict(source, layers)
     network, tensors = translate(steps)

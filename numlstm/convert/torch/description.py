@@ -25,9 +25,10 @@ from torch import nn
 
 from numlstm import spec
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refusals, Refused, listed
+from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.gates import torch_name
 from numlstm.convert.torch.modules import CRF, Arrays, Step, step_of_word
+from numlstm.errors import first_of
 from numlstm.spec import Layer, Network, WeightsError
 
 _WORD = re.compile(r"(?:(?P<prefix>[^:()\s]*):)?(?P<kind>\w+)(?:\((?P<options>[^()]*)\))?")
@@ -86,7 +87,7 @@ def _step_without_tensors(word: str, kind: str) -> Step:
 
 
 def _describe(own: Own) -> str:
-    return listed(f"{name} {tuple(tensor.shape)}" for name, tensor in own.items())
+    return first_of(f"{name} {tuple(tensor.shape)}" for name, tensor in own.items())
 
 
 def _read_options(text: str | None) -> Options:

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import torch
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import listed, reading
+from numlstm.convert.assembly import reading
+from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 
 _INSTEAD = "save model.state_dict() with torch.save and convert that"
@@ -83,9 +84,11 @@ def _state_dict(file: BinaryIO, key: str | None) -> dict[str, Any]:
     strangers = dict.fromkeys(v.text for _, v in parts if isinstance(v, Stranger))
     strangers |= {data.text: None} if isinstance(data, Stranger) else {}
     if strangers:
-        raise WeightsError(f"cannot be read as tensors only: holds {listed(strangers)}; {_INSTEAD}")
+        raise WeightsError(
+            f"cannot be read as tensors only: holds {first_of(strangers)}; {_INSTEAD}"
+        )
     inside = [k for k, v in parts if isinstance(k, str) and _is_state_dict(v)]
-    hint = f"; name one of its parts as key: {listed(inside)}" if inside else ""
+    hint = f"; name one of its parts as key: {first_of(inside)}" if inside else ""
     raise WeightsError(f"is not a state dict{hint}")
 
 
