@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.errors import WeightsError
-from numlstm.texts import read_json
+from numlstm.strict_json import read_json
 
 # NumPy has no bfloat16: here its numbers are uint16, which no file has.
 TYPES: dict[str, type[np.generic]] = {

@@ -44,7 +44,7 @@ from numlstm.quantize import (
 )
 from numlstm.saving import saving
 from numlstm.spec import Network, Probe, Weights, WeightsError
-from numlstm.texts import read_json
+from numlstm.strict_json import read_json
 
 _FORMAT = "numlstm"
 _VERSIONS = ("1", "2", "3")

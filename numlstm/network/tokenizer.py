@@ -11,7 +11,7 @@ from typing import Any
 
 from numlstm.errors import WeightsError
 from numlstm.network.patterns import LONGEST, atoms, may_be_empty, parsed, ways
-from numlstm.texts import read_json
+from numlstm.strict_json import read_json
 
 _MAX_WAYS = 2**24  # of all patterns, in which Oniguruma may look at a text: it gives up after 10^7
 _MAX_GROWTH = 2**12  # characters that one may become

@@ -15,7 +15,6 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import spend
+from numlstm.cached import cached_property
 from numlstm.convert.assembly import reading
 from numlstm.convert.keras.config import MODELS, Config, Key, Leaf, class_of
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
+from numlstm.strict_json import read_json
 
 Array: TypeAlias = NDArray[Any]
 Named: TypeAlias = list[tuple[str, Array]]
@@ -272,8 +273,8 @@ def _read_file(path: Path) -> Source:
 def _json(subject: str, text: str | bytes) -> Any:
     spend(subject, _BYTES_OF_JSON * len(text), 100 * len(text))
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return read_json(text)
+    except ValueError as error:
         raise WeightsError(f"{subject} is not JSON: {error}") from error
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str | bytes) -> Any:
     """Return what a JSON text says; no object has a name twice, so that all who read it agree.
 
     Raises
