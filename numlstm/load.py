@@ -299,8 +299,9 @@ def _from(
             f"pip install 'numlstm[{module}]'"
         ) from error
     source = sources if module == "torch" else sources[0]
-    sizes = [size for size in map(_size_of_file, sources) if size is not None]
-    with spending(sum(sizes), budget) if sizes else nullcontext():
+    # Of several none is a file: a word may be the name of one that happens to be there.
+    size = _size_of_file(sources[0]) if len(sources) == 1 else None
+    with nullcontext() if size is None else spending(size, budget):
         weights = replace(convert(source, **options), labels=tuple(labels), tokenizer=tokenizer)
         if tokenizer is not None:
             weights.load_tokenizer()  # or the file would be refused where it is used

@@ -2,8 +2,10 @@
 
 import pytest
 
+import numlstm
 from numlstm.budget import Budget, spend, spending
 from numlstm.errors import WeightsError
+from tests.lazy import torch
 
 
 def test_what_is_not_read_from_a_file_spends_nothing() -> None:
@@ -33,3 +35,11 @@ def test_a_larger_file_may_cost_more() -> None:
     assert small.seconds < 5
     assert large.memory > 32e9
     assert large.seconds > 900
+
+
+def test_a_word_is_no_file_though_one_is_named_so(tmp_path, monkeypatch):
+    (tmp_path / "mean").touch()
+    monkeypatch.chdir(tmp_path)
+    nothing = Budget(memory=0, seconds=0)
+    model = numlstm.from_torch(torch.nn.Linear(4, 3), "mean", budget=nothing)
+    assert model.verify().ok
