@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from numbers import Real
 
 from numlstm.errors import WeightsError
 
@@ -29,6 +30,11 @@ class Budget:
     seconds : float
         Of work to read it, or of one step, on one slow core: counted, not measured.
 
+    Raises
+    ------
+    ValueError
+        If one is no number, or a NaN, within which anything would be.
+
     Examples
     --------
     >>> model = numlstm.load(path, budget=numlstm.Budget(memory=8e9, seconds=60))
@@ -36,6 +42,11 @@ class Budget:
 
     memory: float
     seconds: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, Real) or not float(value) >= 0:
+                raise ValueError(f"{name} is {value!r}, expected a number, 0 or more")
 
     @classmethod
     def of_file(cls, size: int) -> "Budget":

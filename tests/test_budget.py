@@ -1,5 +1,7 @@
 """What a file may cost its reader."""
 
+from typing import Any
+
 import pytest
 
 import numlstm
@@ -35,6 +37,14 @@ def test_a_larger_file_may_cost_more() -> None:
     assert small.seconds < 5
     assert large.memory > 32e9
     assert large.seconds > 900
+
+
+@pytest.mark.parametrize("value", ["8 GB", None, float("nan"), -1, 1j])
+def test_a_budget_is_of_numbers(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^memory is .*, expected a number"):
+        Budget(memory=value, seconds=60)
+    with pytest.raises(ValueError, match=r"^seconds is .*, expected a number"):
+        Budget(memory=8e9, seconds=value)
 
 
 def test_a_word_is_no_file_though_one_is_named_so(tmp_path, monkeypatch):
