@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import distributions
 from types import SimpleNamespace
 
 import numpy as np
@@ -136,3 +137,14 @@ def test_every_requirement_of_users_has_a_lower_bound_that_is_tried():
         line for extra in ("keras", "onnx") for line in project["optional-dependencies"][extra]
     ]
     assert [line for line in lines if not re.fullmatch(r"[\w-]+>=[\d.]+", line)] == []
+
+
+def test_all_that_the_tests_ask_for_is_installed():
+    """Tests of a framework that is missing are skipped, which nobody would see here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [line for name in ("test", "audio", "plot") for line in extras[name]]
+    names = {re.split(r"[>=\[]", line)[0] for line in lines} - {"numlstm"}
+    assert {"torch", "keras", "onnx", "soundfile"} < names
+    installed = {found.name.lower().replace("_", "-") for found in distributions()}
+    assert not names - installed
