@@ -26,4 +26,10 @@ def first_of(names: Iterable[str]) -> str:
 def _first(texts: Iterable[str], most: int) -> list[str]:
     every = list(texts)
     more = [f"and {len(every) - most:,} more"] if len(every) > most else []
-    return [*(text[:_MOST_SAID] for text in every[:most]), *more]
+    return [*map(shortened, every[:most]), *more]
+
+
+def shortened(text: str) -> str:
+    """Return a text without the middle of a very long one: what to do is said at its end."""
+    half = _MOST_SAID // 2
+    return text if len(text) <= _MOST_SAID else f"{text[:half]} ... {text[-half:]}"

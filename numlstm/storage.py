@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from numlstm.budget import Budget, spending
 from numlstm.container import Container, Tensors, by_part, pieces, write
-from numlstm.errors import listed
+from numlstm.errors import first_of, listed, shortened
 from numlstm.quantize import (
     FLOAT32,
     FORMATS,
@@ -183,7 +183,8 @@ def _check_parts(names: Collection[Any]) -> None:
     """Raise a ValueError unless these are names of parts, each there once."""
     wrong = [name for name in names if not isinstance(name, str) or not name or "/" in name]
     if wrong or not names or len(set(names)) != len(names):
-        raise ValueError(f"parts are named {list(names)}, expected names without a slash")
+        found = first_of(map(repr, names)) or "nothing"
+        raise ValueError(f"parts are named {found}; expected names without a slash, each once")
 
 
 def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
@@ -334,9 +335,10 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Container]:
             if file.metadata.get("format") != _FORMAT:
                 raise WeightsError("not a numlstm model; convert it with numlstm convert")
             if file.metadata.get("version") not in _VERSIONS:
+                version = shortened(repr(file.metadata.get("version")))
                 raise WeightsError(
-                    f"version {file.metadata.get('version')!r} of the format, "
-                    f"this numlstm reads {', '.join(_VERSIONS)}; upgrade numlstm"
+                    f"version {version} of the format, this numlstm reads "
+                    f"{', '.join(_VERSIONS)}; upgrade numlstm"
                 )
             file.check()
         except WeightsError as error:
