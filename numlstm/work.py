@@ -43,12 +43,17 @@ def _products(layer: spec.Layer) -> int:
     if not isinstance(layer, spec.MatrixLayer) or isinstance(layer, spec.Embedding):
         return 0
     shapes = layer.tensors()
-    products = sum(prod(shapes[name]) for name in layer.matrices())
+    products = sum(_padded(*shapes[name]) for name in layer.matrices())
     if isinstance(layer, spec.Conv1d):
         products *= layer.groups  # those between groups are zeros
     if isinstance(layer, spec.Recurrent) and layer.shared:
         products *= 2
     return products // FORMATS[layer.dtype].speed[layer.activations]
+
+
+def _padded(outputs: int, *inputs: int) -> int:
+    """Return the numbers of a matrix as the kernels read it: for 16 outputs at a time."""
+    return (outputs + -outputs % 16) * prod(inputs)
 
 
 def _own(layer: spec.Layer, memory_rows: int) -> int:
@@ -60,8 +65,8 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
             return num_directions * (units + 10 * _OPERATION)  # those of a cell with options
         case spec.Conv1d():
             window = layer.kernel_size * layer.input_size
-            # What it reads of earlier steps moves on once for up to 16 of them.
-            kept = layer.reach * layer.input_size // 16
+            # What it reads of earlier steps moves on once for up to 16 of them, from afar.
+            kept = layer.reach * layer.input_size // 4
             return _NUMBER * (window + kept) + _FUNCTION * layer.output_size
         case spec.Attention():
             each = _MEMORY * (layer.size or layer.memory_size) + _MEMORY * layer.memory_size
@@ -77,6 +82,8 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
             return _FUNCTION * layer.output_size
         case spec.AttentionPooling():
             return _FUNCTION + 2 * _NUMBER * layer.input_size
+        case spec.Add() | spec.Multiply():
+            return _NUMBER * layer.input_size * len(layer.inputs)
     return 0
 
 

@@ -40,6 +40,15 @@ NETWORKS = {
     ),
     "window": Network((spec.Conv1d(64, 1, 1000),)),
     "history": Network((spec.Conv1d(64, 1, 2, dilation=100_000),)),
+    "long_history": Network((spec.Conv1d(1, 1, 2, dilation=2**20),)),
+    "long_window": Network((spec.Conv1d(1, 1, 2**19),)),
+    "sum": Network(
+        (
+            spec.Activation(4096, name="x"),
+            spec.Add(4096, inputs=("x",) * 1000),
+            spec.Slice(4096, 0, 1),
+        )
+    ),
     "groups": wide(spec.Conv1d(2048, 2048, 1, groups=2048)),
     "many_layers": Network(tuple(spec.Linear(1, 1) for _ in range(100))),
     "cells_with_options": Network(
@@ -105,4 +114,7 @@ def test_all_of_a_layer_counts():
     assert of(spec.Conv1d(64, 64, 1, groups=64)) == of(spec.Conv1d(64, 64, 1))
     attention = spec.Attention(64, 64)
     assert of(attention, memory_rows=2000) > 1.9 * of(attention, memory_rows=1000)
+    added = spec.Add(64, inputs=("x",) * 1000)
+    assert of(spec.Concat(64, name="x"), added) > 1000 * 64
+    assert of(spec.Conv1d(1, 1, 10_000)) > 16 * 10_000  # as for 16 outputs
     assert of(spec.Repeat(4, 2**26)) < 10_000  # a step; what it repeats is of a sequence
