@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.run.batch import run_sequences
+from numlstm.run.border import finite_floats
 from numlstm.run.compiled import Compiled
 from numlstm.run.state import State
 from numlstm.stages.stage import Flow, Read, Rows, Stage, joined
@@ -85,7 +86,8 @@ class _LastFlow(Flow):
 
     @kept.setter
     def kept(self, value: Any) -> None:
-        self.inner.kept, self.row = value
+        self.inner.kept, row = value
+        self.row = finite_floats("the last row", row, (-1, self.row.shape[1]))[-1:]
 
     def push(self, rows: list[Rows]) -> Rows:
         self.row = np.concatenate([self.row, self.inner.push(rows)])[-1:]

@@ -56,7 +56,10 @@ class _ConvolutionFlow(Flow):
 
     @kept.setter
     def kept(self, value: Any) -> None:
-        self.inner.kept, self.next = value
+        self.inner.kept, following = value
+        if type(following) is not int or not 0 <= following <= self.layer.reach + self.layer.stride:
+            raise ValueError(f"the next row that is wanted is {following!r}")
+        self.next = following
 
     def push(self, rows: list[Rows]) -> Rows:
         ys = self.inner.push(rows)

@@ -6,7 +6,7 @@ import numpy as np
 
 from numlstm.quantize import blocks
 from numlstm.run.batch import run_sequences
-from numlstm.run.border import refuse_overflow
+from numlstm.run.border import checked_rows, finite_floats, refuse_overflow
 from numlstm.run.compiled import Compiled
 from numlstm.run.pool import THREAD_WORK
 from numlstm.run.state import State
@@ -107,9 +107,14 @@ class _DirectionsFlow(Flow):
 
     @kept.setter
     def kept(self, value: Any) -> None:
-        inner, self.xs, self.forward = value
+        inner, xs, forward = value
+        xs = checked_rows(self.stage.reverse.network, xs)
+        forward = finite_floats("forward", forward, (-1, self.stage.layer.h_size))
+        if len(xs) > self.lookahead or len(forward) != (0 if self.inner is None else len(xs)):
+            raise ValueError(f"{len(xs)} rows wait, and {len(forward)} of the forward direction")
         if self.inner is not None:
             self.inner.kept = inner
+        self.xs, self.forward = xs, forward
 
     def _take(self, reverse: Rows) -> Rows:
         """Return the answers to the oldest rows, and let go of them."""

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numlstm.run.border import Floats, checked_rows
+from numlstm.run.border import Floats, checked_rows, finite_floats
 from numlstm.run.compiled import Compiled
 from numlstm.run.threads import Turn, in_turn
 from numlstm.stages.causal import Causal
@@ -167,10 +167,28 @@ class LookaheadStream:
             self._before = None
 
     def _set(self, kept: Kept) -> None:
-        flows, waiting, self._finished = kept
-        for flow, value in zip(self._flows, flows, strict=True):
+        flows, waiting, finished = kept
+        if not isinstance(finished, bool):
+            raise TypeError(f"whether it is finished is {finished!r}")
+        for stage, flow, value in zip(self._stages, self._flows, flows, strict=True):
+            if isinstance(flow, Collecting):
+                value = [self._rows_of(stage, parts) for parts in value]
+                if stage.joins and any(len({*map(len, parts)}) > 1 for parts in value):
+                    raise ValueError("rows that are read together are not as many")
             flow.kept = value
-        self._waiting = [list(rows) for rows in waiting]
+        self._waiting = [
+            self._rows_of(stage, parts) for stage, parts in zip(self._stages, waiting, strict=True)
+        ]
+        self._finished = finished
+
+    def _rows_of(self, stage: Stage, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return rows of every input of a stage, checked."""
+        return [
+            checked_rows(self._network, rows)
+            if read.source == INPUT
+            else finite_floats("rows", rows, (-1, self._network.size(read.source)))
+            for read, rows in zip(stage.reads, parts, strict=True)
+        ]
 
     def _work(self, xs: NDArray[Any], finish: bool) -> Floats:
         """Pass new rows from stage to stage; return those of the last layer."""

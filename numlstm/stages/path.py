@@ -1,10 +1,12 @@
 """The best path through a linear-chain CRF."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from numlstm import spec
+from numlstm.run.border import token_ids
 from numlstm.stages.stage import Flow, Read, Rows, Stage, joined
 
 
@@ -37,10 +39,28 @@ class _BestPathFlow(Flow):
         self.stage = stage
         self.lookahead = lookahead
         # The best score of a path to each tag, and the tag before each, of rows not answered yet.
-        self.kept: tuple[Rows | None, tuple[Rows, ...]] = (None, ())
+        self._kept: tuple[Rows | None, tuple[Rows, ...]] = (None, ())
+
+    @property
+    def kept(self) -> Any:
+        return self._kept
+
+    @kept.setter
+    def kept(self, value: Any) -> None:
+        best, back = value
+        size = self.stage.size
+        back = tuple(token_ids("tags", tags, size, (size,)).astype(np.intp) for tags in back)
+        if best is None:
+            if back:
+                raise ValueError("there are tags on best paths without their scores")
+        else:
+            best = np.array(best, np.float64)
+            if best.shape != (size,) or not np.isfinite(best).all():
+                raise ValueError(f"the scores of the best paths are {best}")
+        self._kept = best, back
 
     def push(self, rows: list[Rows]) -> Rows:
-        best, kept = self.kept
+        best, kept = self._kept
         back = list(kept)
         tags = []
         for scores in joined(rows):
@@ -54,12 +74,12 @@ class _BestPathFlow(Flow):
             if len(back) > self.lookahead:
                 tags.append(self._trace(best, back)[0])
                 del back[0]
-        self.kept = best, tuple(back)
+        self._kept = best, tuple(back)
         return self._one_hot(tags)
 
     def finish(self) -> Rows:
-        best, back = self.kept
-        self.kept = best, ()
+        best, back = self._kept
+        self._kept = best, ()
         return self._one_hot([] if best is None else self._trace(best + self.stage.end, back))
 
     def _trace(self, best: Rows, back: Sequence[Rows]) -> list[int]:

@@ -79,7 +79,7 @@ class Collecting(Flow):
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.kept = []
+        self.kept: list[list[Rows]] = []
 
     def push(self, rows: list[Rows]) -> Rows:
         self.kept = [*self.kept, rows]

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +238,50 @@ def test_what_is_no_state_of_it_is_refused_and_nothing_is_set():
             stream.kept = wrong
     expected = all_of(stream.model.stream(lookahead=2), xs)
     assert_same_bits(all_of(stream, xs[5:]), expected[3:])
+
+
+def parts_of(value: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Yield all that is within lists and tuples, and where it is."""
+    yield path, value
+    if isinstance(value, list | tuple):
+        for n, part in enumerate(value):
+            yield from parts_of(part, (*path, n))
+
+
+def with_part(value: Any, path: tuple[int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    parts = list(value)
+    parts[path[0]] = with_part(parts[path[0]], path[1:], new)
+    return type(value)(parts)
+
+
+def others_than(part: Any) -> list[Any]:
+    """Return what may be found in its place."""
+    others = [None, -7, 10**9, "x", [], np.zeros(3), np.zeros((2, 2), np.float32)]
+    if isinstance(part, np.ndarray):
+        others += [part[:-1], part[None], -part - 1, part + np.array(10**6, part.dtype)]
+        others += [np.full(part.shape, np.nan, np.float32), np.concatenate([part, part])]
+    return others
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_whatever_is_set_as_kept_is_refused_or_goes_on(name):
+    model = numlstm.Model(random_weights(NOT_CAUSAL[name]))
+    xs = random_input(model.network, SEQ_LEN)
+    stream = model.stream(lookahead=2)
+    stream.run(xs[:6])
+    kept = stream.kept
+    expected = all_of(stream.copy(), xs[6:])
+    for path, part in parts_of(kept):
+        for other in others_than(part):
+            try:
+                stream.kept = with_part(kept, path, other)
+            except ValueError:
+                assert_same_bits(all_of(stream.copy(), xs[6:]), expected)
+                continue
+            assert np.isfinite(all_of(stream, xs[6:])).all()
+            stream.kept = kept
 
 
 @pytest.mark.parametrize("name", [*NOT_CAUSAL, "padded"])
