@@ -25,6 +25,7 @@ from numlstm.machine.image import Image, ImageError
 from numlstm.machine.instructions import identity
 
 _LOCK_NAME = "compiling.lock"
+_MODE = 0o755  # of a new folder, whatever the umask is: what the group can write is refused
 # Seconds. Whoever compiles may have been stopped: then each process compiles for itself.
 _LONGEST_WAIT = 300.0
 _LARGEST = 2**24  # bytes; what is more is no image
@@ -146,7 +147,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     Raises OSError if it cannot be written, ImageError if others can write to it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(_MODE, parents=True, exist_ok=True)
     _refuse_others(folder.stat())
     with open(folder / _LOCK_NAME, "ab", opener=_open_at_once) as file:
         until, waits = time.monotonic() + _LONGEST_WAIT, False
@@ -195,7 +196,7 @@ def state() -> str:
             remarks.append(f"{folder / file_name()} is not used: {error}")
     for folder in folders():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(_MODE, parents=True, exist_ok=True)
             _refuse_others(folder.stat())
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(ROOM))

@@ -97,6 +97,26 @@ def test_a_folder_that_others_can_write_is_neither_read_nor_filled(
 
 
 @posix
+def test_a_folder_is_made_that_the_group_cannot_write_whatever_the_umask_is(
+    cache, monkeypatch, tmp_path
+):
+    image = entry.find().image
+    monkeypatch.setattr(kernel_cache, "compile_image", lambda *args: image)
+    before = os.umask(0o002)
+    try:
+        for name, use in (
+            ("first", kernel_cache.state),
+            ("second", lambda: kernel_cache.compile_and_keep("a reason")),
+        ):
+            monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / name))
+            use()
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+    assert entry.find().image == image
+
+
+@posix
 def test_in_a_sticky_folder_only_the_owner_of_a_file_counts(cache):
     cache.parent.chmod(0o1777)
     assert entry.find().path == cache
