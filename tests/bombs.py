@@ -116,6 +116,16 @@ def added(content: str, number: int = 2) -> dict[str, Any]:
     return {"id": number, "content": content} | dict.fromkeys(flags, False)
 
 
+TEXT = {"Sequence": {"id": "A", "type_id": 0}}
+SPECIAL = {"SpecialToken": {"id": "a", "type_id": 0}}
+
+
+def template(single: list[dict[str, Any]], num_ids: int = 1) -> dict[str, Any]:
+    token = {"id": "a", "ids": [0] * num_ids, "tokens": ["a"] * num_ids}
+    parts = {"single": single, "pair": [], "special_tokens": {"a": token}}
+    return {"type": "TemplateProcessing"} | parts
+
+
 TWICE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 PADDED = {
     "strategy": {"Fixed": 2**40}, "direction": "Right", "pad_to_multiple_of": None,
@@ -138,6 +148,16 @@ TOKENIZERS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         "characters of one",
     ),
     "padded to 2^40": (lambda: with_tokenizer(padding=PADDED), "it pads to"),
+    "a template of 2^30 tokens": (
+        lambda: with_tokenizer(post_processor=template([SPECIAL] * 2**15, num_ids=2**15)),
+        "tokens of one",
+    ),
+    "a text 2^40 times": (
+        lambda: with_tokenizer(
+            post_processor={"type": "Sequence", "processors": [template([TEXT] * 2)] * 40}
+        ),
+        "tokens of one",
+    ),
     "normalizers 100 deep": (
         lambda: with_tokenizer(
             normalizer=json.loads('{"type":"Sequence","normalizers":[' * 100 + "]}" * 100)

@@ -48,7 +48,8 @@ def check(text: str) -> None:
 def _check(described: dict[str, Any]) -> None:
     before = [*_components(described, "normalizer"), *_components(described, "pre_tokenizer")]
     after = list(_components(described, "decoder"))
-    components = [*before, *after, *_components(described, "post_processor")]
+    around = list(_components(described, "post_processor"))
+    components = [*before, *after, *around]
     if len(components) > _MAX_COMPONENTS:
         raise WeightsError(f"it has {len(components):,} components, at most {_MAX_COMPONENTS}")
     total = sum(ways(pattern) for pattern in filter(None, map(_pattern, components)))
@@ -61,6 +62,7 @@ def _check(described: dict[str, Any]) -> None:
         growth = _growth(chain)
         if growth > _MAX_GROWTH:
             raise WeightsError(f"it makes {growth:.1e} characters of one, at most {_MAX_GROWTH}")
+    _check_templates(around)
     _check_padding(described.get("padding"))
     _check_pieces(described.get("model"))
 
@@ -164,6 +166,32 @@ def _check_pieces(model: Any) -> None:
     for piece in pieces if isinstance(pieces, list) else []:
         if isinstance(piece, list) and piece and len(str(piece[0])) > LONGEST:
             raise WeightsError(f"a piece has {len(str(piece[0])):,} letters, at most {LONGEST}")
+
+
+def _check_templates(components: list[dict[str, Any]]) -> None:
+    """Raise a `WeightsError` if templates make too many tokens of one: one after another do."""
+    growth = 1
+    for component in components:
+        pieces = [*_list(component.get("single")), *_list(component.get("pair"))]
+        names = [piece["SpecialToken"].get("id") for piece in pieces if _has(piece, "SpecialToken")]
+        growth *= max(sum(_has(piece, "Sequence") for piece in pieces), 1)
+        growth += sum(_num_ids(component.get("special_tokens"), name) for name in names)
+        if growth > _MAX_GROWTH:
+            raise WeightsError(f"templates make {growth:,} tokens of one, at most {_MAX_GROWTH}")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _has(piece: Any, kind: str) -> bool:
+    return isinstance(piece, dict) and isinstance(piece.get(kind), dict)
+
+
+def _num_ids(tokens: Any, name: Any) -> int:
+    """Return how many ids stand for a special token, of a table of them."""
+    token = tokens.get(name) if isinstance(tokens, dict) and isinstance(name, str) else None
+    return len(_list(token.get("ids"))) if isinstance(token, dict) else 0
 
 
 def _check_padding(padding: Any) -> None:
