@@ -19,7 +19,9 @@ class BestPath(Stage):
         super().__init__(reads, writes)
         # In float64: a score of a long path, or of one that is forbidden twice, is within it.
         names = "start_transitions", "transitions", "end_transitions"
-        self.start, self.transitions, self.end = (own[n].astype(np.float64) for n in names)
+        self.start, transitions, self.end = (own[n].astype(np.float64) for n in names)
+        # A row is all ways to one tag: the best one is found along it.
+        self.to_from = np.ascontiguousarray(transitions.T)
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         flow = _BestPathFlow(self, lookahead=len(inputs[0]))
@@ -67,9 +69,9 @@ class _BestPathFlow(Flow):
             if best is None:
                 best, before = self.stage.start + scores, np.arange(len(scores))
             else:
-                paths = best[:, None] + self.stage.transitions
-                before = paths.argmax(0)
-                best = paths.max(0) + scores
+                paths = best + self.stage.to_from
+                before = paths.argmax(1)
+                best = paths.max(1) + scores
             back.append(before)
             if len(back) > self.lookahead:
                 tags.append(self._trace(best, back)[0])
