@@ -352,11 +352,13 @@ def attention_pooling(
         e = np.exp(scores - scores.max())
         rows.append(e @ seen[: t + 1] / (e.sum() + layer.eps))
     state["seen"] = seen
-    return np.array(rows)
+    return np.array(rows).reshape(xs.shape)
 
 
 def attention(layer: spec.Attention, own: Own, queries: Doubles, memory: Doubles) -> Doubles:
     """Luong et al. 2015 (dot, general), Bahdanau et al. 2015 (additive)."""
+    if not len(queries):
+        return np.zeros((0, layer.memory_size))
     match layer.score:
         case "dot":
             scores = queries @ memory.T

@@ -207,6 +207,11 @@ NETWORKS = {
     "path": (spec.LSTM(3, 4), spec.CRF(4)),
     "both ways": (spec.LSTM(3, 4, direction="bidirectional"),),
     "tokens": (spec.Embedding(5, 3),),
+    "attention pooling": (spec.AttentionPooling(3),),
+    **{mode: (spec.Pooling(3, mode),) for mode in ("last", "mean", "max", "sum")},
+    "convolution": (spec.Conv1d(3, 2, 3), spec.Softmax(2), spec.LayerNorm(2)),
+    "a row again": (spec.Repeat(3, 2),),
+    "itself": (spec.Activation(3, name="a"), spec.Attention(3, 3, memory="a")),
 }
 
 
@@ -222,6 +227,13 @@ def test_the_reference_of_masked_rows_alone_is_refused_as_by_the_model():
     for run in (made.run, lambda xs: reference.run(made.network, made.weights.tensors, xs)):
         with pytest.raises(ValueError, match="every step of xs is masked"):
             run(XS)
+
+
+def test_masked_rows_alone_that_are_weighed_have_the_answer_of_the_model():
+    made = model(spec.Masking(3, 0.5), spec.AttentionPooling(3))
+    xs = np.full((2, 3), 0.5, np.float32)
+    ys, _ = reference.run(made.network, made.weights.tensors, xs)
+    np.testing.assert_array_equal(ys, made.run(xs))
 
 
 def test_a_pool_that_does_not_fit_is_refused():
