@@ -5,6 +5,7 @@ at once, and called again. The largest delay from the first signal to the caller
 and of the slowest call by its name; a busy machine adds its own.
 """
 
+import _thread
 import random
 import signal
 import tempfile
@@ -229,9 +230,12 @@ def _try(what: str, case: Case, chance: random.Random, where: str) -> float | No
     subject = case.make()
     before = case.see(subject)
     wait = chance.choice((chance.random() * 0.01, chance.random() * 0.3))
+    num_threads = _thread._count()
     took = interrupted(lambda: case.call(subject), wait, chance.choice((0, 2, 2, 5)))
-    if threading.active_count() > 1:
-        raise Found(f"{where}: {what}: threads are left: {threading.enumerate()}")
+    until = time.monotonic() + LIMIT
+    while _thread._count() > num_threads:
+        if time.monotonic() > until:
+            raise Found(f"{where}: {what}: a thread is left")
     if took is None:
         return None
     if took > LIMIT:

@@ -6,7 +6,10 @@ and returns an image made before. Run by root they are nobody's, so that permiss
 """
 
 import errno
+import faulthandler
+import importlib
 import io
+import logging
 import os
 import random
 import resource
@@ -285,9 +288,11 @@ def start(job: Callable[[], bool], told: Path) -> int:
         os.setpgid(0, 0)
         said = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         os.dup2(said, 2)
+        faulthandler.register(signal.SIGUSR1, 2)
         # Without a buffer, whose lock a thread may hold as it is forked: that is Python's.
         raw = io.FileIO(2, "w", closefd=False)
         sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", write_through=True)
+        logging.root.handlers.clear()  # nor those of pytest, which have one
         code = 0 if job() else 1
     except BaseException:
         code = 2
@@ -299,7 +304,7 @@ def start(job: Callable[[], bool], told: Path) -> int:
 
 
 def wait(children: list[int], seconds: float) -> list[int] | None:
-    """Return how processes ended; None, and kill them, if they do not."""
+    """Return how processes ended; None if they do not, which say where they are and are killed."""
     until = time.monotonic() + seconds
     codes: dict[int, int] = {}
     while len(codes) < len(children):
@@ -310,6 +315,8 @@ def wait(children: list[int], seconds: float) -> list[int] | None:
                     codes[child] = os.waitstatus_to_exitcode(status)
         if time.monotonic() > until:
             for child in set(children) - codes.keys():
+                os.killpg(child, signal.SIGUSR1)
+                time.sleep(1)
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             return None
@@ -380,31 +387,40 @@ def race(task: Task, state: str, dice: random.Random) -> int:
 def prepared() -> Iterator[Task]:
     """Yield the task of all races, with its answer, which another process finds.
 
+    That one also tells what is imported for it. It is imported here, as a process that is nobody's
+    may not enter where it lies, and one that is forked while a thread imports a module cannot
+    import it: that is Python's.
+
     Raises
     ------
     Missing
-        If root runs them from where nobody else can import what they need.
+        If root runs them from where nobody else can look for Numba.
     """
     if IS_ROOT:
-        _check_that_nobody_imports()
-    reader, writer = os.pipe()
+        _check_that_nobody_enters(Path(np.__file__))
     with forking(), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)
         task = Task(root)
-        child = start(lambda: os.write(writer, task.answer()) > 0, root / "told")
-        wait([child], HANGS)
-        task.right = os.read(reader, 2**16)
-        os.close(reader)
-        os.close(writer)
+        first, names = root / "first", root / "names"
+
+        def use() -> bool:
+            first.write_bytes(task.answer())
+            names.write_text("\n".join(sys.modules))
+            return True
+
+        wait([start(use, root / "told")], HANGS)
+        task.right = first.read_bytes()
+        for name in names.read_text().split():
+            with suppress(ImportError):
+                importlib.import_module(name)
         yield task
 
 
-def _check_that_nobody_imports() -> None:
-    for module in (os, np, numlstm):
-        for folder in Path(str(module.__file__)).resolve().parents:
-            if not folder.stat().st_mode & 0o001:
-                raise Missing(f"a process that is not root's may not enter {folder}")
+def _check_that_nobody_enters(path: Path) -> None:
+    for folder in path.resolve().parents:
+        if not folder.stat().st_mode & 0o001:
+            raise Missing(f"a process that is not root's may not enter {folder}")
 
 
 def run(clock: Clock, seed: int) -> Figures:
