@@ -517,21 +517,23 @@ def fields_of_other_types(folder: Path) -> Path:
 # Code ---------------------------------------------------------------------------------------------
 
 
+def _with_code(folder: Path, option: str, class_name: str) -> Path:
+    """Return a file with an option that names a class of the tests, which must not be imported."""
+    code = {
+        "module": "tests.convert.hostile_import", "class_name": class_name, "config": {},
+        "registered_name": None,
+    }  # fmt: skip
+    layer = _layer("Dense", units=3, **{option: code})
+    return _zip(folder, _sequential(_input(None, 4), layer), _h5(_ARRAYS))
+
+
 def code_in_an_initializer(folder: Path) -> Path:
     """Options that change nothing here are read by Keras: they must not reach it."""
-    return _zip(folder, _sequential(_input(None, 4), _layer(
-        "Dense", units=3, kernel_initializer={
-            "module": "tests.convert.hostile_import", "class_name": "Executed", "config": {},
-            "registered_name": None,
-        })), _h5(_ARRAYS))  # fmt: skip
+    return _with_code(folder, "kernel_initializer", "Executed")
 
 
 def code_in_an_activation(folder: Path) -> Path:
-    return _zip(folder, _sequential(_input(None, 4), _layer(
-        "Dense", units=3, activation={
-            "module": "tests.convert.hostile_import", "class_name": "relu", "config": {},
-            "registered_name": None,
-        })), _h5(_ARRAYS))  # fmt: skip
+    return _with_code(folder, "activation", "relu")
 
 
 def module_of_a_layer(folder: Path) -> Path:
