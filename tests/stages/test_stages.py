@@ -115,3 +115,16 @@ def test_a_sequence_that_leaves_no_rows_to_attend_to_is_named():
     model.run(random_input(network, 3))
     with pytest.raises(ValueError, match="no rows are left to attend to"):
         model.run(random_input(network, 2))
+
+
+def test_what_leaves_no_queries_either_is_answered_by_no_rows():
+    network = Network(
+        (
+            spec.Conv1d(3, 4, 3, padding=(0, 0), name="a"),
+            spec.Attention(4, 4, memory="a"),
+        )
+    )
+    weights, xs = random_weights(network), random_input(network, 2)
+    expected, _ = reference.run(network, weights.tensors, xs)
+    found = numlstm.Model(weights).run(xs)
+    assert found.shape == expected.shape == (0, 4)
