@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm.budget import spend
+from numlstm.network.columns import Columns, joined, slices
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
 from numlstm.quantize import Encoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
@@ -54,6 +55,10 @@ def _spend(weights: Weights) -> None:
         spend("verifying its probes", num_bytes, operations)
 
 
+def _names(columns: tuple[Columns, ...]) -> str:
+    return f" ({', '.join(f'{name} {size}' for name, size in columns)})" if columns else ""
+
+
 class Model:
     """A network with its weights, ready to run. Immutable; threads may share it.
 
@@ -67,6 +72,8 @@ class Model:
         Names of the outputs, or empty.
     tokenizer : str or None
         The text of a tokenizer.json.
+    inputs, outputs : tuple of Columns
+        Names and sizes of the columns of a row, where its source has several inputs, or outputs.
     num_threads : int
         How many threads `Pool` and `run_batch` share their streams among, and `run` the directions
         of a bidirectional layer, where that is faster. A lone stream has one.
@@ -110,6 +117,34 @@ class Model:
     @property
     def tokenizer(self) -> str | None:
         return self._about.tokenizer
+
+    @property
+    def inputs(self) -> tuple[Columns, ...]:
+        return self._about.inputs
+
+    @property
+    def outputs(self) -> tuple[Columns, ...]:
+        return self._about.outputs
+
+    def joined(self, **arrays: ArrayLike) -> Floats:
+        """Return rows of arrays by the names in `inputs`, end to end.
+
+        Each is (T, size), or (size,) where it belongs to the whole sequence.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of `inputs`, or of other shapes.
+
+        Examples
+        --------
+        >>> ys = model.run(model.joined(x=xs, static=age_and_sex))
+        """
+        return joined(self.inputs, arrays)
+
+    def by_name(self, ys: Floats) -> dict[str, Floats]:
+        """Return views of answers (T, output_size), or of one, by the names in `outputs`."""
+        return {name: ys[..., columns] for name, columns in slices(self.outputs).items()}
 
     @property
     def input_size(self) -> int:
@@ -384,7 +419,10 @@ class Model:
         network = self.network
         reads = f"token ids below {self.vocab_size}" if network.reads_tokens else "vectors"
         shape = "" if network.reads_tokens else f" of {self.input_size}"
-        lines = [f"reads {reads}{shape}, answers {self.output_size} numbers per step"]
+        lines = [
+            f"reads {reads}{shape}{_names(self.inputs)}, "
+            f"answers {self.output_size} numbers{_names(self.outputs)} per step"
+        ]
         for prefix, layer in network.named_layers():
             numbers = sum(int(np.prod(shape)) for shape in layer.tensors().values())
             lines.append(f"  {prefix:<12}{layer}  {numbers:,} weights")

@@ -9,6 +9,7 @@ Examples
 
 from numlstm.errors import WeightsError
 from numlstm.network import recurrent
+from numlstm.network.columns import Columns
 from numlstm.network.functions import FUNCTIONS, function_text, parse_function
 from numlstm.network.layer import (
     DTYPES,
@@ -64,6 +65,7 @@ __all__ = [
     "Attention",
     "AttentionPooling",
     "BatchNorm",
+    "Columns",
     "Concat",
     "Conv1d",
     "Copy",

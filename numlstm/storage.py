@@ -11,6 +11,7 @@ dtype of its layer says; all else is F32, and token ids are I32. The metadata, a
     labels           JSON, a list of strings
     tokenizer.json   the text of that file, if the model reads text
     origin           the framework that gave the tensors and the probes
+    inputs, outputs  JSON, a list of [name, size] of the columns of a row, where there are several
     sha256           of the metadata above and the tensors (`_digest`)
 
 Several networks (an encoder and a decoder, say) are parts: all of a part's names, of tensors and in
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from numlstm.budget import Budget, spending
 from numlstm.container import Container, Tensors, by_part, pieces, write
 from numlstm.errors import first_of, listed, shortened
+from numlstm.network.columns import read_columns
 from numlstm.quantize import (
     FLOAT32,
     FORMATS,
@@ -199,6 +201,9 @@ def _packed(weights: Weights) -> tuple[dict[str, str], Stored]:
         "labels": json.dumps(weights.labels),
         "origin": weights.origin,
     }
+    for what in ("inputs", "outputs"):
+        if getattr(weights, what):
+            fields[what] = json.dumps(getattr(weights, what))
     if weights.tokenizer is not None:
         fields["tokenizer.json"] = weights.tokenizer
     return fields, tensors
@@ -222,6 +227,8 @@ def _unpacked(fields: Mapping[str, str], stored: Tensors) -> Weights:
         tokenizer=fields.get("tokenizer.json"),
         probes=tuple(probes),
         origin=fields.get("origin", ""),
+        inputs=read_columns(read_json(fields.get("inputs", "[]"))),
+        outputs=read_columns(read_json(fields.get("outputs", "[]"))),
     )
 
 

@@ -45,6 +45,8 @@ def full_weights() -> Weights:
         tokenizer='{"version": "1.0"}',
         probes=(Probe(xs, ys), Probe(xs[:1], 2 * ys[:1])),
         origin="torch 2.13.0",
+        inputs=(("ids", 1),),
+        outputs=(("a", 1), ("b", 1)),
     )
 
 
@@ -93,6 +95,7 @@ def test_everything_in_a_file_comes_back(tmp_path):
     assert_same(storage.load(path), full_weights())
     model = numlstm.load(path)
     assert model.labels == ("no", "ja \N{SNOWMAN}")
+    assert (model.inputs, model.outputs) == ((("ids", 1),), (("a", 1), ("b", 1)))
     assert model.tokenizer == '{"version": "1.0"}'
 
 
@@ -470,6 +473,16 @@ CRAFTED: dict[str, tuple[dict[str, str | None], dict[str, Any], str]] = {
     "labels are text": ({"labels": '"ab"'}, {}, "labels is not a list of strings"),
     "labels are no json": ({"labels": "a, b"}, {}, "model.safetensors"),
     "labels are an endless number": ({"labels": "[" + "9" * 5000 + "]"}, {}, "model.safetensors"),
+    "columns are text": ({"inputs": '"ab"'}, {}, "inputs 'ab', expected a name and a size"),
+    "columns are a number": ({"outputs": "3"}, {}, "outputs 3, expected a name and a size"),
+    "columns of no name": ({"outputs": "[[1, 2]]"}, {}, "expected a name and a size"),
+    "columns of an endless size": ({"inputs": '[["a", ' + "9" * 5000 + "]]"}, {}, "safetensors"),
+    "too many columns": (
+        {"outputs": '[["a", 2], ["b", 1]]'}, {}, "outputs has 3 numbers together, expected 2",
+    ),
+    "columns of one name": (
+        {"outputs": '[["a", 1], ["a", 1]]'}, {}, "outputs has 'a' 2 times",
+    ),
     "tensor missing": ({}, {"layers.0.bias_ih": None}, "layers.0.bias_ih  missing"),
     "tensor left over": ({}, {"x": np.zeros(2, np.float32)}, "x  not in the spec"),
     "tensor of float64": ({}, {"layers.0.bias_ih": np.zeros(2)}, "layers.0.bias_ih is F64"),

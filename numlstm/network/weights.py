@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from numlstm.cached import cached_property
 from numlstm.errors import WeightsError, listed
+from numlstm.network.columns import Columns, problems_of, read_columns
 from numlstm.network.network import Network, Tensors
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Weights:
     tokenizer   the text of a tokenizer.json, or None
     probes      see `Probe`
     origin      which framework and version the tensors and the probes are from
+    inputs      names and sizes of the columns of a row that it reads, `Columns` or pairs; empty
+                where its source has one input
+    outputs     those of a row that it answers
 
     Raises
     ------
@@ -55,12 +59,21 @@ class Weights:
     tokenizer: str | None = None
     probes: tuple[Probe, ...] = field(default=())
     origin: str = ""
+    inputs: tuple[Columns, ...] = ()
+    outputs: tuple[Columns, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, Network):
             raise WeightsError(f"network is {type(self.network).__name__}, expected a Network")
         self.network.check_tensors(self.tensors)
-        problems = []
+        problems: list[str] = []
+        for what, size in (
+            ("inputs", self.network.input_size),
+            ("outputs", self.network.output_size),
+        ):
+            columns = read_columns(getattr(self, what))
+            object.__setattr__(self, what, columns)
+            problems += problems_of(what, columns, size)
         size = self.network.output_size
         if not all(isinstance(label, str) for label in self.labels):
             problems.append(f"labels {self.labels!r}, expected strings")
