@@ -97,7 +97,7 @@ def as_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
 def finite_floats(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Floats:
     """Return x as `as_floats` does, or raise a ValueError if a number is not finite."""
     floats = as_floats(name, x, shape)
-    _refuse_numbers(name, floats, 0)
+    refuse_numbers(name, floats)
     return floats
 
 
@@ -108,7 +108,8 @@ def checked_rows(network: Network, xs: ArrayLike, name: str = "xs") -> NDArray[A
     return token_ids(name, xs, network.vocab_size)
 
 
-def _refuse_numbers(name: str, x: Floats, start: int) -> None:
+def refuse_numbers(name: str, x: NDArray[Any], start: int = 0) -> None:
+    """Raise a ValueError if one is not finite; they begin at index ``start`` of what was given."""
     is_finite = np.isfinite(x)
     if not is_finite.all():  # to look for them takes ten times as long
         bad = np.argwhere(~is_finite)
@@ -166,7 +167,7 @@ def raise_status(
 ) -> NoReturn:
     """Raise what a status of the kernel means; x begins at index ``start`` of what was given."""
     if status == INPUT_NOT_FINITE:
-        _refuse_numbers(name, x, start)
+        refuse_numbers(name, x, start)
     if status == WRONG_ID and vocab_size is not None:
         refuse_ids(name, x, start, vocab_size)
     if status in (INPUT_NOT_FINITE, WRONG_ID):

@@ -27,6 +27,7 @@ from numlstm.run.border import (
 )
 from numlstm.run.compiled import Compiled
 from numlstm.run.saved import from_bytes, to_bytes
+from numlstm.run.state import checked_kept
 from numlstm.run.stream import Stream, stream_of
 from numlstm.run.threads import Turn, go_on, in_turn, run_together
 
@@ -210,6 +211,68 @@ class Pool:
         """
         checked = self._check_slots(slots)
         return [to_bytes(self._compiled, self._kept[slot], NO_MEMORY) for slot in checked]
+
+    @in_turn
+    def reset(self, slots: ArrayLike) -> None:
+        """Take the streams of some slots back to the initial state.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a slot is not open or comes twice; no stream has gone back then.
+        """
+        self._kept[self._check_slots(slots)] = self._first
+
+    @in_turn
+    def kept(self, slots: ArrayLike) -> Floats:
+        """Return a copy of all that the streams of some slots keep from step to step.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+
+        Returns
+        -------
+        float32 array of shape (n, num_kept)
+            Each row is what `Stream.kept` gives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a slot is not open or comes twice.
+        """
+        return self._kept[self._check_slots(slots)]
+
+    @in_turn
+    def restore(self, slots: ArrayLike, kept: ArrayLike) -> None:
+        """Take the streams of some slots to where `kept` was taken, of any streams of the model.
+
+        Parameters
+        ----------
+        slots : array of int of shape (n,)
+            Of open streams, each at most once.
+        kept : float32 array of shape (n, num_kept)
+            What `kept`, or `Stream.kept` of each, gave.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a slot is not open or comes twice, or a row is not of a stream of this model; every
+            stream is as it was then.
+        """
+        checked = self._check_slots(slots)
+        given = np.asarray(kept)
+        if given.ndim != 2 or len(given) != len(checked):
+            raise ValueError(f"kept has shape {given.shape} for {len(checked)} slots")
+        rows = [checked_kept(self._compiled, row, f"kept[{n}]") for n, row in enumerate(given)]
+        if rows:
+            self._kept[checked] = rows
 
     def step(self, slots: ArrayLike, xs: ArrayLike, out: Floats | None = None) -> Floats:
         """Take one step of some of the streams.

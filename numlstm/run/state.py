@@ -74,17 +74,7 @@ class State(Turn):
         TypeError, ValueError
             If it is not what a stream of this network could keep.
         """
-        kept = np.array(values)
-        if kept.dtype != FLOAT32:
-            raise TypeError(
-                f"kept is of {kept.dtype}, expected the float32 array that a stream gave"
-            )
-        if kept.shape != self._kept.shape:
-            raise ValueError(f"kept has shape {kept.shape}, a stream keeps {self._kept.shape}")
-        could = self.compiled.program.could_keep(kept)
-        if not could.all():
-            at = could.argmin()
-            raise ValueError(f"kept[{at}] is {kept[at]}, which no stream of this model keeps")
+        kept = checked_kept(self.compiled, values)
         self.go_back(kept)
 
     def begin(self) -> None:
@@ -152,3 +142,23 @@ class State(Turn):
             self._place(self.compiled.initial_state(memory_rows), kept, memory_rows)
         else:
             self.go_back(kept)
+
+
+def checked_kept(compiled: Compiled, values: ArrayLike, name: str = "kept") -> Floats:
+    """Return a copy of what a stream kept, (num_kept,), by whoever has it now.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not what a stream of this network could keep.
+    """
+    kept = np.array(values)
+    if kept.dtype != FLOAT32:
+        raise TypeError(f"{name} is of {kept.dtype}, expected the float32 array that a stream gave")
+    if kept.shape != (compiled.num_kept,):
+        raise ValueError(f"{name} has shape {kept.shape}, a stream keeps {(compiled.num_kept,)}")
+    could = compiled.program.could_keep(kept)
+    if not could.all():
+        at = could.argmin()
+        raise ValueError(f"{name}[{at}] is {kept[at]}, which no stream of this model keeps")
+    return kept

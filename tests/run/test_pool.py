@@ -405,3 +405,56 @@ def test_states_that_do_not_fit_open_nothing():
         pool.save_states([0])
     assert pool.open_many([]) == []
     assert pool.open_many([good, good]) == [0, 1]
+
+
+def test_what_is_kept_goes_where_it_came_from_or_to_a_stream(pool):
+    slots = [pool.open(), pool.open(), pool.open()]
+    xs = random_input(VECTORS, 3 * 4).reshape(4, 3, -1)
+    pool.step(slots, xs[0])
+    kept = pool.kept(slots)
+    expected = pool.run(slots, xs[1:])
+    pool.restore(slots, kept)
+    assert_same_bits(pool.run(slots, xs[1:]), expected)
+    stream = pool.model.stream()
+    stream.kept = kept[1]
+    assert_same_bits(stream.run(xs[1:, 1]), expected[:, 1])
+    pool.restore(slots[:1], stream.kept[None])
+    assert_same_bits(pool.kept(slots[:1])[0], stream.kept)
+
+
+def test_a_reset_goes_back_to_the_initial_state_of_some(pool):
+    slots = [pool.open(), pool.open()]
+    xs = random_input(VECTORS, 2 * 3).reshape(3, 2, -1)
+    pool.run(slots, xs[:2])
+    before = pool.kept(slots)
+    pool.reset(slots[1:])
+    assert_same_bits(pool.kept(slots)[0], before[0])
+    assert_same_bits(pool.step(slots, xs[2])[1], pool.model.run(xs[2:, 1])[0])
+
+
+WRONG_KEPT = {
+    "of fewer streams": lambda kept: kept[:1],
+    "of one stream": lambda kept: kept[0],
+    "of another network": lambda kept: kept[:, 1:],
+    "with a NaN in the second": lambda kept: np.stack([kept[0], kept[1] * np.float32(np.nan)]),
+    "in float64": lambda kept: kept.astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_KEPT)
+def test_what_no_streams_kept_is_refused_and_nothing_moves(pool, what):
+    slots = [pool.open(), pool.open()]
+    pool.step(slots, random_input(VECTORS, 2))
+    before = pool.kept(slots)
+    with pytest.raises((TypeError, ValueError), match="kept"):
+        pool.restore(slots, WRONG_KEPT[what](before))
+    assert_same_bits(pool.kept(slots), before)
+
+
+def test_slots_that_are_closed_keep_nothing(pool):
+    slot = pool.open()
+    kept = pool.kept([slot])
+    pool.close(slot)
+    for call in (pool.reset, pool.kept, lambda slots: pool.restore(slots, kept)):
+        with pytest.raises(ValueError, match="not open"):
+            call([slot])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numlstm
+from numlstm.policy import Discrete, RecurrentPolicy
 from numlstm import Network, spec
 from numlstm.run.threads import Turn
 from tests.cases import random_weights
@@ -66,7 +67,11 @@ POOL: Tries = {
     "open a stream": lambda p: p.open(VECTORS.stream()),
     "open_many": lambda p: p.open_many([VECTORS.stream().save_state()]),
     "save_states": lambda p: p.save_states(SLOTS),
+    "reset": lambda p: p.reset(SLOTS),
+    "kept": lambda p: p.kept(SLOTS),
+    "restore": lambda p: p.restore(SLOTS[:1], VECTORS.stream().kept[None]),
 }
+ACTING: Tries = {"predict": lambda p: p.predict(XS[0])}
 LOOKAHEAD: Tries = {
     "step": lambda s: s.step(XS[0]),
     "finish": lambda s: s.finish(),
@@ -104,6 +109,7 @@ CASES: dict[str, tuple[Callable[[], Any], Tries]] = {
     "generating": (TOKENS.stream, GENERATING),
     "pool": (open_pool, POOL),
     "lookahead": (lambda: BOTH_WAYS.stream(lookahead=4), LOOKAHEAD),
+    "policy": (lambda: RecurrentPolicy(VECTORS, Discrete(VECTORS.output_size)), ACTING),
     "live": (lambda: numlstm.pipeline("sentiment").stream(), LIVE),
 }
 
