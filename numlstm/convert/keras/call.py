@@ -7,7 +7,7 @@ from typing import Any
 from numlstm import spec
 from numlstm.convert.assembly import Assembly, Draft, Misfit, Read
 from numlstm.convert.keras.config import Config, Key, config_of
-from numlstm.convert.keras.files import Array
+from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.options import Options
 from numlstm.convert.keras.tensors import tensors_of
 from numlstm.spec import Layer

@@ -25,7 +25,8 @@ from numlstm.convert.keras.config import (
     name_of,
     paths_of,
 )
-from numlstm.convert.keras.files import Array, Source
+from numlstm.convert.keras.files import Source
+from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.layers import LAYERS
 from numlstm.convert.keras.nodes import (
     OF_MASKS,

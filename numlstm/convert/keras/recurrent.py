@@ -7,7 +7,7 @@ from numlstm import spec
 from numlstm.convert.assembly import Misfit, Refused
 from numlstm.convert.keras.call import SEQUENCE, VECTOR, Call, Value
 from numlstm.convert.keras.config import Key, class_of, config_of
-from numlstm.convert.keras.files import Array
+from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.options import Options, elementwise
 from numlstm.spec import Layer
 
