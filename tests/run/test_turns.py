@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm.policy import Discrete, RecurrentPolicy
 from numlstm import Network, spec
+from numlstm.policy import Discrete, RecurrentPolicy
 from numlstm.run.threads import Turn
 from tests.cases import random_weights
 
@@ -162,6 +162,7 @@ LONG: dict[str, Callable[[Any], Any]] = {
     "generating": lambda s: s.generate(1, 20_000, seed=0).tobytes(),
     "pool": lambda p: p.run(SLOTS, XS.reshape(-1, 2, 8)).tobytes(),
     "lookahead": lambda s: s.run(XS[:4000]).tobytes(),
+    "policy": lambda p: p.predict(XS)[1].tobytes(),
     "live": lambda s: s.feed("not a good movie, but a long one " * 3000),
 }
 
