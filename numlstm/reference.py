@@ -275,6 +275,8 @@ def feed_forward(layer: spec.Layer, own: Own, xs: Doubles, state: States) -> Dou
             return apply(layer.activation, xs @ own["weight"].T + own.get("bias", 0.0))
         case spec.Conv1d():
             return convolution(layer, own, xs, state)
+        case spec.FrameConv1d():
+            return frame_convolution(layer, own, xs)
         case spec.BatchNorm():
             scale = own.get("weight", 1.0) / np.sqrt(own["running_var"] + layer.eps)
             return np.asarray((xs - own["running_mean"]) * scale + own.get("bias", 0.0))
@@ -325,6 +327,18 @@ def convolution(layer: spec.Conv1d, own: Own, xs: Doubles, state: States) -> Dou
             y[outs] = np.einsum("oik,ki->o", own["weight"][outs], ins)
         rows.append(y + own.get("bias", 0.0))
     return apply(layer.activation, np.reshape(rows, (-1, layer.output_size)))
+
+
+def frame_convolution(layer: spec.FrameConv1d, own: Own, xs: Doubles) -> Doubles:
+    """torch.nn.Conv1d in each row: y_f = b + sum_k W[:, :, k] x_{stride f + k}, x frames of it."""
+    frames = xs.reshape(len(xs), -1, layer.in_channels)
+    frames = np.pad(frames, ((0, 0), layer.padding, (0, 0)))
+    ys = [
+        np.einsum("oik,tki->to", own["weight"], frames[:, f : f + layer.kernel_size])
+        + own.get("bias", 0.0)
+        for f in range(0, frames.shape[1] - layer.kernel_size + 1, layer.stride)
+    ]
+    return apply(layer.activation, np.concatenate(ys, 1))
 
 
 def pooling(layer: spec.Pooling, xs: Doubles, state: States) -> Doubles:

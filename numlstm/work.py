@@ -46,6 +46,8 @@ def _products(layer: spec.Layer) -> int:
     products = sum(_padded(*shapes[name]) for name in layer.matrices())
     if isinstance(layer, spec.Conv1d):
         products *= layer.groups  # those between groups are zeros
+    if isinstance(layer, spec.FrameConv1d):
+        products *= len(layer.starts)
     if isinstance(layer, spec.Recurrent) and layer.shared:
         products *= 2
     return products // FORMATS[layer.dtype].speed[layer.activations]
@@ -68,6 +70,8 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
             # What it reads of earlier steps moves on once for up to 16 of them, from afar.
             kept = layer.reach * layer.input_size // 4
             return _NUMBER * (window + kept) + _FUNCTION * layer.output_size
+        case spec.FrameConv1d():
+            return _OPERATION * len(layer.starts) + _FUNCTION * layer.output_size
         case spec.Attention():
             each = _MEMORY * (layer.size or layer.memory_size) + _MEMORY * layer.memory_size
             each += _FUNCTION * layer.size  # of an additive score

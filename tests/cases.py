@@ -145,6 +145,15 @@ NETWORKS: dict[str, Network] = {
             spec.Concat(27, inputs=("log", "total")),
         )
     ),
+    "frames": Network(
+        (
+            spec.FrameConv1d(5, 1, 20, 3, padding=(1, 1), stride=2, activation="relu"),
+            spec.FrameConv1d(60, 20, 7, 2, bias=False, padding=(1, 0)),
+            spec.LSTM(21, 6, name="a"),
+            spec.FrameConv1d(6, 6, 18, 3, padding=(2, 2), name="b"),
+            spec.FrameConv1d(60, 12, 3, 3, padding=(0, 2), inputs=("a", "b")),
+        )
+    ),
     "feedback": Network(
         (
             spec.Linear(5, 7, name="read"),

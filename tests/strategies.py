@@ -72,6 +72,14 @@ def _convolution(draw: Any, size: int) -> spec.Layer:
     )
 
 
+def _frame_convolution(draw: Any, size: int) -> spec.Layer:
+    channels = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
+    kernel_size = draw(st.integers(1, size // channels))
+    pad = st.integers(0, kernel_size - 1)
+    options = _some(draw, padding=st.tuples(pad, pad), stride=SIZE, activation=functions())
+    return spec.FrameConv1d(size, channels, draw(SIZE), kernel_size, draw(st.booleans()), **options)
+
+
 def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
     """Draw a layer of a kind that reads `size` numbers of the layer before it."""
     flag = draw(st.booleans())
@@ -80,6 +88,8 @@ def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
     match kind:
         case "Conv1d":
             return _convolution(draw, size)
+        case "FrameConv1d":
+            return _frame_convolution(draw, size)
         case "Linear":
             return spec.Linear(size, draw(SIZE), flag, draw(st.none() | functions()))
         case "LayerNorm" | "BatchNorm":

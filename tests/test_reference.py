@@ -152,6 +152,15 @@ LAYERS: dict[str, tuple[spec.Layer, Callable[[], Any]]] = {
         spec.Conv1d(7, 5, 2, activation="relu"),
         lambda: nn.Sequential(own.Conv(7, 5, 2, pads=(1, 0)), nn.ReLU()),
     ),
+    "frames": (spec.FrameConv1d(7, 1, 3, 4), lambda: own.FrameConv(1, 3, 4)),
+    "frames_padded": (
+        spec.FrameConv1d(7, 1, 3, 4, False, stride=2, padding=(3, 1)),
+        lambda: own.FrameConv(1, 3, 4, bias=False, stride=2, pads=(3, 1)),
+    ),
+    "frames_padded_on_all_sides": (
+        spec.FrameConv1d(7, 7, 3, 3, activation="tanh", padding=(2, 2)),
+        lambda: nn.Sequential(own.FrameConv(7, 3, 3, pads=(2, 2)), nn.Tanh()),
+    ),
     "leaky": (spec.Activation(7, "leaky_relu(0.3)"), lambda: nn.LeakyReLU(0.3)),
     "softmax": (spec.Softmax(7), lambda: nn.Softmax(dim=-1)),
     "log_softmax": (spec.LogSoftmax(7), lambda: nn.LogSoftmax(dim=-1)),

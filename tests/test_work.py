@@ -39,6 +39,7 @@ NETWORKS = {
         )
     ),
     "window": Network((spec.Conv1d(64, 1, 1000),)),
+    "frames": Network((spec.FrameConv1d(2048, 1, 64, 256, stride=2),)),
     "history": Network((spec.Conv1d(64, 1, 2, dilation=100_000),)),
     "long_history": Network((spec.Conv1d(1, 1, 2, dilation=2**20),)),
     "long_window": Network((spec.Conv1d(1, 1, 2**19),)),
@@ -112,6 +113,8 @@ def test_all_of_a_layer_counts():
     shared = spec.LSTM(8, 128, direction="bidirectional", shared=True)
     assert of(shared) == of(both) > 1.9 * of(spec.LSTM(8, 128))
     assert of(spec.Conv1d(64, 64, 1, groups=64)) == of(spec.Conv1d(64, 64, 1))
+    frames = spec.FrameConv1d(100, 1, 64, 40)
+    assert of(frames) > 61 * 64 * 40
     attention = spec.Attention(64, 64)
     assert of(attention, memory_rows=2000) > 1.9 * of(attention, memory_rows=1000)
     added = spec.Add(64, inputs=("x",) * 1000)

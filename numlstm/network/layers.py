@@ -12,6 +12,8 @@ from numlstm.network.layer import MAX_SIZE, Layer, MatrixLayer, Shape, as_tuple,
 _MAX_COPIED = 2**24  # token ids that a float32 holds
 MAX_HISTORY = 2**26  # numbers of earlier steps that a convolution keeps
 
+MAX_FRAMES = 2**10  # that a convolution gives of a step: each is an operation
+
 POOLINGS = ("last", "mean", "max", "sum")
 ATTENTIONS = ("dot", "general", "additive")
 
@@ -157,6 +159,68 @@ class Conv1d(MatrixLayer):
                 f"at most {MAX_HISTORY} numbers are kept"
             )
         return problems
+
+
+@dataclass(frozen=True, repr=False)
+class FrameConv1d(MatrixLayer):
+    """torch.nn.Conv1d within a step, over frames that lie in it end to end.
+
+    A step is input_size / in_channels frames, and gives frames of out_channels numbers; weight
+    (out_channels, in_channels, kernel_size). No step reads another one: it streams.
+
+    padding   frames of zeros (before the first, after the last)
+    stride    gives every so-manyth frame
+    """
+
+    input_size: int
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    bias: bool = True
+    activation: str | None = None
+    _: KW_ONLY
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+
+    functions: ClassVar = ("activation",)
+
+    @property
+    def output_size(self) -> int:
+        return len(self.starts) * self.out_channels
+
+    @property
+    def starts(self) -> range:
+        """For each frame that it gives, the first that the kernel reads; before 0 it is padding."""
+        before, after = self.padding
+        num_frames = self.input_size // self.in_channels
+        return range(-before, num_frames + after - self.kernel_size + 1, self.stride)
+
+    def tensors(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {
+            "weight": (self.out_channels, self.in_channels, self.kernel_size)
+        }
+        if self.bias:
+            shapes["bias"] = (self.out_channels,)
+        return shapes
+
+    def problems(self) -> list[str]:
+        object.__setattr__(self, "padding", as_tuple(self.padding))
+        if not (
+            isinstance(self.padding, tuple)
+            and len(self.padding) == 2
+            and all(type(n) is int and 0 <= n < self.kernel_size for n in self.padding)
+        ):
+            return [f"padding is {self.padding!r}, expected two numbers from 0 to kernel_size - 1"]
+        if self.input_size % self.in_channels:
+            return [f"{self.input_size} numbers are no frames of {self.in_channels}"]
+        if not self.starts:
+            frames = self.input_size // self.in_channels + sum(self.padding)
+            return [f"the kernel reads {self.kernel_size} frames of {frames}, padding included"]
+        if self.output_size > MAX_SIZE:
+            return [f"it gives {self.output_size} numbers, expected at most {MAX_SIZE}"]
+        if len(self.starts) > MAX_FRAMES:
+            return [f"it gives {len(self.starts)} frames, expected at most {MAX_FRAMES}"]
+        return []
 
 
 @dataclass(frozen=True, repr=False)

@@ -279,13 +279,14 @@ class Builder:
         bias: Floats,
         activations: str = "int16",
         unit: bool = False,
+        y: Place | None = None,
     ) -> Place:
         """Add ``bias + weight @ x``; weight (N, K) with N a multiple of 16.
 
         activations   what int8 weights are multiplied with
         unit          whether x is in [-1, 1], as the h of an LSTM is unless a user sets another
         """
-        y = self.buffer(len(weight.numbers))
+        y = self.buffer(len(weight.numbers)) if y is None else y
         product = Operation(columns.LINEAR, x, y, b_at=self.made(bias))
         return self._product(product, weight, activations, unit)
 
@@ -306,19 +307,9 @@ class Builder:
     def _product(self, product: Operation, weight: Matrix, activations: str, unit: bool) -> Place:
         """Append a product, behind the operation that quantises its inputs where weights are."""
         if weight.scale is not None:
-            assert product.x is not None
-            num_inputs = product.x.size
-            if num_inputs > MAX_INPUTS:
-                raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
             product.s_at = self.param(scales_and_sums(weight.numbers, weight.scale))
             product.planes = INPUT_BYTES[activations]
-            quantized = self.buffer(quantized_size(num_inputs, product.planes))
-            product.sx = self.buffer(num_scales(num_inputs))
-            quantize = Operation(
-                columns.QUANTIZE, product.x, quantized, product.sx,
-                planes=product.planes, is_unit=unit,
-            )  # fmt: skip
-            product.x = self.append(quantize)
+            self._quantize(product, unit)
         product.w_at = self.params.size
         pack_weights(weight.numbers, self.params.append(packed_size(weight.numbers)))
         if weight.name:
@@ -327,6 +318,27 @@ class Builder:
             self.stored.append(Stored(name, product.w_at, product.s_at, bare, shape))
         product.dtype = Dtype[weight.format.name.upper()]
         return self.append(product)
+
+    def again(self, product: Operation, x: Place, y: Place) -> Place:
+        """Append a product by the weights of one that is there, of as many inputs."""
+        twin = replace(product, x=x, y=y)
+        if product.planes:
+            self._quantize(twin, unit=False)
+        return self.append(twin)
+
+    def _quantize(self, product: Operation, unit: bool) -> None:
+        """Append what quantises the inputs of a product by int8 weights, which reads that then."""
+        assert product.x is not None
+        num_inputs = product.x.size
+        if num_inputs > MAX_INPUTS:
+            raise WeightsError(f"{self.prefix}: int8 is for at most {MAX_INPUTS} inputs")
+        quantized = self.buffer(quantized_size(num_inputs, product.planes))
+        product.sx = self.buffer(num_scales(num_inputs))
+        quantize = Operation(
+            columns.QUANTIZE, product.x, quantized, product.sx,
+            planes=product.planes, is_unit=unit,
+        )  # fmt: skip
+        product.x = self.append(quantize)
 
     def activation(self, x: Place, function: str, y: Place | None = None) -> Place:
         """Add ``f(x)``; in place if y is x."""

@@ -61,6 +61,44 @@ def _conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
     return _matrix(builder, layer, weight, own, window)
 
 
+def _frame_conv1d(builder: Builder, layer: spec.FrameConv1d, own: Own, x: Place) -> Place:
+    """Add a product for each frame that it gives; those of as many taps share their weights.
+
+    At the ends the taps that read padding are left out: their products are zeros.
+    """
+    taps, channels, size = layer.kernel_size, layer.in_channels, layer.out_channels
+    given = own.matrix("weight")
+    numbers = given.numbers.transpose(0, 2, 1).reshape(size, -1)
+
+    def back(rows: Floats) -> Floats:
+        """Return (out_channels, in_channels, kernel_size) of rows (out_channels, ...)."""
+        return rows.reshape(-1, taps, channels).transpose(0, 2, 1)
+
+    whole = replace(given, numbers=numbers, back=back).arranged(pad_rows)
+    bias = pad_rows(own["bias"] if layer.bias else np.zeros(size, np.float32))
+    num_frames = layer.input_size // channels
+    y = builder.buffer(layer.output_size, LANES - 1)
+    made: dict[tuple[int, int], Operation] = {}
+    for n, start in enumerate(layer.starts):
+        part = max(0, -start), min(taps, num_frames - start)
+        frame = x.part((start + part[0]) * channels, (part[1] - part[0]) * channels)
+        # What is written beyond a frame belongs to the next one, which is written later.
+        place = y.part(n * size, padded(size))
+        if part in made:
+            builder.again(made[part], frame, place)
+            continue
+        weight = whole if part == (0, taps) else _some_taps(whole, part, channels)
+        builder.linear(frame, weight, bias, layer.activations, y=place)
+        made[part] = builder.operations[-1]
+    return y if layer.activation is None else builder.activation(y, layer.activation, y)
+
+
+def _some_taps(whole: Matrix, part: tuple[int, int], channels: int) -> Matrix:
+    """Return the columns of some taps of a kernel, which are no tensor of their own."""
+    numbers = whole.numbers[:, part[0] * channels : part[1] * channels]
+    return replace(whole, numbers=np.ascontiguousarray(numbers), name="", back=None)
+
+
 def _activation(builder: Builder, layer: spec.Activation, own: Own, x: Place) -> Place:
     return builder.activation(x, layer.function)
 
@@ -162,6 +200,7 @@ LAYERS: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Masking: _pass_on,
     spec.Linear: _linear,
     spec.Conv1d: _conv1d,
+    spec.FrameConv1d: _frame_conv1d,
     spec.LayerNorm: _layer_norm,
     spec.BatchNorm: _batch_norm,
     spec.Activation: _activation,

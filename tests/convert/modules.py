@@ -34,6 +34,18 @@ class Conv(nn.Conv1d):
         return super().forward(functional.pad(xs.T, self.pads)).T
 
 
+class FrameConv(nn.Conv1d):
+    """A convolution within each row, (T, frames of `inputs` numbers): a batch of signals."""
+
+    def __init__(self, inputs, outputs, kernel_size, pads=(0, 0), **options):
+        super().__init__(inputs, outputs, kernel_size, **options)
+        self.pads = pads
+
+    def forward(self, xs):
+        frames = xs.reshape(len(xs), -1, self.in_channels).transpose(1, 2)
+        return super().forward(functional.pad(frames, self.pads)).transpose(1, 2).flatten(1)
+
+
 # As state dicts -----------------------------------------------------------------------------------
 
 

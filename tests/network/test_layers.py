@@ -22,6 +22,7 @@ from numlstm.spec import (
     Copy,
     Embedding,
     Feedback,
+    FrameConv1d,
     IndRNN,
     LayerNorm,
     Linear,
@@ -81,6 +82,11 @@ TENSORS = {
     "conv_groups": (
         Conv1d(4, 6, 3, False, "relu", groups=2, stride=2, dilation=3, padding=(1, 0)),
         4, 6, {"weight": (6, 2, 3)},
+    ),
+    "frames": (FrameConv1d(12, 4, 5, 3), 12, 5, {"weight": (5, 4, 3), "bias": (5,)}),
+    "frames_options": (
+        FrameConv1d(12, 4, 5, 2, False, "relu", stride=2, padding=(1, 1)), 12, 10,
+        {"weight": (5, 4, 2)},
     ),
     "rnn_options": (
         RNN(3, 5, True, "leaky_relu(0.3)", direction="reverse", clip=2.0, outputs="last"), 3, 5,
@@ -211,6 +217,17 @@ BAD_LAYERS = {
     "one padding": (lambda: Conv1d(4, 6, 3, padding=1), "expected two whole numbers"),
     "negative padding": (lambda: Conv1d(4, 6, 3, padding=(-1, 0)), "expected two whole numbers"),
     "stride": (lambda: Conv1d(4, 6, 3, stride=0), "stride is 0"),
+    "frames": (lambda: FrameConv1d(10, 4, 5, 3), "10 numbers are no frames of 4"),
+    "too few frames": (
+        lambda: FrameConv1d(8, 4, 5, 4, padding=(1, 0)),
+        "the kernel reads 4 frames of 3, padding included",
+    ),
+    "padding of frames": (
+        lambda: FrameConv1d(12, 4, 5, 3, padding=(3, 0)),
+        r"padding is \(3, 0\), expected two numbers from 0 to kernel_size - 1",
+    ),
+    "one padding of frames": (lambda: FrameConv1d(12, 4, 5, 3, padding=1), "padding is 1"),
+    "many frames": (lambda: FrameConv1d(2**20, 1, 1, 1), "gives 1048576 frames, expected at most"),
     "slice": (lambda: Slice(4, 2, 5), "2 to 5 is not within 4"),
     "empty slice": (lambda: Slice(4, 2, 2), "2 to 2 is not within 4"),
     "one to add": (lambda: Add(4, inputs=("a",)), "expected two inputs or more"),
