@@ -14,6 +14,7 @@ from bench.measure.long import long
 from bench.measure.lookahead import lookahead
 from bench.measure.memory import memory
 from bench.measure.paced import paced
+from bench.measure.policy import policy
 from bench.measure.speed import generate, pool, sequence, step
 from bench.measure.tasks import tasks
 from bench.report import report
@@ -31,7 +32,7 @@ app = typer.Typer(
 
 @app.command("all")
 def everything(quick: Quick = False, core: Cores = None, engine: Engines = None) -> None:
-    """Run all but accuracy, lookahead and tasks: on this CPU, with two threads, and as AVX2."""
+    """Run all but accuracy, lookahead, policy, tasks: here, with two threads, and as AVX2."""
     for benchmark in (step, sequence, pool, generate, paced, cold, memory, long):
         benchmark(quick, None, core, engine)
     if (os.cpu_count() or 1) > 1:
@@ -56,6 +57,7 @@ for command in (
     memory,
     long,
     tasks,
+    policy,
     accuracy,
     lookahead,
     change,

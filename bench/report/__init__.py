@@ -14,6 +14,7 @@ from bench.report import (
     change_page,
     lookahead_table,
     paced_page,
+    policy_page,
     process_pages,
     side_by_side,
     speed_pages,
@@ -32,6 +33,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "pool": speed_pages.pool,
     "generate": speed_pages.generate,
     "paced": paced_page.paced,
+    "policy": policy_page.policy,
     "cold": process_pages.cold,
     "memory": process_pages.memory,
     "long": process_pages.long,
@@ -76,9 +78,13 @@ def _write_summaries() -> None:
     (RESULTS / "README.md").write_text(side_by_side.page(found))
     if "step" in found:
         _write_table(_ROOT / "README.md", "step", side_by_side.summary(found["step"]))
-    if "lookahead" in found:
-        latest = max(found["lookahead"].values(), key=lambda results: str(results["date"]))
-        _write_table(_ROOT / "docs/layers.md", "lookahead", lookahead_table.summary(latest))
+    for benchmark, document, summary in (
+        ("lookahead", "docs/layers.md", lookahead_table.summary),
+        ("policy", "docs/policies.md", policy_page.summary),
+    ):
+        if benchmark in found:
+            latest = max(found[benchmark].values(), key=lambda results: str(results["date"]))
+            _write_table(_ROOT / document, benchmark, summary(latest))
 
 
 def finish(results: Results, path: Path | None) -> None:

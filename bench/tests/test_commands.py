@@ -8,8 +8,20 @@ import pytest
 import typer
 
 from bench import report
-from bench.engines import PEERS
-from bench.measure import change, cold, compare, long, machine, memory, paced, process, speed, tasks
+from bench.engines import PEERS, policies
+from bench.measure import (
+    change,
+    cold,
+    compare,
+    long,
+    machine,
+    memory,
+    paced,
+    policy,
+    process,
+    speed,
+    tasks,
+)
 from bench.report import change_page
 
 
@@ -63,6 +75,16 @@ def test_tasks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     page = capsys.readouterr().out
     assert "| sentiment " in page
     assert "numlstm float32" in page
+
+
+def test_policy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _need("onnxruntime_binding")
+    peers = {name: policies.ENGINES[name] for name in ("numlstm", "ONNX Runtime")}
+    monkeypatch.setattr(policy, "ENGINES", peers)
+    policy.policy(quick=True)
+    page = capsys.readouterr().out
+    assert "| ONNX Runtime |" in page
+    assert "LSTM 64" in page
 
 
 def test_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
