@@ -148,3 +148,38 @@ class Cell(nn.Module):
     def forward(self, x: Any, h: Any, c: Any) -> Any:
         h, c = self.cell(x, (h, c))
         return self.head(h), h, c
+
+
+# As a policy of sb3-contrib -----------------------------------------------------------------------
+
+
+class Policy(nn.Module):
+    """The modules of a policy under the names that they have in one."""
+
+    def __init__(self, inputs=3, outputs=4, net=(6,), critic="lstm", layers=1, activation=None):
+        super().__init__()
+        self.activation = activation or nn.Tanh()
+        self.lstm_actor = nn.LSTM(inputs, 5, layers)
+        self.lstm_critic = nn.LSTM(inputs, 5, layers) if critic == "lstm" else None
+        self.critic = nn.Linear(inputs, 5) if critic == "linear" else None
+        self.mlp_extractor = nn.ModuleDict(
+            {f"{name}_net": self._mlp(net) for name in ("policy", "value")}
+        )
+        last = net[-1] if net else 5
+        self.action_net, self.value_net = nn.Linear(last, outputs), nn.Linear(last, 1)
+
+    def _mlp(self, net):
+        sizes = [5, *net]
+        layers = [(nn.Linear(a, b), self.activation) for a, b in zip(sizes, net, strict=False)]
+        return nn.Sequential(*(module for pair in layers for module in pair))
+
+    def forward(self, features):
+        """Return what actor and critic make of (T, inputs)."""
+        with torch.no_grad():
+            own = self.lstm_critic or self.critic or self.lstm_actor
+            read = own(features) if own is self.critic else own(features)[0]
+            nets = self.mlp_extractor
+            return (
+                self.action_net(nets["policy_net"](self.lstm_actor(features)[0])).numpy(),
+                self.value_net(nets["value_net"](read)).numpy(),
+            )

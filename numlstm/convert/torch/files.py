@@ -30,10 +30,11 @@ def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dic
     name = os.fspath(path)
     what = "cannot be read as tensors only"
     with Path(path).open("rb") as file, reading(what, name, INSTEAD):
-        return _state_dict(file, key)
+        return state_dict_of(file, key)
 
 
-def _state_dict(file: BinaryIO, key: str | None) -> dict[str, Any]:
+def state_dict_of(file: BinaryIO, key: str | None = None) -> dict[str, Any]:
+    """Read the tensors of what torch.save wrote; see `read_state_dict`."""
     head = file.read(10)
     file.seek(0)
     if head[8:] == b'{"':
