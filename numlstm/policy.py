@@ -6,14 +6,18 @@ The words, and what they mean, are those of Stable-Baselines3 and sb3-contrib (`
     action, state = policy.predict(observation, state, episode_start)
 """
 
+import logging
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numlstm.budget import Budget
+from numlstm.load import checked
 from numlstm.model import Model
 from numlstm.network.columns import slices
 from numlstm.run.border import (
@@ -27,6 +31,9 @@ from numlstm.run.border import (
 from numlstm.run.pool import Pool
 from numlstm.run.threads import Turn, in_turn
 from numlstm.spec import INPUT, Activation, Attention, BatchNorm, Layer, Network
+
+if TYPE_CHECKING:
+    from numlstm.convert.torch.sb3 import SavedPolicy
 
 Actions = NDArray[Any]
 State = NDArray[np.float32]
@@ -121,14 +128,14 @@ class MultiBinary:
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Numbers between bounds, by the mean of a normal distribution: float32 (num_envs, n).
+    """Numbers between bounds, by the mean of a normal distribution: float32 (num_envs, *shape).
 
-    low, high : array of shape (n,)
+    low, high : array of the shape of an action
         The bounds; infinite ones are none.
     squash : bool
         False: actions beyond the bounds are clipped. True: they are tanh of what the network gives,
         stretched from [-1, 1] to the bounds (``squash_output`` of Stable-Baselines3).
-    log_std : array of shape (n,), optional
+    log_std : array of the shape of an action, optional
         The logarithm of the deviation, without which no action can be drawn.
     """
 
@@ -150,15 +157,16 @@ class Box:
             raise ValueError("every number of low must be below that of high")
         if squash and not all(np.isfinite(bound).all() for bound in bounds.values()):
             raise ValueError("what is squashed needs finite bounds")
-        deviation = None if log_std is None else finite_floats("log_std", log_std, shape)
+        deviation = None if log_std is None else finite_floats("log_std", log_std, shape).copy()
         for name, value in (*bounds.items(), ("squash", bool(squash)), ("log_std", deviation)):
             object.__setattr__(self, name, value)
 
     @property
     def num_numbers(self) -> int:
-        return len(self.low)
+        return self.low.size
 
     def likeliest(self, ys: Floats) -> Actions:
+        ys = ys.reshape(-1, *self.low.shape)
         if not self.squash:
             return ys.clip(self.low, self.high)
         share = (np.tanh(ys) + np.float32(1)) / np.float32(2)
@@ -168,7 +176,8 @@ class Box:
         if self.log_std is None:
             raise ValueError("to draw actions needs Box(log_std=), or use deterministic=True")
         noise = generator.standard_normal(ys.shape, np.float32)
-        return self.likeliest((ys + np.exp(self.log_std) * noise).astype(np.float32))
+        deviation: Floats = np.exp(self.log_std).ravel()
+        return self.likeliest(ys + deviation * noise)
 
 
 def _count(name: str, n: Any) -> int:
@@ -178,9 +187,9 @@ def _count(name: str, n: Any) -> int:
 
 
 def _numbers(name: str, given: ArrayLike) -> Floats:
-    """Return a copy of float32 numbers (n,), of which some may be infinite, but none NaN."""
-    numbers = as_floats(name, given, (-1,)).copy()
-    if not len(numbers) or np.isnan(numbers).any():
+    """Return a copy of float32 numbers, of which some may be infinite, but none NaN."""
+    numbers = as_floats(name, given, np.shape(given)).copy()
+    if not numbers.ndim or not numbers.size or np.isnan(numbers).any():
         raise ValueError(f"{name} is {given!r}, expected one number or more, and none of them NaN")
     return numbers
 
@@ -354,6 +363,69 @@ def _flags(episode_start: ArrayLike, num_envs: int) -> NDArray[np.bool_]:
     if given.shape != (num_envs,):
         raise ValueError(f"episode_start has shape {given.shape}, expected ({num_envs},)")
     return given if is_bool else given.astype(np.bool_)
+
+
+# Policies of others -------------------------------------------------------------------------------
+
+
+def from_sb3(
+    path: str | os.PathLike[str],
+    *,
+    normalizer: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    budget: Budget | None = None,
+) -> RecurrentPolicy:
+    """Return the policy that `RecurrentPPO.save` of sb3-contrib wrote, held to PyTorch.
+
+    The file is read as data: no object in it is unpickled, neither package is needed.
+
+    Parameters
+    ----------
+    path : str or path
+        The .zip of a policy of observations that are vectors or numbers (``MlpLstmPolicy``). Any
+        space of actions is read, with its bounds and whether they are squashed.
+    normalizer : str or path, optional
+        What `VecNormalize.save` wrote: observations are normalised by it, within the network.
+    seed : int, optional
+        Of the actions that are drawn.
+    budget : Budget, optional
+        What the file may cost, in bytes and seconds; without it by its size.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged, no recurrent policy, or one whose features are more than the observation.
+    ImportError
+        If PyTorch is not installed.
+    """
+    try:
+        from numlstm.convert.torch import sb3
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"reading a policy needs {error.name}; install it with: pip install 'numlstm[torch]'"
+        ) from error
+    saved = sb3.convert(path, normalizer=normalizer, budget=budget)
+    for note in saved.notes:
+        logging.getLogger("numlstm").warning("%s: %s", os.fspath(path), note)
+    model = checked(saved.actor)
+    if saved.normalizer is not None:
+        own = saved.normalizer
+        model = normalized(model, own.mean.ravel(), own.var.ravel(), own.clip, own.epsilon)
+    return RecurrentPolicy(model, _space_of(saved), seed=seed)
+
+
+def _space_of(saved: "SavedPolicy") -> Space:
+    space = saved.actions
+    match space.kind:
+        case "Discrete":
+            return Discrete(space.sizes[0])
+        case "MultiDiscrete":
+            return MultiDiscrete(space.sizes)
+        case "MultiBinary":
+            return MultiBinary(saved.actor.network.output_size)
+    assert space.low is not None
+    assert space.high is not None
+    return Box(space.low, space.high, saved.squash, saved.log_std)
 
 
 # Observations that are normalised -----------------------------------------------------------------

@@ -20,6 +20,7 @@ FILES = {
     "regression_model.h5": "turbofan_lstm/regression_model.h5",
     "textgenrnn_weights.hdf5": "textgenrnn/textgenrnn_weights.hdf5",
     "textgenrnn_vocab.json": "textgenrnn/textgenrnn_vocab.json",
+    "ppo_lstm_cartpole_novel.zip": "recurrent_ppo/ppo_lstm_cartpole_novel.zip",
     "silero_vad_16k_op15.onnx": "silero_vad/silero_vad_16k_op15.onnx",
     "test.wav": "silero_vad/test.wav",
     "model.h5": "dtln/model.h5",

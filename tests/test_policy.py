@@ -1,6 +1,7 @@
 """Policies: the words of Stable-Baselines3, held to a reference that knows no pool."""
 
 import copy
+import pickle
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +13,10 @@ from numlstm import policy, reference
 from numlstm.policy import Box, Discrete, MultiBinary, MultiDiscrete, RecurrentPolicy
 from numlstm.spec import GRU, LSTM, BatchNorm, Embedding, Linear, Network
 from tests.cases import assert_same_bits, random_weights
+from tests.convert import test_sb3
+from tests.lazy import Lazy, torch
+
+modules = Lazy("tests.convert.modules")
 
 NUM_STEPS, NUM_ENVS, INPUT_SIZE = 30, 3, 4
 NETWORK = Network((LSTM(INPUT_SIZE, 8), Linear(8, 6, activation="relu"), Linear(6, 5)))
@@ -192,6 +197,13 @@ def test_drawn_numbers_have_the_mean_and_the_deviation():
     np.testing.assert_allclose(found.std(0), [0.5, 2], atol=0.05)
 
 
+def test_actions_have_the_shape_of_their_bounds():
+    space = Box(-np.ones((2, 2)), np.ones((2, 2)), log_std=np.zeros((2, 2)))
+    ys = np.float32([[0.1, -3, 0.2, 3]])
+    np.testing.assert_array_equal(space.likeliest(ys), np.float32([[[0.1, -1], [0.2, 1]]]))
+    assert space.drawn(ys, np.random.default_rng(0)).shape == (1, 2, 2)
+
+
 def test_a_seed_says_what_is_drawn():
     obs, _ = observations()
     first, second = (
@@ -268,3 +280,56 @@ def test_a_normalized_model_is_what_vecnormalize_gives():
 def test_a_copy_is_refused_as_a_pool_is():
     with pytest.raises(TypeError, match="neither copied nor pickled"):
         copy.deepcopy(RecurrentPolicy(model_of(), Discrete(5)))
+
+
+# From Stable-Baselines3 ---------------------------------------------------------------------------
+
+
+def outputs_of(saved, xs):
+    """What the modules make of a sequence (T, 3), by PyTorch."""
+    return saved(torch.from_numpy(xs))[0]
+
+
+@pytest.mark.parametrize("squash", [True, False])
+def test_a_saved_policy_acts_within_its_bounds_on_what_it_normalizes(tmp_path, squash):
+    torch.manual_seed(0)
+    saved = modules.Policy()
+    state = saved.state_dict() | {"log_std": torch.zeros(4)}
+    space = test_sb3.box(4) | {"high": "[1. 1. 1. 1.]"}
+    moments = test_sb3.RunningMeanStd(np.array([1.0, 2, -3]), np.array([4, 0.25, 1]))
+    (tmp_path / "vec.pkl").write_bytes(pickle.dumps(test_sb3.VecNormalize(obs_rms=moments)))
+    path = test_sb3.save(
+        tmp_path / "a.zip", state, None, space, policy_kwargs={"squash_output": squash}
+    )
+    actor = policy.from_sb3(path, normalizer=tmp_path / "vec.pkl")
+    xs = np.random.default_rng(0).normal(0, 8, (20, 3)).astype(np.float32)
+    seen = np.clip((xs - moments.mean) / np.sqrt(moments.var + 1e-8), -10, 10)
+    means = outputs_of(saved, seen.astype(np.float32))
+    low = np.linspace(-2, -1, 4)
+    expected = low + (np.tanh(means) + 1) / 2 * (1 - low) if squash else means.clip(low, 1)
+    hidden, found = None, []
+    for x in xs:
+        action, hidden = actor.predict(x, hidden)
+        found.append(action)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    actions, _ = actor.predict(xs, deterministic=False)
+    assert ((actions >= np.float32(low)) & (actions <= 1)).all()
+
+
+def test_a_saved_policy_of_choices(tmp_path):
+    saved = modules.Policy()
+    path = test_sb3.save(tmp_path / "a.zip", saved, None, test_sb3.several(1, 3))
+    actor = policy.from_sb3(path)
+    assert actor.actions == MultiDiscrete([1, 3])
+    xs = np.random.default_rng(0).standard_normal((1, 3)).astype(np.float32)
+    assert actor.predict(xs)[0].tolist() == [[0, int(outputs_of(saved, xs)[0, 1:].argmax())]]
+    binary = {":type:": "<class 'gymnasium.spaces.multi_binary.MultiBinary'>", "_shape": [4]}
+    path = test_sb3.save(tmp_path / "b.zip", saved, None, binary)
+    expected = (outputs_of(saved, xs) > 0).astype(np.int8)
+    np.testing.assert_array_equal(policy.from_sb3(path).predict(xs)[0], expected)
+
+
+def test_what_is_assumed_of_a_policy_is_said(tmp_path, caplog):
+    options = {":type:": "<class 'dict'>", ":serialized:": ""}
+    policy.from_sb3(test_sb3.save(tmp_path / "a.zip", modules.Policy(), policy_kwargs=options))
+    assert "Tanh, the default, is assumed" in caplog.text
