@@ -6,6 +6,7 @@ that comes back over those k steps can teach it better: Hochreiter 1991; Bengio,
 float64, with the weights that the engine has.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm import reference, spec
 from numlstm.model import Model
-from numlstm.reference import CELLS, Doubles, Own, evaluate, first_states, sigmoid
+from numlstm.reference import (
+    CELLS,
+    Doubles,
+    Own,
+    evaluate,
+    first_states,
+    normal_below,
+    sigmoid,
+)
 
 
 @dataclass(frozen=True)
@@ -311,6 +320,12 @@ def _silu(x: Doubles) -> Doubles:
     return np.asarray(s * (1 + x * (1 - s)))
 
 
+def _gelu_tanh(x: Doubles) -> Doubles:
+    scale = 2 * math.sqrt(2 / math.pi)
+    s = sigmoid(scale * (x + 0.044715 * x**3))
+    return np.asarray(s + x * s * (1 - s) * scale * (1 + 3 * 0.044715 * x**2))
+
+
 # Of the functions that layers know, by x and their parameters; at a corner, that of one side.
 DERIVATIVES: dict[str, Callable[..., Doubles]] = {
     "linear": np.ones_like,
@@ -333,4 +348,9 @@ DERIVATIVES: dict[str, Callable[..., Doubles]] = {
     "sqrt": lambda x: 0.5 / np.sqrt(x),
     "square": lambda x: 2 * x,
     "linear_sigmoid": lambda x: np.where(x >= 0, 1.0, sigmoid(x) * sigmoid(-x)),
+    "abs": np.sign,
+    "reciprocal": lambda x: -1 / x**2,
+    "gelu": lambda x: normal_below(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
+    "gelu_tanh": _gelu_tanh,
+    "erf": lambda x: 2 / math.sqrt(math.pi) * np.exp(-(x**2)),
 }

@@ -4,6 +4,7 @@ Frameworks are held against it, kernels are held against it. It is slow and know
 a number within a network is beyond float32 the kernels refuse: there is no answer to be held.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
@@ -50,6 +51,17 @@ def elu(x: Doubles, alpha: float) -> Doubles:
     return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
+def normal_below(x: Doubles) -> Doubles:
+    """Return the share of a normal distribution below x, (1 + erf(x / sqrt(2))) / 2."""
+    halves = np.reshape([0.5 * math.erfc(-n / math.sqrt(2)) for n in np.ravel(x)], np.shape(x))
+    return np.where(np.isnan(x), x, halves)
+
+
+def gelu_tanh(x: Doubles) -> Doubles:
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2: Hendrycks, Gimpel 2016."""
+    return np.asarray(x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 # What `spec.FUNCTIONS` names, of x and its parameters.
 FUNCTIONS: dict[str, Callable[..., Doubles]] = {
     "linear": lambda x: x,
@@ -72,6 +84,11 @@ FUNCTIONS: dict[str, Callable[..., Doubles]] = {
     "sqrt": np.sqrt,
     "square": np.square,
     "linear_sigmoid": lambda x: np.where(x >= 0, x + 0.5, sigmoid(x)),
+    "abs": np.abs,
+    "reciprocal": np.reciprocal,
+    "gelu": lambda x: x * normal_below(x),
+    "gelu_tanh": gelu_tanh,
+    "erf": lambda x: np.reshape([math.erf(n) for n in np.ravel(x)], np.shape(x)),
 }
 
 
@@ -277,6 +294,10 @@ def feed_forward(layer: spec.Layer, own: Own, xs: Doubles, state: States) -> Dou
             return convolution(layer, own, xs, state)
         case spec.FrameConv1d():
             return frame_convolution(layer, own, xs)
+        case spec.Pool1d():
+            return window_pooling(layer, xs, state)
+        case spec.Flatten():
+            return flattened(layer, xs, state)
         case spec.BatchNorm():
             scale = own.get("weight", 1.0) / np.sqrt(own["running_var"] + layer.eps)
             return np.asarray((xs - own["running_mean"]) * scale + own.get("bias", 0.0))
@@ -339,6 +360,33 @@ def frame_convolution(layer: spec.FrameConv1d, own: Own, xs: Doubles) -> Doubles
         for f in range(0, frames.shape[1] - layer.kernel_size + 1, layer.stride)
     ]
     return apply(layer.activation, np.concatenate(ys, 1))
+
+
+def window_pooling(layer: spec.Pool1d, xs: Doubles, state: States) -> Doubles:
+    """torch.nn.MaxPool1d; AvgPool1d with count_include_pad=False: windows of the rows there are."""
+    size, (before, after) = layer.kernel_size, layer.pads
+    if layer.is_causal:
+        kept = state.get("x", xs[:0])
+        ends = [len(kept) + t + 1 for t in range(len(xs))]
+        xs = np.concatenate([kept, xs])
+        state["x"] = xs[max(len(xs) - before, 0) :]
+    else:
+        more = layer.stride - 1 if layer.ceil_mode else 0
+        last = before + len(xs) + after - size + more  # where a window begins at the latest
+        starts = range(0, min(last + 1, before + len(xs)) if len(xs) else 0, layer.stride)
+        ends = [start + size - before for start in starts]
+    reduce: Any = {"max": np.max, "mean": np.mean, "sum": np.sum}[layer.mode]
+    rows = [reduce(xs[max(end - size, 0) : end], axis=0) for end in ends]
+    return np.reshape(rows, (-1, layer.input_size))
+
+
+def flattened(layer: spec.Flatten, xs: Doubles, state: States) -> Doubles:
+    """Return the last rows end to end, of each step."""
+    start = state.get("x", np.zeros((layer.reach, layer.input_size)))
+    seen = np.concatenate([start, xs])
+    state["x"] = seen[len(xs) :]
+    rows = [seen[t : t + layer.num_steps].ravel() for t in range(len(xs))]
+    return np.reshape(rows, (-1, layer.output_size))
 
 
 def pooling(layer: spec.Pooling, xs: Doubles, state: States) -> Doubles:

@@ -23,6 +23,7 @@ from numlstm.network.layer import (
 from numlstm.network.layers import (
     CRF,
     POOLINGS,
+    WINDOW_POOLINGS,
     Activation,
     Add,
     Attention,
@@ -33,6 +34,7 @@ from numlstm.network.layers import (
     Copy,
     Embedding,
     Feedback,
+    Flatten,
     FrameConv1d,
     LayerNorm,
     Linear,
@@ -40,11 +42,13 @@ from numlstm.network.layers import (
     Masking,
     Multiply,
     OneHot,
+    Pool1d,
     Pooling,
     Repeat,
     Reverse,
     Slice,
     Softmax,
+    Windowed,
 )
 from numlstm.network.network import MAX_NUMBERS, MAX_WIDTH, TOLERANCE, Network, Tensors
 from numlstm.network.recurrent import *  # every cell
@@ -61,6 +65,7 @@ __all__ = [
     "MAX_WIDTH",
     "POOLINGS",
     "TOLERANCE",
+    "WINDOW_POOLINGS",
     "Activation",
     "Add",
     "Attention",
@@ -72,6 +77,7 @@ __all__ = [
     "Copy",
     "Embedding",
     "Feedback",
+    "Flatten",
     "FrameConv1d",
     "Layer",
     "LayerNorm",
@@ -82,6 +88,7 @@ __all__ = [
     "Multiply",
     "Network",
     "OneHot",
+    "Pool1d",
     "Pooling",
     "Probe",
     "Repeat",
@@ -92,6 +99,7 @@ __all__ = [
     "Tensors",
     "Weights",
     "WeightsError",
+    "Windowed",
     "function_text",
     "parse_function",
 ]

@@ -72,6 +72,10 @@ def _own(layer: spec.Layer, memory_rows: int) -> int:
             return _NUMBER * (window + kept) + _FUNCTION * layer.output_size
         case spec.FrameConv1d():
             return _OPERATION * len(layer.starts) + _FUNCTION * layer.output_size
+        case spec.Pool1d():
+            return 2 * _NUMBER * (layer.kernel_size * layer.input_size)
+        case spec.Flatten():
+            return _NUMBER * layer.output_size
         case spec.Attention():
             each = _MEMORY * (layer.size or layer.memory_size) + _MEMORY * layer.memory_size
             each += _FUNCTION * layer.size  # of an additive score
@@ -103,7 +107,7 @@ def run_work(network: spec.Network, num_rows: int = 1, memory_rows: int = 0) -> 
         gives = given
         if isinstance(layer, spec.Repeat):
             gives = layer.num_steps
-        elif isinstance(layer, spec.Conv1d) and not layer.is_causal:
+        elif isinstance(layer, spec.Windowed) and not layer.is_causal:
             given += sum(layer.pads)
             gives = max(given - layer.reach, 0) // layer.stride + 1
         elif layer.pools and not network.is_causal:

@@ -182,6 +182,20 @@ NETWORKS: dict[str, Network] = {
             spec.Linear(14, 3, inputs=("g", "early")),
         )
     ),
+    "windows": Network(
+        (
+            spec.Pool1d(5, 3, name="max"),
+            spec.Pool1d(5, 4, "mean", name="mean"),
+            spec.Pool1d(5, 2, "sum", inputs=("input",), name="sum"),
+            spec.Pool1d(5, 1, "mean"),
+            spec.GRU(5, 17, name="a"),
+            spec.Pool1d(17, 5, "mean", name="pooled"),
+            spec.Linear(32, 7, inputs=("max", "mean", "sum", "pooled"), name="joined"),
+            spec.Flatten(7, 3),
+            spec.Flatten(21, 1, name="flat"),
+            spec.Linear(28, 3, inputs=("flat", "joined")),
+        )
+    ),
     "one_hot": Network((spec.OneHot(9, 6), spec.GRU(6, 17), spec.Linear(17, 2))),
     "masked": Network((spec.Embedding(5, 4, mask_zero=True), spec.LSTM(4, 7), spec.Linear(7, 3))),
     "functions": Network(
@@ -193,7 +207,7 @@ NETWORKS: dict[str, Network] = {
                     20,
                     function,
                     name=function,
-                    inputs=("positive" if function in ("log", "sqrt") else "x",),
+                    inputs=("positive" if function in ("log", "sqrt", "reciprocal") else "x",),
                 )
                 for function in spec.FUNCTIONS
             ),
@@ -252,6 +266,25 @@ NOT_CAUSAL: dict[str, Network] = {
         (spec.Conv1d(5, 6, 3, padding=(1, 1), activation="relu"), spec.LSTM(6, 4))
     ),
     "conv_valid": Network((spec.Conv1d(5, 6, 4, padding=(0, 0)),)),
+    "pool_halves": Network(
+        (spec.Pool1d(5, 2, stride=2), spec.Pool1d(5, 3, "mean", stride=2, ceil_mode=True))
+    ),
+    "pool_padded": Network(
+        (
+            spec.Pool1d(5, 3, "mean", padding=(1, 1), name="mean"),
+            spec.Pool1d(5, 4, padding=(1, 2), inputs=("input",), name="max"),
+            spec.Pool1d(5, 4, "sum", padding=(0, 3), inputs=("input",), name="sum"),
+            spec.LSTM(15, 4, inputs=("mean", "max", "sum")),
+        )
+    ),
+    "pool_valid": Network((spec.GRU(5, 7), spec.Pool1d(7, 4, "mean", padding=(0, 0)))),
+    "flat": Network(
+        (
+            spec.LSTM(5, 7, direction="bidirectional"),
+            spec.Flatten(14, 6),
+            spec.Linear(84, 3, activation="gelu"),
+        )
+    ),
     "conv_stride": Network(
         (
             spec.Conv1d(5, 6, 3, padding=(1, 1), stride=2),

@@ -80,6 +80,13 @@ def _frame_convolution(draw: Any, size: int) -> spec.Layer:
     return spec.FrameConv1d(size, channels, draw(SIZE), kernel_size, draw(st.booleans()), **options)
 
 
+def _window_pooling(draw: Any, size: int) -> spec.Layer:
+    kernel_size = draw(SIZE)
+    reach = st.integers(0, kernel_size - 1)
+    options = _some(draw, padding=st.tuples(reach, reach), stride=SIZE, ceil_mode=st.booleans())
+    return spec.Pool1d(size, kernel_size, draw(st.sampled_from(spec.WINDOW_POOLINGS)), **options)
+
+
 def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
     """Draw a layer of a kind that reads `size` numbers of the layer before it."""
     flag = draw(st.booleans())
@@ -103,6 +110,10 @@ def _layer(draw: Any, kind: str, size: int) -> spec.Layer:
         case "Slice":
             start = draw(st.integers(0, size - 1))
             return spec.Slice(size, start, draw(st.integers(start + 1, size)))
+        case "Pool1d":
+            return _window_pooling(draw, size)
+        case "Flatten":
+            return spec.Flatten(size, draw(SIZE))
         case "Repeat":
             return spec.Repeat(size, draw(SIZE))
     return spec.LAYERS[kind](size)

@@ -81,6 +81,11 @@ FUNCTIONS: dict[str, Any] = {
     "sqrt": lambda x: torch.sqrt(x),
     "square": lambda x: torch.square(x),
     "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
+    "abs": lambda x: x.abs(),
+    "reciprocal": lambda x: x.reciprocal(),
+    "gelu": lambda x: functional.gelu(x),
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "erf": lambda x: torch.erf(x),
 }
 
 
@@ -93,12 +98,18 @@ def test_functions_are_those_of_torch(text):
     xs = torch.cat([torch.linspace(-40, 40, 1601), torch.randn(400)]).double()
     if text in ("log", "sqrt"):
         xs = xs.abs() + 1e-3
+    if text == "reciprocal":
+        xs = xs + 1e-3
     expected = FUNCTIONS[text](xs).numpy()
     FLOAT64.check(reference.apply(text, xs.numpy()), expected)
 
 
 def _prefixes(pool):
     return lambda xs: torch.stack([pool(xs[: t + 1]) for t in range(len(xs))])
+
+
+def _over_time(module):
+    return lambda xs: module(xs.T).T
 
 
 def _batch_norm(*args: Any, **options: Any) -> "nn.BatchNorm1d":
@@ -173,6 +184,38 @@ FUNCTIONS_OF_ROWS: dict[str, tuple[spec.Layer, Callable[["torch.Tensor"], "torch
     "mean": (spec.Pooling(7, "mean"), _prefixes(lambda xs: xs.mean(0))),
     "max": (spec.Pooling(7, "max"), _prefixes(lambda xs: xs.amax(0))),
     "sum": (spec.Pooling(7, "sum"), _prefixes(lambda xs: xs.sum(0))),
+    "max_pool": (
+        spec.Pool1d(7, 4, stride=3, padding=(2, 2)),
+        _over_time(lambda x: nn.MaxPool1d(4, 3, 2)(x)),
+    ),
+    "max_pool_causal": (
+        spec.Pool1d(7, 3),
+        _over_time(lambda x: functional.max_pool1d(functional.pad(x, (2, 0), value=-1e30), 3, 1)),
+    ),
+    "max_pool_ceil": (
+        spec.Pool1d(7, 4, stride=3, padding=(0, 0), ceil_mode=True),
+        _over_time(lambda x: nn.MaxPool1d(4, 3, ceil_mode=True)(x)),
+    ),
+    "max_pool_ceil_padded": (
+        spec.Pool1d(7, 3, stride=4, padding=(1, 1), ceil_mode=True),
+        _over_time(lambda x: nn.MaxPool1d(3, 4, 1, ceil_mode=True)(x)),
+    ),
+    "mean_pool": (
+        spec.Pool1d(7, 4, "mean", stride=3, padding=(2, 2)),
+        _over_time(lambda x: nn.AvgPool1d(4, 3, 2, count_include_pad=False)(x)),
+    ),
+    "mean_pool_ceil": (
+        spec.Pool1d(7, 6, "mean", stride=5, padding=(0, 0), ceil_mode=True),
+        _over_time(lambda x: nn.AvgPool1d(6, 5, ceil_mode=True)(x)),
+    ),
+    "sum_pool": (
+        spec.Pool1d(7, 4, "sum", padding=(2, 2)),
+        _over_time(lambda x: 4 * functional.avg_pool1d(x, 4, 1, 2)),
+    ),
+    "flatten": (
+        spec.Flatten(7, 3),
+        _prefixes(lambda xs: functional.pad(xs, (0, 0, 2, 0))[-3:].flatten()),
+    ),
     "reverse": (spec.Reverse(7), lambda xs: xs.flip(0)),
     "repeat": (spec.Repeat(7, 5), lambda xs: xs[-1:].expand(5, 7)),
     "concat": (spec.Concat(7), lambda xs: xs),

@@ -12,13 +12,13 @@ from numlstm.budget import spend
 from numlstm.spec import (
     TOLERANCE,
     Attention,
-    Conv1d,
     Copy,
     Network,
     Probe,
     Repeat,
     Tensors,
     WeightsError,
+    Windowed,
 )
 
 _NUM_PROBES = 3
@@ -85,7 +85,7 @@ def spend_runs(network: Network, seq_len: int, count: int) -> None:
         memory = max(memory, 8 * rows_read * rows)
         memory += 8 * rows * layer.output_size
         operations += _OF_A_LAYER + rows * (2 * numbers + _OF_A_STEP)
-        if isinstance(layer, Conv1d):
+        if isinstance(layer, Windowed):
             rows += sum(layer.pads)
     memory += 8 * seq_len * network.input_size
     spend(f"a run over {seq_len:,} steps", memory)
@@ -96,7 +96,7 @@ def _least_steps(network: Network) -> int:
     """Return how many steps give at least one answer, whatever the convolutions leave out."""
     least = 1
     for layer in reversed(network.layers):
-        if isinstance(layer, Conv1d):
+        if isinstance(layer, Windowed):
             least = max((least - 1) * layer.stride + layer.reach + 1 - sum(layer.pads), 1)
     return least
 

@@ -26,10 +26,10 @@ DONE, STOPPED, WRONG_ARRAY, WRONG_ID, INPUT_NOT_FINITE, OUTPUT_NOT_FINITE = rang
     INPUT, EMBEDDING, ONE_HOT,
     LINEAR, LINEAR_ADD, QUANTIZE, GRU_CELL, LSTM_CELL, ROWS,
     COPY, KEEP, ACTIVATION, ADD, MULTIPLY, SCALE, SCALE_ADD,
-    SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW,
+    SOFTMAX, LOG_SOFTMAX, LAYER_NORM, WINDOW, WINDOW_MAX, WINDOW_SUM, WINDOW_MEAN,
     SUM, MEAN, MAX, ATTENTION_POOL, ATTENTION, COPY_TOKENS,
     OUTPUT, SAMPLE,
-) = range(28)  # fmt: skip
+) = range(31)  # fmt: skip
 
 # Weights, by their names in a spec.
 Dtype = IntEnum("Dtype", ["FLOAT32", "BFLOAT16", "INT8"], start=0)
@@ -42,7 +42,8 @@ Function = IntEnum(
     [
         "LINEAR", "TANH", "SIGMOID", "RELU", "AFFINE", "LEAKY_RELU", "THRESHOLDED_RELU",
         "SCALED_TANH", "HARD_SIGMOID", "ELU", "SELU", "SOFTSIGN", "SOFTPLUS", "SILU", "CLIP",
-        "EXP", "LOG", "SQRT", "SQUARE", "LINEAR_SIGMOID",
+        "EXP", "LOG", "SQRT", "SQUARE", "LINEAR_SIGMOID", "ABS", "RECIPROCAL", "GELU", "GELU_TANH",
+        "ERF",
     ],
     start=0,
 )  # fmt: skip
@@ -75,7 +76,7 @@ PLANES = 22  # QUANTIZE and what reads it: bytes of a quantised input
 IS_UNIT = 23  # QUANTIZE: whether the inputs are in [-1, 1]
 DECAYS = 24  # KEEP: whether what is kept decays from step to step
 FUNCTION = 25  # ACTIVATION: a `Function`
-TAPS = 26  # WINDOW: rows side by side
+TAPS = 26  # WINDOW and what reads it: rows side by side
 DILATION = 27  # WINDOW: rows from one tap to the next
 MEMORY_STRIDE = 28  # ATTENTION, COPY_TOKENS: floats of a row of the memory
 KEY_AT = 29  # where in such a row the keys are

@@ -1,4 +1,4 @@
-"""Pooling: operations that gather all rows since a stream began into one."""
+"""Pooling: operations that gather all rows since a stream began, or those of a window, into one."""
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from numlstm.kernels.plan import (
     KIND,
     LANES,
     MEAN,
+    TAPS,
     W_AT,
+    WINDOW_MEAN,
     X_AT,
     X_SIZE,
     X_STRIDE,
     Y_AT,
+    Y_SIZE,
     Y_STRIDE,
 )
 from numlstm.kernels.simd import (
@@ -85,6 +88,43 @@ def max_pool(op, state, first, stop):
             store(state, largest_at + j, largest)
             store(state, y_at + j, largest)
         store(state, check_at, check)
+
+
+@jit
+def window_max(op, state, first, stop):
+    """ys[row] <- the largest of each feature of the TAPS rows that xs[row] holds end to end."""
+    size, zero = op[Y_SIZE], splat(_ZERO)
+    for row in range(first, stop):
+        x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        for j in range(0, size, LANES):
+            y = load(state, x_at + j)
+            for tap in range(1, op[TAPS]):
+                y = at_least(load(state, x_at + tap * size + j), y)
+            store(state, y_at + j, first_lanes(y, size - j, zero))
+
+
+@jit
+def window_sum(op, state, first, stop):
+    """ys[row] <- the sum, or the mean, of the TAPS rows that xs[row] holds end to end.
+
+    state   of a mean at COUNT_AT the number of rows, int64: of those before the first, which are
+            zeros, it is none
+    """
+    counts = reinterpret(state, np.int64)
+    size, zero = op[Y_SIZE], splat(_ZERO)
+    is_mean = op[KIND] == WINDOW_MEAN
+    for row in range(first, stop):
+        x_at, y_at = op[X_AT] + row * op[X_STRIDE], op[Y_AT] + row * op[Y_STRIDE]
+        count = splat(_ONE)
+        if is_mean:
+            count_at = (op[COUNT_AT] + row * op[KEPT_STRIDE]) // 2
+            counts[count_at] += 1
+            count = splat(_F(min(counts[count_at], op[TAPS])))
+        for j in range(0, size, LANES):
+            y = load(state, x_at + j)
+            for tap in range(1, op[TAPS]):
+                y = y + load(state, x_at + tap * size + j)
+            store(state, y_at + j, first_lanes(y / count, size - j, zero))
 
 
 @jit

@@ -57,7 +57,7 @@ from numlstm.kernels.plan import (
     X_TYPE_AT,
     Y_SIZE,
 )
-from numlstm.kernels.pooling import attention_pool, max_pool, sum_pool
+from numlstm.kernels.pooling import attention_pool, max_pool, sum_pool, window_max, window_sum
 from numlstm.kernels.sampling import sample
 from numlstm.kernels.simd import (
     floats_between,
@@ -112,6 +112,10 @@ def _run_operation(op, params, state, first, stop):
         log_softmax_rows(op, state, first, stop)
     elif kind == columns.WINDOW:
         window(op, state, first, stop)
+    elif kind == columns.WINDOW_MAX:
+        window_max(op, state, first, stop)
+    elif kind == columns.WINDOW_SUM or kind == columns.WINDOW_MEAN:
+        window_sum(op, state, first, stop)
     elif kind == columns.ATTENTION_POOL:
         attention_pool(op, params, state, first, stop)
     elif kind == columns.ATTENTION or kind == columns.COPY_TOKENS:

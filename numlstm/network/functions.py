@@ -30,6 +30,11 @@ FUNCTIONS: dict[str, tuple[float, ...]] = {
     "sqrt": (),
     "square": (),
     "linear_sigmoid": (),  # x + 0.5 if x >= 0 else sigmoid(x)
+    "abs": (),
+    "reciprocal": (),  # 1 / x
+    "gelu": (),  # x * (1 + erf(x / sqrt(2))) / 2
+    "gelu_tanh": (),  # x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2
+    "erf": (),
 }
 
 _FUNCTION = re.compile(r"(\w+)(?:\(([^()]*)\))?")

@@ -4,7 +4,7 @@ How they are computed is defined by `reference.py` and made fast by `program/lay
 """
 
 from dataclasses import KW_ONLY, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import MAX_SIZE, Layer, MatrixLayer, Shape, as_tuple, dataclass
@@ -15,6 +15,7 @@ MAX_HISTORY = 2**26  # numbers of earlier steps that a convolution keeps
 MAX_FRAMES = 2**10  # that a convolution gives of a step: each is an operation
 
 POOLINGS = ("last", "mean", "max", "sum")
+WINDOW_POOLINGS = ("max", "mean", "sum")
 ATTENTIONS = ("dot", "general", "additive")
 
 
@@ -94,25 +95,19 @@ class Linear(MatrixLayer):
 
 
 @dataclass(frozen=True, repr=False)
-class Conv1d(MatrixLayer):
-    """torch.nn.Conv1d over time; weight (output_size, input_size / groups, kernel_size).
+class Windowed(Layer, is_abstract=True):
+    """A layer that reads a window of steps."""
 
-    padding   steps of zeros (before the first, after the last); None is causal: all before
-    stride    gives every so-manyth answer
-    """
+    if TYPE_CHECKING:  # fields, or constants of the class
 
-    input_size: int
-    output_size: int
-    kernel_size: int
-    bias: bool = True
-    activation: str | None = None
-    _: KW_ONLY
-    dilation: int = 1
-    stride: int = 1
-    groups: int = 1
-    padding: tuple[int, int] | None = None
-
-    functions: ClassVar = ("activation",)
+        @property
+        def kernel_size(self) -> int: ...
+        @property
+        def dilation(self) -> int: ...
+        @property
+        def stride(self) -> int: ...
+        @property
+        def padding(self) -> tuple[int, int] | None: ...
 
     @property
     def reach(self) -> int:
@@ -133,6 +128,49 @@ class Conv1d(MatrixLayer):
         """Whether it gives as many rows as it reads."""
         return sum(self.pads) == self.reach and self.stride == 1
 
+    def problems(self) -> list[str]:
+        problems = []
+        object.__setattr__(self, "padding", as_tuple(self.padding))
+        if self.padding is not None and not (
+            isinstance(self.padding, tuple)
+            and len(self.padding) == 2
+            and all(type(n) is int and 0 <= n <= MAX_SIZE for n in self.padding)
+        ):
+            problems.append(f"padding is {self.padding!r}, expected two whole numbers")
+        elif max(self.pads) > self.reach:
+            problems.append(f"padding {self.pads} is more than the kernel reaches, {self.reach}")
+        return problems + _history_problems(self.reach, self.input_size)
+
+
+def _history_problems(reach: int, size: int) -> list[str]:
+    """Return what is wrong with a layer that keeps so many steps of so many numbers."""
+    if reach * size <= MAX_HISTORY:
+        return []
+    kept = f"at most {MAX_HISTORY} numbers are kept"
+    return [f"it reads {reach} steps back, {size} numbers each; {kept}"]
+
+
+@dataclass(frozen=True, repr=False)
+class Conv1d(Windowed, MatrixLayer):
+    """torch.nn.Conv1d over time; weight (output_size, input_size / groups, kernel_size).
+
+    padding   steps of zeros (before the first, after the last); None is causal: all before
+    stride    gives every so-manyth answer
+    """
+
+    input_size: int
+    output_size: int
+    kernel_size: int
+    bias: bool = True
+    activation: str | None = None
+    _: KW_ONLY
+    dilation: int = 1
+    stride: int = 1
+    groups: int = 1
+    padding: tuple[int, int] | None = None
+
+    functions: ClassVar = ("activation",)
+
     def tensors(self) -> dict[str, Shape]:
         each = self.input_size // self.groups
         shapes: dict[str, Shape] = {"weight": (self.output_size, each, self.kernel_size)}
@@ -144,21 +182,7 @@ class Conv1d(MatrixLayer):
         problems = []
         if self.input_size % self.groups or self.output_size % self.groups:
             problems.append(f"groups {self.groups} does not divide the sizes")
-        object.__setattr__(self, "padding", as_tuple(self.padding))
-        if self.padding is not None and not (
-            isinstance(self.padding, tuple)
-            and len(self.padding) == 2
-            and all(type(n) is int and 0 <= n <= MAX_SIZE for n in self.padding)
-        ):
-            problems.append(f"padding is {self.padding!r}, expected two whole numbers")
-        elif max(self.pads) > self.reach:
-            problems.append(f"padding {self.pads} is more than the kernel reaches, {self.reach}")
-        if self.reach * self.input_size > MAX_HISTORY:
-            problems.append(
-                f"it reads {self.reach} steps back, {self.input_size} numbers each; "
-                f"at most {MAX_HISTORY} numbers are kept"
-            )
-        return problems
+        return problems + super().problems()
 
 
 @dataclass(frozen=True, repr=False)
@@ -279,6 +303,56 @@ class Pooling(_SameSize):
     @property
     def pools(self) -> bool:
         return True
+
+
+@dataclass(frozen=True, repr=False)
+class Pool1d(Windowed, _SameSize):
+    """The largest value, mean or sum of each feature over the last `kernel_size` steps.
+
+    torch.nn.MaxPool1d, AvgPool1d. Steps of the padding are none of them: they are no maximum, and a
+    mean is over the steps that are there (count_include_pad=False).
+
+    padding     as `Conv1d` has it: None is causal
+    stride      gives every so-manyth answer
+    ceil_mode   a last window that ends behind the padding counts too, if it begins before it
+    """
+
+    kernel_size: int
+    mode: str = "max"
+    _: KW_ONLY
+    stride: int = 1
+    padding: tuple[int, int] | None = None
+    ceil_mode: bool = False
+
+    choices: ClassVar = {"mode": WINDOW_POOLINGS}
+    dilation: ClassVar = 1
+
+
+@dataclass(frozen=True, repr=False)
+class Flatten(Layer):
+    """The last `num_steps` rows end to end, the oldest first; zeros for those before the first.
+
+    The flattening of a sequence of known length. In a network that is not causal: one row.
+    """
+
+    input_size: int
+    num_steps: int
+
+    @property
+    def output_size(self) -> int:
+        return self.num_steps * self.input_size
+
+    @property
+    def reach(self) -> int:
+        """How many steps before the newest one it reads."""
+        return self.num_steps - 1
+
+    @property
+    def pools(self) -> bool:
+        return True
+
+    def problems(self) -> list[str]:
+        return _history_problems(self.reach, self.input_size)
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,7 +20,6 @@ from numlstm.network.layer import ACTIVATIONS, DTYPES, INPUT, LAYERS, Layer, Mat
 from numlstm.network.layers import (
     Add,
     Attention,
-    Conv1d,
     Copy,
     Embedding,
     Feedback,
@@ -28,6 +27,7 @@ from numlstm.network.layers import (
     Multiply,
     OneHot,
     Repeat,
+    Windowed,
 )
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -191,7 +191,7 @@ class Network:
             rows = _ONE if _ONE in of_sources else next(iter(of_sources), _STEPS)
             if isinstance(layer, Repeat):
                 rows = ("repeat", layer.num_steps) if layer.num_steps > 1 else _ONE
-            elif isinstance(layer, Conv1d) and not layer.keeps_rows:
+            elif isinstance(layer, Windowed) and not layer.keeps_rows:
                 rows = ("conv", n)
             elif layer.pools and not self.is_causal:
                 rows = _ONE

@@ -379,6 +379,16 @@ def _window(row: _Check) -> None:
     row.keeps(H_AT, (taps - 1) * row[columns.DILATION] * _up(size))
 
 
+def _pool_window(row: _Check) -> None:
+    size, taps = row[Y_SIZE], row[columns.TAPS]
+    row.within(columns.TAPS, 1)
+    row.equals(X_SIZE, taps * size)
+    row.reads(X_AT, X_STRIDE, (taps - 1) * size + _up(size))
+    row.writes(Y_AT, Y_STRIDE, _up(size))
+    if row[KIND] == columns.WINDOW_MEAN:
+        row.counts()
+
+
 def _sum(row: _Check) -> None:
     _copy(row)
     row.keeps(H_AT, _up(row[X_SIZE]))
@@ -463,6 +473,9 @@ _KINDS_BETWEEN: _Kinds = {
     columns.LOG_SOFTMAX: _copy,
     columns.LAYER_NORM: _layer_norm,
     columns.WINDOW: _window,
+    columns.WINDOW_MAX: _pool_window,
+    columns.WINDOW_SUM: _pool_window,
+    columns.WINDOW_MEAN: _pool_window,
     columns.SUM: _sum,
     columns.MEAN: _sum,
     columns.MAX: _max,

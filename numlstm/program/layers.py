@@ -12,6 +12,7 @@ from numlstm.budget import spend
 from numlstm.kernels import plan as columns
 from numlstm.kernels.packing import pad_rows, padded
 from numlstm.kernels.plan import LANES
+from numlstm.network.functions import LARGEST
 from numlstm.program.builder import MEMORY, Builder, Operation, Own, Place
 from numlstm.program.program import Floats
 from numlstm.quantize import Matrix
@@ -51,14 +52,36 @@ def _conv1d(builder: Builder, layer: spec.Conv1d, own: Own, x: Place) -> Place:
         return np.concatenate([windows[outs, :, ins].transpose(0, 2, 1) for outs, ins in parts])
 
     weight = replace(given, numbers=numbers.reshape(layer.output_size, -1), back=back)
+    return _matrix(builder, layer, weight, own, _window(builder, x, taps, layer.dilation))
+
+
+def _window(builder: Builder, x: Place, taps: int, dilation: int = 1, before: float = 0.0) -> Place:
+    """Add the last steps of x, so far apart, end to end; `before` are the numbers before any."""
     if taps == 1:
-        return _matrix(builder, layer, weight, own, x)
-    kept = builder.keep(layer.reach * padded(layer.input_size))
-    window = builder.buffer(taps * layer.input_size, LANES - 1)
-    builder.append(
-        Operation(columns.WINDOW, x, window, h_at=kept.at, taps=taps, dilation=layer.dilation)
+        return x
+    kept = builder.keep((taps - 1) * dilation * padded(x.size), before)
+    window = builder.buffer(taps * x.size, LANES - 1)
+    return builder.append(
+        Operation(columns.WINDOW, x, window, h_at=kept.at, taps=taps, dilation=dilation)
     )
-    return _matrix(builder, layer, weight, own, window)
+
+
+def _pool1d(builder: Builder, layer: spec.Pool1d, own: Own, x: Place) -> Place:
+    """Add a window of steps, and what is gathered of it."""
+    taps = layer.kernel_size
+    if taps == 1:
+        return x
+    window = _window(builder, x, taps, before=-LARGEST if layer.mode == "max" else 0.0)
+    y = builder.buffer(layer.input_size)
+    if layer.mode != "mean":
+        kind = columns.WINDOW_MAX if layer.mode == "max" else columns.WINDOW_SUM
+        return builder.append(Operation(kind, window, y, taps=taps))
+    count_at = builder.keep_counter()
+    return builder.append(Operation(columns.WINDOW_MEAN, window, y, taps=taps, count_at=count_at))
+
+
+def _flatten(builder: Builder, layer: spec.Flatten, own: Own, x: Place) -> Place:
+    return _window(builder, x, layer.num_steps)
 
 
 def _frame_conv1d(builder: Builder, layer: spec.FrameConv1d, own: Own, x: Place) -> Place:
@@ -201,6 +224,8 @@ LAYERS: dict[type[spec.Layer], Callable[[Builder, Any, Own, Place], Place]] = {
     spec.Linear: _linear,
     spec.Conv1d: _conv1d,
     spec.FrameConv1d: _frame_conv1d,
+    spec.Pool1d: _pool1d,
+    spec.Flatten: _flatten,
     spec.LayerNorm: _layer_norm,
     spec.BatchNorm: _batch_norm,
     spec.Activation: _activation,

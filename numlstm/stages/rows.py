@@ -1,4 +1,4 @@
-"""Stages that need all rows of a layer: attention to them, and what repeats or turns them."""
+"""Stages that need all rows of a layer: attention to them, what joins, repeats or turns them."""
 
 import numpy as np
 
@@ -29,6 +29,21 @@ class Attended(Stage):
             )
         state = State(self.compiled, self.compiled.memory_rows(memory, None))
         return state.answers(joined(queries))
+
+
+class Flattened(Stage):
+    """The last rows end to end."""
+
+    def __init__(
+        self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], num_steps: int
+    ) -> None:
+        super().__init__(reads, writes)
+        self.num_steps = num_steps
+
+    def run_one(self, inputs: list[Rows]) -> Rows:
+        rows = joined(inputs)[-self.num_steps :]
+        before = np.zeros((self.num_steps - len(rows), rows.shape[1]), np.float32)
+        return np.concatenate([before, rows]).reshape(1, -1)
 
 
 class Repeated(Stage):

@@ -15,11 +15,11 @@ from numlstm.run.compiled import Compiled
 from numlstm.run.mask import unmasked
 from numlstm.spec import Layer, Network, Recurrent, WeightsError
 from numlstm.stages.causal import Causal, Pooled
-from numlstm.stages.convolution import Convolution
 from numlstm.stages.directions import Directions
 from numlstm.stages.path import BestPath
-from numlstm.stages.rows import Attended, Repeated, Reversed
+from numlstm.stages.rows import Attended, Flattened, Repeated, Reversed
 from numlstm.stages.stage import INPUT, Read, Stage
+from numlstm.stages.window import Convolution, WindowPooling
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,12 @@ class _Splitter:
                     function = spec.Activation(bare.output_size, bare.activation)
                     activate = self._compiled(function, {})
                 return Convolution(reads, writes, bare, self._compiled(causal, own), activate)
+            case spec.Pool1d():
+                mode = "sum" if bare.mode == "mean" else bare.mode
+                gathers = spec.Pool1d(bare.input_size, bare.kernel_size, mode)
+                return WindowPooling(reads, writes, bare, self._compiled(gathers, own))
+            case spec.Flatten():
+                return Flattened(reads, writes, bare.num_steps)
             case spec.Attention():
                 reads = (*reads, Read(self.network.index(bare.memory)))
                 return Attended(reads, writes, self._compiled(replace(bare, memory=""), own))

@@ -203,7 +203,8 @@ BOUNDS = {
     "selu": (4e-7, 1e38), "softsign": (1e-7, 1e38), "softplus": (2e-7, 1e38),
     "silu": (2e-7, 1e38), "clip": (0, 1e38), "exp": (2e-7, 80), "log": (2e-7, 1e38),
     "sqrt": (1e-7, 1e38), "square": (1e-7, 1e18),
-    "linear_sigmoid": (1e-7, 1e38),
+    "linear_sigmoid": (1e-7, 1e38), "abs": (0, 1e38), "reciprocal": (1e-7, 1e38),
+    "gelu": (1e-7, 1e38), "gelu_tanh": (2e-7, 1e38), "erf": (2e-7, 1e38),
 }  # fmt: skip
 PARAMETERS = {
     "affine": (-0.75, 0.5), "leaky_relu": (0.3,), "thresholded_relu": (0.5,),
@@ -223,6 +224,8 @@ def test_every_function_is_that_of_the_reference(name):
     xs = XS[np.abs(XS) <= largest]
     if name in ("log", "sqrt"):
         xs = xs[xs >= np.finfo(np.float32).tiny]
+    if name == "reciprocal":
+        xs = xs[np.abs(xs) >= 1e-37]
     xs = xs[: xs.size // LANES * LANES]
     parameters = [np.float32(p) for p in PARAMETERS.get(name, functions.FUNCTIONS[name])]
     text = functions.function_text(name, *(float(p) for p in parameters))

@@ -28,6 +28,13 @@ NETWORKS: dict[str, tuple[spec.Layer, ...]] = {
     "a bounded mean": (GROWING, spec.Pooling(20, "mean"), spec.Activation(20, "tanh")),
     "a bounded maximum": (GROWING, spec.Pooling(20, "max"), spec.Activation(20, "tanh")),
     "a bounded window": (GROWING, spec.Conv1d(20, 3, 3, activation="tanh")),
+    "a bounded maximum of a window": (GROWING, spec.Pool1d(20, 3), spec.Activation(20, "tanh")),
+    "a bounded sum of a window": (
+        GROWING,
+        spec.Pool1d(20, 3, "sum"),
+        spec.Activation(20, "tanh"),
+    ),
+    "rows end to end": (GROWING, spec.Flatten(20, 3), spec.Activation(60, "tanh")),
     "a bounded attention": (
         GROWING,
         spec.AttentionPooling(20),
@@ -98,8 +105,20 @@ def test_what_overflows_is_refused_by_all_at_the_same_step(name, dtype):
 HIDING: dict[str, tuple[spec.Layer, ...]] = {
     **{
         function: (spec.Activation(20, function),)
-        for function in (*BOUNDING, "relu", "softplus", "elu(1.0)", "silu", "linear_sigmoid")
+        for function in (
+            *BOUNDING,
+            "relu",
+            "softplus",
+            "elu(1.0)",
+            "silu",
+            "linear_sigmoid",
+            "gelu",
+            "gelu_tanh",
+            "erf",
+            "abs",
+        )
     },
+    "reciprocal": (spec.Activation(20, "affine(1.0, 1.0)"), spec.Activation(20, "reciprocal")),
     "softmax": (spec.Softmax(20),),
     "log_softmax, exp": (spec.LogSoftmax(20), spec.Activation(20, "exp")),
     "LSTM": (spec.LSTM(20, 20),),
@@ -116,6 +135,8 @@ HIDING: dict[str, tuple[spec.Layer, ...]] = {
     "IndRNN": (spec.IndRNN(20, 5, nonlinearity="tanh"),),
     "attention pooling": (spec.AttentionPooling(20), spec.Activation(20, "tanh")),
     "maximum": (spec.Pooling(20, "max"), spec.Activation(20, "tanh")),
+    "maximum of a window": (spec.Pool1d(20, 3), spec.Activation(20, "tanh")),
+    "mean of a window": (spec.Pool1d(20, 3, "mean"), spec.Activation(20, "tanh")),
 }
 
 
