@@ -16,11 +16,13 @@ import onnx
 
 from numlstm import reference
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refusals, reading
+from numlstm.convert.assembly import Refusals, Refused, reading
 from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
 from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS
+from numlstm.convert.onnx.plain import Plain, in_float32
+from numlstm.convert.onnx.rounding import compared
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.trace import Array, Trace, Value
 from numlstm.convert.probes import make_probes, random_input
@@ -42,23 +44,38 @@ def convert(source: Any) -> Weights:
     """
     model = read(source)
     with reading("the graph cannot be read"):
-        found = find(model)
+        unrounded, found = _read(model)
     found.network.check_tensors(found.tensors, "the graph")
-    source = Source(model, found)
-    _spend_answers(source, len(model.graph.node))
+    source = Source(unrounded.model, found)
+    _spend_answers(source, len(unrounded.model.graph.node))
     source.check_batch()
     probes = _probe(source)
-    return Weights(
-        network=found.network,
-        tensors=found.tensors,
-        probes=probes,
-        origin=f"onnx {onnx.__version__}, answered by {source.name}",
-    )
+    origin = f"onnx {onnx.__version__}, answered by {source.name}"
+    if unrounded.kinds:
+        origin += f" in float32; {compared(model, found, unrounded.kinds, probes)}"
+    return Weights(network=found.network, tensors=found.tensors, probes=probes, origin=origin)
 
 
 def find(model: onnx.ModelProto) -> Found:
     """Return the network of a graph that `read` has read, not yet held to its answers."""
-    return _choose(model, _opset(model))
+    return _read(model)[1]
+
+
+def _read(model: onnx.ModelProto) -> tuple[Plain, Found]:
+    """Return a graph in float32 and its network.
+
+    Where a layer is written out, and each part of it rounded, the ends of the ranges of the parts
+    hide it: then they are left out, but where they are a relu.
+    """
+    opset = _opset(model)
+    unrounded = in_float32(model, opset)
+    try:
+        return unrounded, _choose(unrounded.model, opset)
+    except Refused:
+        if not unrounded.kinds:
+            raise
+    unrounded = in_float32(model, opset, clips=False)
+    return unrounded, _choose(unrounded.model, opset)
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -217,9 +217,16 @@ def _evaluator(model: onnx.ModelProto) -> tuple[str, Any]:
             pass
         else:
             name = f"onnxruntime {onnxruntime.__version__}"
-            return name, lambda feeds: session.run(None, feeds)
+            return name, lambda feeds: session.run(None, _typed(model, feeds))
     options_read = {a.name for node in model.graph.node for a in node.attribute}
     if options_read & _NOT_EVALUATED:
         return "reference.py, as nothing installed can run the model", None
     evaluator = ReferenceEvaluator(model)
-    return f"the evaluator of onnx {onnx.__version__}", lambda feeds: evaluator.run(None, feeds)
+    name = f"the evaluator of onnx {onnx.__version__}"
+    return name, lambda feeds: evaluator.run(None, _typed(model, feeds))
+
+
+def _typed(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
+    """Return the inputs in the types of the graph: it may be one of halves, fed in float32."""
+    dtypes = {info.name: Input.of(info).dtype for info in model.graph.input}
+    return {name: array.astype(dtypes[name], copy=False) for name, array in feeds.items()}

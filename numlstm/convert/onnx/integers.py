@@ -1,0 +1,60 @@
+"""What integers of a quantised graph stand for: (x - zero point) * scale, in arrays."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from numlstm.convert.assembly import Refused
+
+Array: TypeAlias = NDArray[Any]
+
+# The smallest and the largest of each type that is rounded to.
+RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.UINT8: (0, 255),
+    TensorProto.INT8: (-128, 127),
+    TensorProto.UINT16: (0, 65535),
+    TensorProto.INT16: (-32768, 32767),
+    TensorProto.UINT4: (0, 15),
+    TensorProto.INT4: (-8, 7),
+}
+
+
+def spread(array: Array, rank: int, axis: int) -> Array:
+    """Return numbers of one axis (N,), or one for all, as they meet a tensor of a rank."""
+    if array.size == 1 or array.ndim != 1:
+        return array.reshape(()) if array.size == 1 else array
+    if not -rank <= axis < rank:
+        raise Refused(f"axis {axis} of a tensor with {rank} axes")
+    return array.reshape([-1 if n == axis % rank else 1 for n in range(rank)])
+
+
+def _in_blocks(array: Array, shape: tuple[int, ...], axis: int, size: int) -> Array:
+    """Return numbers of blocks along an axis, once for each number of the block."""
+    repeated = np.repeat(array, size, axis)
+    return np.take(repeated, np.arange(shape[axis]), axis)
+
+
+def dequantized(
+    x: Array, scale: Array, zero: Array | None, axis: int = 1, block_size: int = 0
+) -> Array:
+    """Return (x - zero) * scale in float32, of one scale, of one an axis, or of one a block."""
+    parts = [np.asarray(scale, np.float32), np.zeros((), np.int32) if zero is None else zero]
+    if block_size:
+        parts = [p if p.ndim == 0 else _in_blocks(p, x.shape, axis, block_size) for p in parts]
+    else:
+        parts = [spread(p, x.ndim, axis) for p in parts]
+    factor, zeros = parts
+    if np.broadcast_shapes(x.shape, factor.shape, zeros.shape) != x.shape:
+        raise Refused(f"scales {np.shape(scale)} along axis {axis} of a tensor {x.shape}")
+    return (x.astype(np.float32) - zeros.astype(np.float32)) * factor
+
+
+def quantized(
+    x: Array, scale: Array, zero: Array | None, axis: int, bounds: tuple[int, int]
+) -> Array:
+    """Return the integers, in float32, that numbers are rounded to."""
+    factor = spread(np.asarray(scale, np.float32), x.ndim, axis)
+    zeros = np.zeros(()) if zero is None else spread(zero.astype(np.float32), x.ndim, axis)
+    return np.clip(np.rint(x / factor) + zeros, *bounds)
