@@ -196,7 +196,9 @@ class Model:
         ----------
         lookahead : int, optional
             How many steps late answers may be. Only with it, a network that reads later steps
-            (bidirectional layers, for example) can be a stream; see `LookaheadStream`.
+            (bidirectional layers, for example) can be a stream; see `LookaheadStream`. One that
+            reads none but does not answer every step (`Conv1d` without padding or with a stride)
+            is such a stream without it: `step` returns None where there is no answer.
         memory : array of shape (M, memory_size), optional
             What the attention of a decoder reads, the answers of an encoder for example.
         memory_ids : array of shape (M,), optional
@@ -207,18 +209,20 @@ class Model:
         TypeError, ValueError
             If the network needs a lookahead, a memory or its ids, or takes none.
         """
-        if lookahead is not None:
-            if memory is not None or memory_ids is not None:
-                raise ValueError("a stream with a lookahead takes no memory")
-            from numlstm.stages.lookahead import LookaheadStream
-
-            return LookaheadStream(self, self._compiled or self._stages(), lookahead)
-        if self._compiled is None:
+        if lookahead is None and self._compiled is not None:
+            return stream_of(self, self._compiled, memory, memory_ids)
+        if lookahead is None and self.network.reads_later:
             raise ValueError(
                 f"{self._reads_later()}: use model.run(xs) for whole sequences, or "
                 "model.stream(lookahead=k) for answers k steps late"
             )
-        return stream_of(self, self._compiled, memory, memory_ids)
+        if memory is not None or memory_ids is not None:
+            raise ValueError("a stream whose answers may be late takes no memory")
+        from numlstm.stages.lookahead import LookaheadStream
+
+        return LookaheadStream(
+            self, self._compiled or self._stages(), 0 if lookahead is None else lookahead
+        )
 
     def pool(self, capacity: int) -> "Pool":
         """Return a pool with room for ``capacity`` streams, none of them open.
@@ -335,8 +339,11 @@ class Model:
         return checked_rows(self.network, xs, name)
 
     def _reads_later(self) -> str:
-        later = next(str(layer) for layer in self.network.layers if not layer.is_causal)
-        return f"{later} reads later steps"
+        later = [str(layer) for layer in self.network.layers if layer.reads_later]
+        if later:
+            return f"{later[0]} reads later steps"
+        fewer = next(str(layer) for layer in self.network.layers if not layer.is_causal)
+        return f"{fewer} does not answer every step"
 
     @property
     def steps_per_call(self) -> int:
@@ -430,7 +437,9 @@ class Model:
         megabytes, dtypes = num_bytes(network) / 1e6, " and ".join(dtypes_of(network))
         lines.append(f"{numbers:,} weights, {megabytes:.1f} MB in {dtypes}")
         if self._program is None:
-            lines.append("reads whole sequences, or streams with a lookahead")
+            later = self.network.reads_later
+            kind = "streams with a lookahead" if later else "streams that do not answer every step"
+            lines.append(f"reads whole sequences, or {kind}")
         else:
             lines.append(f"{self._program.initial_state.nbytes:,} bytes of state per stream")
         if self.labels:

@@ -133,6 +133,11 @@ class Layer:
         return True
 
     @property
+    def reads_later(self) -> bool:
+        """Whether some of its answers need steps behind theirs; or else it leaves some out."""
+        return not self.is_causal
+
+    @property
     def pools(self) -> bool:
         """Whether it gives one row for all in a network that is not causal."""
         return False

@@ -124,6 +124,10 @@ class Windowed(Layer, is_abstract=True):
         return self.pads == (self.reach, 0) and self.stride == 1
 
     @property
+    def reads_later(self) -> bool:
+        return self.pads[1] > 0
+
+    @property
     def keeps_rows(self) -> bool:
         """Whether it gives as many rows as it reads."""
         return sum(self.pads) == self.reach and self.stride == 1

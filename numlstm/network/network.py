@@ -180,6 +180,11 @@ class Network:
         return all(layer.is_causal for layer in self.layers)
 
     @cached_property
+    def reads_later(self) -> bool:
+        """Whether an answer needs steps behind it; if not, there may be less of them than steps."""
+        return any(layer.reads_later for layer in self.layers)
+
+    @cached_property
     def rows(self) -> tuple[tuple[Any, ...], ...]:
         """What is equal for layers that give as many rows: ("steps",), ("one",) and so on.
 

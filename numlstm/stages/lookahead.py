@@ -26,6 +26,9 @@ class LookaheadStream:
     gives the answers that are left; a lookahead that reaches the end of the sequence gives the
     bits of `Model.run`.
 
+    A convolution or a pooling over a window needs no lookahead, only its own steps: where it has no
+    padding there is no answer until its window is full, with a stride one to every so-manyth step.
+
     Get one from `Model.stream`. It belongs to one thread at a time: whichever method a second one
     calls meanwhile raises a RuntimeError. If a call raises, the stream is as it was before; if
     Ctrl-C interrupts it, as before it or as after it.
@@ -66,12 +69,15 @@ class LookaheadStream:
     def _latencies(self) -> dict[int, int | None]:
         """Return how late each layer answers, None where it waits for the end."""
         late: dict[int, int | None] = {INPUT: 0}
+        apart = {INPUT: 1}  # how many steps of the input the rows of a layer are apart
         for stage in self._stages:
             own = stage.latency(self.lookahead)
             before = [late[read.source] for read in stage.reads]
             waits = own is None or self._comes_at_end(stage, late)
-            total = None if waits else max(n or 0 for n in before) + (own or 0)
+            steps = max(apart[read.source] for read in stage.reads)
+            total = None if waits else max(n or 0 for n in before) + (own or 0) * steps
             late |= dict.fromkeys((n for n, _ in stage.writes), total)
+            apart |= dict.fromkeys((n for n, _ in stage.writes), steps * stage.stride)
         return late
 
     @staticmethod

@@ -45,9 +45,11 @@ class Stage:
     reads    its inputs
     writes   layers whose output it gives, side by side: (number, size)
     joins    whether the inputs are joined row by row, and so have as many rows
+    stride   how many rows it takes for each that it gives
     """
 
     joins = True
+    stride = 1
 
     def __init__(self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...]) -> None:
         self.reads = reads
@@ -70,7 +72,7 @@ class Stage:
         return Collecting(self)
 
     def latency(self, lookahead: int) -> int | None:
-        """How many steps late its answers are; None if they come when it finishes."""
+        """How many of its rows late its answers are; None if they come when it finishes."""
         return None
 
 

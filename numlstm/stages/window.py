@@ -33,6 +33,7 @@ class Window(Stage):
         self.layer = layer
         self.compiled = compiled
         self.activate = activate
+        self.stride = layer.stride
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         flow = self.flow(0)
@@ -42,7 +43,7 @@ class Window(Stage):
         return _WindowFlow(self)
 
     def latency(self, lookahead: int) -> int | None:
-        return self.layer.reach - self.layer.pads[0] if self.layer.stride == 1 else None
+        return self.layer.reach - self.layer.pads[0]
 
     def num_behind(self, num_rows: int) -> int:
         """Return how many steps of padding stand behind so many rows."""

@@ -79,7 +79,7 @@ def test_latency_is_how_late_the_answers_come(name, latency, lookahead):
 @pytest.mark.parametrize(
     ("name", "latency"),
     [("last", None), ("pooled", None), ("repeat", None), ("attention", None), ("reverse", None),
-     ("conv_same", 1), ("conv_valid", 3)],
+     ("conv_same", 1), ("conv_valid", 3), ("pool_padded", 3), ("pool_valid", 3), ("flat", None)],
 )  # fmt: skip
 def test_latency_of_layers_with_their_own(name, latency):
     model = numlstm.Model(random_weights(NOT_CAUSAL[name]))
@@ -90,10 +90,61 @@ def test_latency_of_layers_with_their_own(name, latency):
 
 
 def test_a_convolution_needs_no_lookahead():
-    for name in ("conv_same", "conv_valid"):
+    for name in ("conv_same", "conv_valid", "pool_halves", "pool_padded", "pool_valid"):
         model = numlstm.Model(random_weights(NOT_CAUSAL[name]))
         xs = random_input(model.network, SEQ_LEN)
         assert_same_bits(streamed(model.stream(lookahead=0), xs), model.run(xs))
+
+
+WINDOWS: dict[str, tuple[tuple[spec.Layer, ...], int, int]] = {
+    "valid": ((spec.Conv1d(3, 4, 5, padding=(0, 0)), spec.GRU(4, 2)), 4, 1),
+    "valid, dilated": ((spec.GRU(3, 4), spec.Conv1d(4, 2, 3, dilation=3, padding=(2, 0))), 4, 1),
+    "valid twice": (
+        (spec.Conv1d(3, 4, 3, padding=(0, 0)), spec.Pool1d(4, 4, "mean", padding=(0, 0))), 5, 1,
+    ),
+    "halves": ((spec.Pool1d(3, 2, stride=2, padding=(0, 0)), spec.LSTM(3, 4)), 1, 2),
+    "strides": (
+        (
+            spec.Conv1d(3, 4, 3, stride=2, padding=(1, 0)),
+            spec.GRU(4, 3),
+            spec.Conv1d(3, 4, 3, stride=3, padding=(0, 0), activation="relu"),
+            spec.Conv1d(4, 2, 2, stride=1),
+        ), 1 + 2 * 2, 6,
+    ),
+    "longer strides": ((spec.Conv1d(3, 4, 2, stride=5, padding=(0, 0)),), 1, 5),
+    "to the end": ((spec.Pool1d(3, 2, stride=2, padding=(0, 0), ceil_mode=True),), 1, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_what_reads_no_later_step_is_a_stream_without_a_lookahead(name):
+    layers, latency, stride = WINDOWS[name]
+    model = numlstm.Model(random_weights(Network(layers)))
+    xs = random_input(model.network, SEQ_LEN)
+    stream = model.stream()
+    assert isinstance(stream, numlstm.LookaheadStream)
+    assert stream.latency == latency
+    ys = [stream.step(x) for x in xs]
+    answered = [t >= latency and (t - latency) % stride == 0 for t in range(SEQ_LEN)]
+    assert [y is not None for y in ys] == answered
+    assert_same_bits(streamed(model.stream(), xs), model.run(xs))
+    with pytest.raises(ValueError, match=r"does not answer every step: use model\.run_batch"):
+        model.pool(2)
+    assert "streams that do not answer every step" in model.info()
+
+
+def test_a_stride_before_two_directions_delays_by_its_steps():
+    layers = (
+        spec.Conv1d(3, 4, 3, stride=2, padding=(1, 1)),
+        spec.GRU(4, 3, direction="bidirectional"),
+    )
+    model = numlstm.Model(random_weights(Network(layers)))
+    stream = model.stream(lookahead=2)
+    assert stream.latency == 1 + 2 * 2
+    late = [stream.step(x) is None for x in random_input(model.network, SEQ_LEN)]
+    assert late == [t < 5 or t % 2 == 0 for t in range(SEQ_LEN)]
+    with pytest.raises(ValueError, match=r"reads later steps: use model\.run"):
+        model.stream()
 
 
 @pytest.mark.parametrize("name", ["tokens", "graph", "masked"])
