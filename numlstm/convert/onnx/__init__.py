@@ -52,7 +52,9 @@ def convert(source: Any) -> Weights:
     probes = _probe(source)
     origin = f"onnx {onnx.__version__}, answered by {source.name}"
     if unrounded.kinds:
-        origin += f" in float32; {compared(model, found, unrounded.kinds, probes)}"
+        own = Source(model, found)
+        _spend_answers(own, len(model.graph.node))
+        origin += f" in float32; {compared(own, unrounded.kinds, probes)}"
     return Weights(network=found.network, tensors=found.tensors, probes=probes, origin=origin)
 
 

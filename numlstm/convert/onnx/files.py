@@ -1,5 +1,6 @@
 """A source -> `onnx.ModelProto`: checked, with the data of other files in it, functions inlined."""
 
+import heapq
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from numlstm.spec import WeightsError
 
 _FIELDS = range(0b10, 128, 8)  # of protobuf, which hold a message or text; of none with a 0 behind
 _OF_A_MESSAGE = 350  # bytes that one takes, even of none, and its copy that is checked
+_RUNTIME = "com.microsoft"  # the operators of ONNX Runtime
 _OF_A_NODE = (1000, 1e5)  # bytes and operations of a node that is inlined and checked
 
 
@@ -46,12 +48,85 @@ def read(source: Any) -> onnx.ModelProto:
         if model.functions:
             _spend_inlined(model)
             model = onnx.inliner.inline_local_functions(model)
-        onnx.checker.check_model(model)
+        _check(model)
         for info in model.graph.input:
             onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
             if any(dim.dim_value < 0 for dim in info.type.tensor_type.shape.dim):
                 raise WeightsError(f"input {info.name!r} has an axis of a negative size")
     return model
+
+
+# What is no fault to ONNX Runtime -----------------------------------------------------------------
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Check a model as onnx does, but for what quantizers and ONNX Runtime write beyond that.
+
+    Nodes in the order in which they were added, which are sorted; quantised weights with an axis
+    before opset 13, which only ONNX Runtime's own operator has; layer norms before opset 17.
+    """
+    _sort(model.graph)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", 0)
+    with_axis = [n for n in model.graph.node if opset < 13 and _has_axis(n)]
+    norms = [node for node in model.graph.node if _is_norm(node, opset)]
+    for node in with_axis + norms:
+        node.domain = _RUNTIME
+    if with_axis + norms and _RUNTIME not in versions:
+        model.opset_import.append(onnx.helper.make_opsetid(_RUNTIME, 1))
+    onnx.checker.check_model(model)
+    for node in norms:  # which ONNX Runtime knows as those of onnx
+        node.domain = ""
+
+
+def _has_axis(node: onnx.NodeProto) -> bool:
+    is_own = node.op_type in ("QuantizeLinear", "DequantizeLinear") and not node.domain
+    return is_own and any(attribute.name == "axis" for attribute in node.attribute)
+
+
+def _is_norm(node: onnx.NodeProto, opset: int) -> bool:
+    early = node.op_type == "LayerNormalization" and opset < 17
+    return not node.domain and (early or node.op_type == "SimplifiedLayerNormalization")
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    order = _sorted(graph)
+    if order != list(range(len(order))):
+        nodes = [onnx.NodeProto.FromString(graph.node[n].SerializeToString()) for n in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _sorted(graph: onnx.GraphProto) -> list[int]:
+    """Return the numbers of nodes such that each comes after what it reads, else as they were.
+
+    All in the order in which they stand where some read each other.
+    """
+    producers = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
+    reads = [{producers[name] for name in _read(node) if name in producers} for node in graph.node]
+    waits = [len(own) for own in reads]
+    readers: list[list[int]] = [[] for _ in reads]
+    for n, own in enumerate(reads):
+        for producer in own:
+            readers[producer].append(n)
+    ready, order = [n for n, count in enumerate(waits) if not count], []
+    heapq.heapify(ready)
+    while ready:
+        order.append(heapq.heappop(ready))
+        for reader in readers[order[-1]]:
+            waits[reader] -= 1
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    return order if len(order) == len(reads) else list(range(len(reads)))
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node reads, in the graphs that it holds as well."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in _graphs(attribute):
+            names |= {name for inner in graph.node for name in _read(inner)}
+    return names
 
 
 # Data in other files ------------------------------------------------------------------------------

@@ -112,13 +112,40 @@ def _layer_norm(r: Rewriting, node: Replaced) -> str:
     return _FUSED
 
 
-def _skip_layer_norm(r: Rewriting, node: Replaced) -> str:
-    """Add a second input, and a bias, then normalise; the sum may be read as well."""
-    x, skip, gamma, beta, bias = (node.input(n) for n in range(5))
+def _root_mean_square(r: Rewriting, node: Replaced) -> str:
+    if node.attribute("axis", -1) not in (-1, 2):
+        raise Refused(f"axis {node.attribute('axis')}, expected the last")
+    _by_root(r, node.input(0), node.input(1), node.attribute("epsilon", 1e-5), node.outputs[0])
+    return _FUSED
+
+
+def _by_root(r: Rewriting, x: str, gamma: str, epsilon: float, output: str) -> None:
+    """Write out x / sqrt(mean(x^2) + epsilon) * gamma: of what is centred it is a layer norm."""
+    squares = r.emit("Mul", [x, x])
+    if r.opset >= 18:
+        mean = r.emit("ReduceMean", [squares, r.constant(np.array([-1]))])
+    else:
+        mean = r.emit("ReduceMean", [squares], axes=[-1])
+    root = r.emit("Sqrt", [r.emit("Add", [mean, r.constant(epsilon)])])
+    r.emit("Mul", [r.emit("Div", [x, root]), gamma], output)
+
+
+def _skip_by_root(r: Rewriting, node: Replaced) -> str:
+    x = _added(r, node, node.input(3))
+    _by_root(r, x, node.input(2), node.attribute("epsilon", 1e-12), node.outputs[0])
+    return _FUSED
+
+
+def _added(r: Rewriting, node: Replaced, bias: str) -> str:
+    """Return the sum of the first two inputs and a bias, which may be an output as well."""
     total = node.outputs[3]
-    x = r.emit("Add", [x, skip], "" if bias else total)
-    x = r.emit("Add", [x, bias], total) if bias else x
-    inputs = [x, gamma, *([beta] if beta else [])]
+    x = r.emit("Add", node.inputs[:2], "" if bias else total)
+    return r.emit("Add", [x, bias], total) if bias else x
+
+
+def _skip_layer_norm(r: Rewriting, node: Replaced) -> str:
+    gamma, beta = node.input(2), node.input(3)
+    inputs = [_added(r, node, node.input(4)), gamma, *([beta] if beta else [])]
     epsilon = node.attribute("epsilon", 1e-12)
     r.emit("LayerNormalization", inputs, node.outputs[0], axis=-1, epsilon=epsilon)
     return _FUSED
@@ -133,8 +160,7 @@ def _no_layer(r: Rewriting, node: Replaced) -> str:
 
 _NO_LAYERS = (
     "Attention EmbedLayerNormalization GroupQueryAttention MultiHeadAttention QAttention "
-    "QEmbedLayerNormalization QOrderedAttention SimplifiedLayerNormalization "
-    "SkipSimplifiedLayerNormalization"
+    "QEmbedLayerNormalization QOrderedAttention"
 )
 
 FUSED: dict[str, Rule] = {
@@ -148,5 +174,7 @@ FUSED: dict[str, Rule] = {
     "QuickGelu": _quick_gelu,
     "LayerNormalization": _layer_norm,
     "SkipLayerNormalization": _skip_layer_norm,
+    "SimplifiedLayerNormalization": _root_mean_square,
+    "SkipSimplifiedLayerNormalization": _skip_by_root,
     **dict.fromkeys(_NO_LAYERS.split(), _no_layer),
 }

@@ -173,10 +173,13 @@ def _bias(r: Rewriting, name: str, x_scale: str, w_scale: str, alpha: float = 1.
 def _qlinear_conv(r: Rewriting, node: Replaced) -> str:
     x = _real(r, node.input(0), node.input(1), node.input(2))
     w = _real(r, node.input(3), node.input(4), node.input(5), 0)
+    rank, last = r.array(node.input(3)).ndim, node.attribute("channels_last", 0)
+    x = r.emit("Transpose", [x], perm=[0, rank - 1, *range(1, rank - 1)]) if last else x
     inputs = [x, w]
     if node.input(8):
         inputs.append(_bias(r, node.input(8), node.input(1), node.input(4)))
     y = r.emit("Conv", inputs, **_options(node, _OF_CONV))
+    y = r.emit("Transpose", [y], perm=[0, *range(2, rank), 1]) if last else y
     _rounded(r, y, node.input(6), node.input(7), node.outputs[0])
     return _STATIC
 

@@ -4,9 +4,8 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 
-from numlstm.convert.onnx.source import Found, Source
+from numlstm.convert.onnx.source import Source
 from numlstm.convert.onnx.trace import Array
 from numlstm.spec import Probe, WeightsError
 
@@ -16,15 +15,13 @@ _MOST = 0.5
 _SLACK = 0.05
 
 
-def compared(
-    model: onnx.ModelProto, found: Found, kinds: Sequence[str], probes: Sequence[Probe]
-) -> str:
-    """Return what to say of a graph with numbers of some kinds: how far its own answers are.
+def compared(own: Source, kinds: Sequence[str], probes: Sequence[Probe]) -> str:
+    """Return what to say of a graph that rounds: how far its own answers are.
 
     Parameters
     ----------
-    model : as the file has it
-    kinds : "float16", "int8 weights", ...
+    own : the graph as the file has it
+    kinds : of numbers that it holds: "float16", "int8 weights", ...
     probes : answers in float32 of the same weights
 
     Raises
@@ -33,20 +30,21 @@ def compared(
         If that is more than rounding is.
     """
     what = ", ".join(kinds)
-    source = Source(model, found)
     try:
-        answers = [source.run(probe.xs) for probe in probes]
+        if not own.answers:
+            raise WeightsError("nothing installed can run it")
+        answers = [own.run(probe.xs) for probe in probes]
     except WeightsError as error:
-        said = f"{what}: its own answers are not known ({error})"
+        said = f"the file's own answers ({what}) are not known: {error}"
     else:
         largest, excess = _difference([probe.ys for probe in probes], answers)
-        said = f"{what}: {source.name} on the file itself differs by {largest:.1e}"
+        said = f"the file's own answers ({what}) by {own.name} differ from that by {largest:.1e}"
         if not excess <= 1:
             raise WeightsError(
-                f"the graph in float32 does not answer as the file does, which holds {what}: the "
+                f"the graph in float32 does not answer as the file does, which has {what}: the "
                 f"largest difference is {largest:.1g}, more than rounding explains"
             )
-    logging.getLogger("numlstm").info("judged in float32 of the same weights; %s", said)
+    logging.getLogger("numlstm").info("judged in float32 of the weights in the file; %s", said)
     return said
 
 

@@ -1,5 +1,6 @@
 """The model in ONNX itself, asked for its answers one sequence at a time."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,11 @@ class Source:
         elif length is not None and length > 1:
             shorter = network.is_causal and found.time is not None and length > _NUM_STEPS
             self.num_steps = _NUM_STEPS if shorter else length
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether the graph is asked, and not the reference in its place."""
+        return self._evaluate is not None
 
     def _is_streamed(self) -> bool:
         """Tell whether what one call leaves behind can be given to the next."""
@@ -203,7 +209,7 @@ def _rows(y: Array, time: int) -> Array:
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Any]:
     """Return who can answer, and a function of inputs by name, or None."""
-    if onnxruntime is not None:
+    if onnxruntime is not None and not _has_doubles(model):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # Some exporters write shapes that do not hold, which an optimized graph would rely on.
@@ -219,11 +225,21 @@ def _evaluator(model: onnx.ModelProto) -> tuple[str, Any]:
             name = f"onnxruntime {onnxruntime.__version__}"
             return name, lambda feeds: session.run(None, _typed(model, feeds))
     options_read = {a.name for node in model.graph.node for a in node.attribute}
-    if options_read & _NOT_EVALUATED:
+    evaluator = None
+    with suppress(Exception):  # it raises almost anything
+        evaluator = ReferenceEvaluator(model)
+    if evaluator is None or options_read & _NOT_EVALUATED:
         return "reference.py, as nothing installed can run the model", None
-    evaluator = ReferenceEvaluator(model)
     name = f"the evaluator of onnx {onnx.__version__}"
     return name, lambda feeds: evaluator.run(None, _typed(model, feeds))
+
+
+def _has_doubles(model: onnx.ModelProto) -> bool:
+    """Tell whether a layer may be of float64, which ONNX Runtime loads and does not run."""
+    layers = any(node.op_type in ("RNN", "GRU", "LSTM") for node in model.graph.node)
+    types = [tensor.data_type for tensor in model.graph.initializer]
+    types += [Input.of(info).type for info in model.graph.input]
+    return layers and onnx.TensorProto.DOUBLE in types
 
 
 def _typed(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
