@@ -21,6 +21,7 @@ from numlstm.spec import (
     Concat,
     Conv1d,
     Embedding,
+    FrameConv1d,
     Layer,
     Linear,
     Network,
@@ -256,7 +257,10 @@ def _fused(order: list[Draft], answer: Read) -> list[Draft]:
         if before is None or readers[before] > 1:
             continue
         match before.layer, draft.layer:
-            case Linear(activation=None) | Conv1d(activation=None) as layer, Activation() as own:
+            case (
+                (Linear() | Conv1d() | FrameConv1d()) as layer,
+                Activation() as own,
+            ) if layer.activation is None:
                 draft.layer = replace(layer, activation=own.function)
                 draft.reads, draft.tensors, draft.name = before.reads, before.tensors, before.name
                 gone.add(before)

@@ -17,6 +17,8 @@ import onnx
 from numlstm import reference
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused, reading
+from numlstm.convert.onnx.branches import INNER
+from numlstm.convert.onnx.cells import Cells
 from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
 from numlstm.convert.onnx.network import Growth
@@ -157,7 +159,7 @@ def _walk(
     model: onnx.ModelProto, opset: int, roles: Roles, length: int, fixed: int | None
 ) -> Found:
     """Return the network of a graph for one length of time."""
-    trace = Trace(HANDLERS, opset, length)
+    trace = Trace(HANDLERS, opset, length, INNER)
     scope = _inputs(trace, roles, length)
     after = trace.run(model.graph, scope)
     outputs = {o.name: after.get(o.name) for o in model.graph.output}
@@ -169,6 +171,7 @@ def _walk(
             raise _failure(trace.progress, f"output {output.name!r}", why)
         trace.carried.append((scope[state.name].ids.ravel(), value.ids.ravel()))
     name, value = _answer(trace, roles, outputs)
+    Cells(trace).replace(value.ids)
     growth = Growth(trace)
     last = growth.answer(value.ids)
     _check(trace)

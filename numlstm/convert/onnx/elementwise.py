@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Array, Handler, Ids, Node, Op, Trace, Value, roomy
 from numlstm.spec import (
     Activation,
     Add,
     BatchNorm,
+    Conv1d,
+    FrameConv1d,
     LayerNorm,
     Linear,
     Multiply,
+    Pooling,
     function_text,
 )
 
@@ -28,6 +31,7 @@ _FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "Softplus": ("softplus", ()),
     "Exp": ("exp", ()),
     "Log": ("log", ()),
+    "Erf": ("erf", ()),
     "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
     "ThresholdedRelu": ("thresholded_relu", (("alpha", 1.0),)),
     "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
@@ -36,24 +40,56 @@ _FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 }
 
 
-def _applied(trace: Trace, op: Op, value: Value, function: str) -> Value:
-    layer = Activation(value.ids.size, function)
-    node = trace.layer(op, layer, [value.ids], row=trace.is_row(value))
-    return replace(value, ids=node.ids.reshape(value.ids.shape))
+def in_order(*sources: Ids) -> tuple[list[Ids], Ids]:
+    """Return numbers in the order in which the fewest layers are cut, and where each went.
+
+    What a convolution within a step gives, place by place, is read channel by channel.
+    """
+    flat = [np.ravel(ids) for ids in sources]
+    natural = np.arange(flat[0].size)
+    orders = [natural, *(np.argsort(ids, kind="stable") for ids in flat)]
+
+    def cuts(order: Ids) -> int:
+        return sum(int((np.diff(ids[order]) != 1).sum()) for ids in flat)
+
+    order = min(orders, key=cuts)
+    places = np.empty_like(natural)
+    places[order] = natural
+    return [ids[order] for ids in flat], places
+
+
+def pieces(trace: Trace, ids: Ids) -> list[Ids]:
+    """Return numbers in parts, where each is all that a product gives, or as a whole.
+
+    Such a product takes over a function of them, or a factor and a bias.
+    """
+    nodes = trace.owners(ids)
+    if len(nodes) > 1 and all(
+        isinstance(node.layer, Linear | Conv1d | FrameConv1d) for node in nodes
+    ):
+        parts = [node.ids for node in nodes]
+        if np.array_equal(np.concatenate(parts), ids):
+            return parts
+    return [ids]
+
+
+def applied(trace: Trace, op: Op, value: Value, function: str) -> Value:
+    """Return a function of each number."""
+    (ids,), places = in_order(value.ids)
+    row = trace.is_row(value)
+    found = np.concatenate(
+        [
+            trace.layer(op, Activation(part.size, function), [part], row=row).ids
+            for part in pieces(trace, ids)
+        ]
+    )
+    return replace(value, ids=found[places].reshape(value.ids.shape))
 
 
 def _function(trace: Trace, op: Op) -> Value:
     name, parameters = _FUNCTIONS[op.kind]
     given = [float(op.attribute(parameter, default)) for parameter, default in parameters]
-    return _applied(trace, op, op.value(), function_text(name, *given))
-
-
-def _sqrt(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    node = trace.node_of(value.ids)
-    if node is not None and node.note[:1] == ("variance",):
-        return _part(trace, op, value, ("deviation", *node.note[1:]))
-    return _applied(trace, op, value, "sqrt")
+    return applied(trace, op, op.value(), function_text(name, *given))
 
 
 def _clip(trace: Trace, op: Op) -> Value:
@@ -64,43 +100,89 @@ def _clip(trace: Trace, op: Op) -> Value:
     if high >= limit and low <= -limit:
         return value
     if high >= limit and low == 0.0:
-        return _applied(trace, op, value, "relu")
+        return applied(trace, op, value, "relu")
     bounds = max(low, -limit), min(high, limit)
-    return _applied(trace, op, value, function_text("clip", *bounds))
+    return applied(trace, op, value, function_text("clip", *bounds))
 
 
 def _prelu(trace: Trace, op: Op) -> Value:
     slope = np.unique(op.floats(1))
     if slope.size != 1:
         raise Refused("its slopes differ")
-    return _applied(trace, op, op.value(), function_text("leaky_relu", float(slope[0])))
+    return applied(trace, op, op.value(), function_text("leaky_relu", float(slope[0])))
 
 
 def _hard_swish(trace: Trace, op: Op) -> Value:
     value = op.value()
-    gate = _applied(trace, op, value, function_text("hard_sigmoid", 1 / 6, 0.5))
-    return _combined(trace, op, Multiply, value, gate)
+    gate = applied(trace, op, value, function_text("hard_sigmoid", 1 / 6, 0.5))
+    return combined(trace, op, Multiply, value, gate)
+
+
+def _mish(trace: Trace, op: Op) -> Value:
+    value = op.value()
+    gate = applied(trace, op, applied(trace, op, value, "softplus"), "tanh")
+    return combined(trace, op, Multiply, value, gate)
+
+
+def _swish(trace: Trace, op: Op) -> Value:
+    value, alpha = op.value(), float(op.attribute("alpha", 1.0))
+    if alpha == 1.0:
+        return applied(trace, op, value, "silu")
+    inner = affine(trace, op, value, np.array(alpha), np.array(0.0))
+    return combined(trace, op, Multiply, value, applied(trace, op, inner, "sigmoid"))
+
+
+def _gelu(trace: Trace, op: Op) -> Value:
+    kinds = {"none": "gelu", "tanh": "gelu_tanh"}
+    kind = op.attribute("approximate", "none")
+    if kind not in kinds:
+        raise Refused(f"approximate={kind!r}, known: none, tanh")
+    return applied(trace, op, op.value(), kinds[kind])
 
 
 def _neg(trace: Trace, op: Op) -> Value:
-    return _affine(trace, op, op.value(), np.array(-1.0), np.array(0.0))
+    return affine(trace, op, op.value(), np.array(-1.0), np.array(0.0))
 
 
-def _affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Value:
+def of_each_step(value: Value, constant: Array) -> Array:
+    """Return a constant as it is at each step, if it is the same at all of them."""
+    if value.time is None:
+        return constant
+    axis = value.time - len(value.shape)
+    if constant.ndim < -axis or constant.shape[axis] == 1:
+        return constant
+    one = constant.take([0], axis)
+    if not (constant == one).all():
+        raise Refused(
+            "its constant differs from step to step, which no layer knows",
+            "leave positions out of the graph, or give them as numbers of the input",
+        )
+    return one
+
+
+def affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Value:
     """Return scale * x + shift, as part of the layer before it where that can say it."""
-    rank = max(len(value.shape), scale.ndim, shift.ndim)
+    scale, shift = np.broadcast_arrays(*(of_each_step(value, a) for a in (scale, shift)))
+    rank = max(len(value.shape), scale.ndim)
     lead = rank - len(value.shape)
     whole = value.whole().reshape((1,) * lead + value.whole().shape)
-    scale, shift = np.broadcast_arrays(scale, shift)
-    roomy(op.label, scale.shape)
-    if np.broadcast_shapes(whole.shape, scale.shape) != whole.shape:
-        if np.broadcast_shapes(value.shape, scale.shape)[lead:] == value.shape:
-            raise Refused("its constant differs from step to step")
-        raise Refused(f"a constant {scale.shape} for a tensor {value.shape}")
-    scales, shifts = (np.broadcast_to(a, whole.shape).ravel() for a in (scale, shift))
-    node = _affine_node(trace, op, value, scales, shifts)
+    shape = roomy(op.label, np.broadcast_shapes(whole.shape, scale.shape))
+    whole = np.broadcast_to(whole, shape)
     time = None if value.time is None else value.time + lead
-    return value.moved(node.ids.reshape(whole.shape), time)
+    scales, shifts = (np.broadcast_to(a, shape).ravel() for a in (scale, shift))
+    if not scales.any() and value.time is None and not trace.is_row(value):
+        return trace.constant(op, shifts.reshape(shape))
+    if (scales == 1).all() and not shifts.any():
+        return value.moved(whole, time)
+    (ids,), places = in_order(whole)
+    order = np.argsort(places)
+    scales, shifts = scales[order], shifts[order]
+    found, at = [], 0
+    for part in pieces(trace, ids):
+        own = slice(at, at := at + part.size)
+        node = _affine_node(trace, op, replace(value, ids=part), scales[own], shifts[own])
+        found.append(node.ids)
+    return value.moved(np.concatenate(found)[places].reshape(shape), time)
 
 
 def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Node:
@@ -111,6 +193,10 @@ def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array)
         scale, shift = scale * first_scale, scale * first_shift + shift
         value, before = replace(value, ids=source), trace.node_of(source)
     layer = before.layer if before else None
+    if before is not None and before.note[:1] == ("total",) and not shift.any():
+        is_mean = np.allclose(scale * before.note[1], 1.0, 0.0, 1e-6)
+        if is_mean:
+            return trace.layer(op, Pooling(before.size, "mean"), before.sources, row=True)
     if before is not None and isinstance(layer, Linear) and layer.activation is None:
         weight = before.tensors["weight"].astype(np.float64) * scale[:, None]
         bias = before.tensors.get("bias", np.zeros(len(scale))) * scale + shift
@@ -133,7 +219,7 @@ def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array)
     return trace.layer(op, BatchNorm(len(scale), _TINY), [value.ids], tensors, row, note)
 
 
-def _combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, right: Value) -> Value:
+def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, right: Value) -> Value:
     """Return the sum or the product of two tensors, element by element."""
     if (left.time is None) != (right.time is None) or left.length != right.length:
         raise Refused("it joins one row for all steps with each step")
@@ -147,19 +233,20 @@ def _combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, rig
     roomy(op.label, np.broadcast_shapes(*(whole.shape for whole in wholes)))
     a, b = np.broadcast_arrays(*wholes)
     if kind is Multiply and np.array_equal(a, b):
-        node = _square(trace, op, left)
+        ids = square(trace, op, left).ids
     else:
         layer = kind(a.size, inputs=("", ""))  # the names come when all layers are known
-        node = trace.layer(op, layer, [a, b], row=trace.is_row(left))
-    return left.moved(node.ids.reshape(a.shape), times.pop())
+        sources, places = in_order(a, b)
+        ids = trace.layer(op, layer, sources, row=trace.is_row(left)).ids[places]
+    return left.moved(ids.reshape(a.shape), times.pop())
 
 
-def _square(trace: Trace, op: Op, value: Value) -> Node:
+def square(trace: Trace, op: Op, value: Value) -> Value:
     node = trace.node_of(value.ids)
+    squares = applied(trace, op, value, "square")
     if node is not None and node.note[:1] == ("centred",):
-        return trace.part(op, ("squares", node.note[1]), node.size)
-    layer = Activation(value.ids.size, "square")
-    return trace.layer(op, layer, [value.ids], row=trace.is_row(value))
+        return noted(trace, squares, "squares", node.note[1])
+    return squares
 
 
 def _add(trace: Trace, op: Op) -> Value:
@@ -167,84 +254,82 @@ def _add(trace: Trace, op: Op) -> Value:
         if isinstance(op.inputs[other], np.ndarray):
             value, shift = op.value(n), op.floats(other)
             node = trace.node_of(value.ids)
+            found = affine(trace, op, value, np.array(1.0), shift)
             if node is not None and node.note[:1] == ("spread",) and shift.size == 1:
-                return _part(trace, op, value, ("variance", node.note[1], float(shift.ravel()[0])))
-            return _affine(trace, op, value, np.array(1.0), shift)
-    return _combined(trace, op, Add, op.value(0), op.value(1))
+                return noted(trace, found, "variance", node.note[1], float(shift.ravel()[0]))
+            return found
+    return combined(trace, op, Add, op.value(0), op.value(1))
 
 
 def _sub(trace: Trace, op: Op) -> Value:
     if isinstance(op.inputs[1], np.ndarray):
-        return _affine(trace, op, op.value(0), np.array(1.0), -op.floats(1))
+        return affine(trace, op, op.value(0), np.array(1.0), -op.floats(1))
     if isinstance(op.inputs[0], np.ndarray):
-        return _affine(trace, op, op.value(1), np.array(-1.0), op.floats(0))
+        return affine(trace, op, op.value(1), np.array(-1.0), op.floats(0))
     left, right = op.value(0), op.value(1)
     node = trace.node_of(right.ids)
-    if node is not None and node.note[:1] == ("mean",) and _same_ids(node.note[1], left):
-        return _part(trace, op, left, ("centred", node.note[1]))
-    negative = _affine(trace, op, right, np.array(-1.0), np.array(0.0))
-    return _combined(trace, op, Add, left, negative)
+    negative = affine(trace, op, right, np.array(-1.0), np.array(0.0))
+    found = combined(trace, op, Add, left, negative)
+    if node is not None and node.note[:1] == ("mean",) and same_ids(node.note[1], left):
+        return noted(trace, found, "centred", node.note[1])
+    return found
 
 
 def _mul(trace: Trace, op: Op) -> Value:
     for n, other in ((0, 1), (1, 0)):
         if isinstance(op.inputs[other], np.ndarray):
-            return _affine(trace, op, op.value(n), op.floats(other), np.array(0.0))
-    return _combined(trace, op, Multiply, op.value(0), op.value(1))
-
-
-def _div(trace: Trace, op: Op) -> Value:
-    if isinstance(op.inputs[1], np.ndarray):
-        return _affine(trace, op, op.value(0), 1 / op.floats(1), np.array(0.0))
+            return affine(trace, op, op.value(n), op.floats(other), np.array(0.0))
     left, right = op.value(0), op.value(1)
-    above, below = trace.node_of(left.ids), trace.node_of(right.ids)
-    if above is None or below is None or below.note[:1] != ("deviation",):
-        raise Refused("it divides by what depends on the input")
+    for factor, below in ((left, right), (right, left)):
+        node = trace.node_of(below.ids)
+        if node is not None and node.note[:1] == ("inverse",):
+            found = normalised(trace, op, factor, node)
+            if found is not None:
+                return found
+    return combined(trace, op, Multiply, left, right)
+
+
+def normalised(trace: Trace, op: Op, value: Value, below: Node) -> Value | None:
+    """Return a layer norm, if a tensor is centred and this the deviation of the same numbers."""
     _, source, eps = below.note
-    if above.note[:1] != ("centred",) or not np.array_equal(above.note[1], source):
-        raise Refused("a part of a layer norm, but not of the same numbers")
+    above = trace.node_of(value.ids)
+    if above is None or above.note[:1] != ("centred",) or not np.array_equal(above.note[1], source):
+        return None
     layer = LayerNorm(source.size, eps, False, False)
-    node = trace.layer(op, layer, [source], row=trace.is_row(left))
-    return replace(left, ids=node.ids.reshape(left.ids.shape))
-
-
-def _pow(trace: Trace, op: Op) -> Value:
-    value, power = op.value(), np.unique(op.floats(1))
-    if power.size == 1 and power[0] == 2:
-        node = _square(trace, op, value)
-        return replace(value, ids=node.ids.reshape(value.ids.shape))
-    if power.size == 1 and power[0] == 0.5:
-        return _sqrt(trace, op)
-    raise Refused(f"the power {power}, known: 2, 0.5")
+    node = trace.layer(op, layer, [source], row=trace.is_row(value))
+    return replace(value, ids=node.ids.reshape(value.ids.shape))
 
 
 def _sum(trace: Trace, op: Op) -> Value:
     total = op.value(0)
     for n in range(1, len(op.inputs)):
-        total = _combined(trace, op, Add, total, op.value(n))
+        total = combined(trace, op, Add, total, op.value(n))
     return total
 
 
-def _part(trace: Trace, op: Op, value: Value, note: tuple[Any, ...]) -> Value:
-    node = trace.part(op, note, value.ids.size)
-    return replace(value, ids=node.ids.reshape(value.ids.shape))
+def noted(trace: Trace, value: Value, *note: Any) -> Value:
+    """Return a tensor with a note of what it is a part of."""
+    node = trace.node_of(value.ids)
+    if node is not None:
+        node.note = note
+    return value
 
 
-def _same_ids(ids: Array, value: Value) -> bool:
+def same_ids(ids: Array, value: Value) -> bool:
     return np.array_equal(np.ravel(ids), value.ids.ravel())
 
 
 ELEMENTWISE: dict[str, Handler] = {
     **dict.fromkeys(_FUNCTIONS, _function),
-    "Sqrt": _sqrt,
     "Clip": _clip,
     "PRelu": _prelu,
     "HardSwish": _hard_swish,
+    "Mish": _mish,
+    "Swish": _swish,
+    "Gelu": _gelu,
     "Neg": _neg,
     "Add": _add,
     "Sub": _sub,
     "Mul": _mul,
-    "Div": _div,
-    "Pow": _pow,
     "Sum": _sum,
 }

@@ -13,11 +13,13 @@ from numlstm.spec import (
     Activation,
     Add,
     Concat,
+    Embedding,
     Feedback,
     Layer,
     Linear,
     Multiply,
     Network,
+    OneHot,
     Pooling,
     Slice,
 )
@@ -27,7 +29,6 @@ _NO_LAYER = {
     "cell": "c of a layer is read, which no layer gives",
     "length": "the length of the sequence is read",
     "state": "no output is what it is one step later",
-    "part": "it is known as a part of a layer norm only",
 }
 
 
@@ -79,6 +80,8 @@ class Growth:
         """Return the layer of a node, or None for the input of the network."""
         if node.kind == "input":
             return None
+        if node.numbers is not None:
+            return self._constant(node.numbers)
         key = ("node", node.start)
         if key not in self._drafts:
             self._drafts[key] = self._grow(node)
@@ -95,6 +98,18 @@ class Growth:
                 return self._columns(node.layer, node.tensors, node.sources[0])
         reads, fuses = self._joined(node.sources[0]), isinstance(node.layer, Activation)
         return self.assembly.grow(node.layer, reads, node.tensors, fuses=fuses)
+
+    def _constant(self, numbers: Array) -> Draft:
+        """Return a layer that gives these numbers, whatever it reads."""
+        key = ("constant", numbers.tobytes())
+        if key not in self._drafts:
+            nodes = self.trace.nodes
+            source = next((n for n in nodes if isinstance(n.layer, Embedding | OneHot)), nodes[0])
+            layer = Linear(source.size, len(numbers), True)
+            weight = np.zeros((len(numbers), source.size))
+            tensors = {"weight": weight, "bias": numbers}
+            self._drafts[key] = self.assembly.grow(layer, [self._draft(source)], tensors)
+        return self._drafts[key]
 
     def _segments(self, ids: Ids) -> list[tuple[Node, int, int, bool]]:
         """Return runs of neighbouring numbers of one node: (node, start, stop, one step before).
@@ -118,7 +133,8 @@ class Growth:
         """Return layers that give these numbers end to end."""
         ids = self._transparent[ids]
         segments = self._segments(ids)
-        if len(segments) > _MOST_PARTS:
+        parts = [node for node, start, stop, _ in segments if stop - start < node.size]
+        if len(parts) > max(_MOST_PARTS, len(ids) // _MOST_PARTS):
             return [self._gathered(ids)]
         return [self._segment(*segment) for segment in segments]
 
@@ -160,11 +176,45 @@ class Growth:
 
     def _columns(self, layer: Linear, tensors: Mapping[str, Array], ids: Ids) -> Draft:
         """Return a Linear of these numbers, its columns in the order in which it reads them."""
-        found = self._segments(self._transparent[ids])
+        layer, tensors, ids = self._without_constants(layer, tensors, self._transparent[ids])
+        found = self._segments(ids)
         nodes = {node.start: node.size for node, *_ in found}
-        if len(found) > len(nodes) and sum(nodes.values()) <= 2 * len(ids):
-            return self._scattered(layer, tensors, self._transparent[ids])
+        if len(found) > len(nodes):
+            if sum(nodes.values()) <= 2 * len(ids) and not any(before for *_, before in found):
+                return self._scattered(layer, tensors, ids)
+            layer, tensors, ids = self._sorted(layer, tensors, ids)
         return self.assembly.grow(layer, self._joined(ids), tensors)
+
+    def _sorted(
+        self, layer: Linear, tensors: Mapping[str, Array], ids: Ids
+    ) -> tuple[Linear, Mapping[str, Array], Ids]:
+        """Return a Linear that reads each number once, in order."""
+        every, places = np.unique(ids, return_inverse=True)
+        weight = np.zeros((layer.output_size, len(every)))
+        np.add.at(weight.T, places, tensors["weight"].T)
+        return replace(layer, input_size=len(every)), {**tensors, "weight": weight}, every
+
+    def _without_constants(
+        self, layer: Linear, tensors: Mapping[str, Array], ids: Ids
+    ) -> tuple[Linear, Mapping[str, Array], Ids]:
+        """Return a Linear to whose bias the constants that it reads are added."""
+        owners = [node for node in self.trace.owners(ids) if node.numbers is not None]
+        if not owners:
+            return layer, tensors, ids
+        numbers = np.zeros(len(ids))
+        constant = np.zeros(len(ids), bool)
+        for node in owners:
+            assert node.numbers is not None
+            own = (ids >= node.start) & (ids < node.start + node.size)
+            numbers[own] = node.numbers[ids[own] - node.start]
+            constant |= own
+        if constant.all():
+            return layer, tensors, ids
+        weight = np.asarray(tensors["weight"], np.float64)
+        bias = tensors.get("bias", np.zeros(len(weight))) + weight @ numbers
+        kept = ~constant
+        layer = replace(layer, input_size=int(kept.sum()), bias=True)
+        return layer, {"weight": weight[:, kept], "bias": bias}, ids[kept]
 
     def _scattered(self, layer: Linear, tensors: Mapping[str, Array], ids: Ids) -> Draft:
         """Return a Linear that reads whole layers, with zeros for what is not among the ids."""

@@ -43,6 +43,8 @@ def pooled(trace: Trace, op: Op, value: Value, mode: str, keep: bool = False) ->
     node = trace.layer(op, Pooling(value.ids.size, mode), [value.ids], row=True)
     if mode == "last":
         node.label = "last step"
+    if mode == "sum":
+        node.note = ("total", value.length)
     return Value(node.ids.reshape(value.restored((1,) if keep else ())), None)
 
 
@@ -198,21 +200,6 @@ def _tile(trace: Trace, op: Op) -> Value:
     return value.moved(np.tile(value.whole(), repeats), value.time)
 
 
-def _pad(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    pads = op.ints(1, "pads") or []
-    axes = op.ints(3, "") or list(range(len(value.shape)))
-    before, after = pads[: len(axes)], pads[len(axes) :]
-    by_axis = {axis_of(value, a): (b, c) for a, b, c in zip(axes, before, after, strict=True)}
-    at_time = by_axis.pop(-1 if value.time is None else value.time, (0, 0))
-    if any(any(pad) for pad in by_axis.values()) or min(at_time) < 0:
-        raise Refused(f"pads {pads}: only steps are padded")
-    constant = float(op.constant(2)) if op.has(2) else float(op.attribute("value", 0.0))
-    if any(at_time) and (op.attribute("mode", "constant") != "constant" or constant != 0.0):
-        raise Refused("it pads with other than zeros")
-    return replace(value, pads=at_time)
-
-
 # Parts --------------------------------------------------------------------------------------------
 
 
@@ -307,13 +294,6 @@ def _split(trace: Trace, op: Op) -> tuple[Value, ...]:
     return tuple(value.moved(part, value.time) for part in np.split(value.whole(), at, axis))
 
 
-def _where(trace: Trace, op: Op) -> Any:
-    condition = op.constant(0)
-    if condition.all() or not condition.any():
-        return op.inputs[1 if condition.all() else 2]
-    raise Refused("it takes a part of each of two tensors")
-
-
 SHAPES: dict[str, Handler] = {
     "Identity": _same,
     "Dropout": _dropout,
@@ -327,11 +307,9 @@ SHAPES: dict[str, Handler] = {
     "Flatten": _flatten,
     "Expand": _expand,
     "Tile": _tile,
-    "Pad": _pad,
     "Slice": _slice,
     "Gather": _gather,
     "OneHot": _one_hot,
     "Concat": _concat,
     "Split": _split,
-    "Where": _where,
 }

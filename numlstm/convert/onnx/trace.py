@@ -80,6 +80,7 @@ class Node:
     row: bool = False
     note: tuple[Any, ...] = ()
     is_state: bool = False  # what a stream keeps anyway: the last h or c
+    numbers: Array | None = None  # of a constant
 
     @property
     def ids(self) -> Ids:
@@ -149,20 +150,28 @@ class Op:
 
 
 Handler: TypeAlias = Callable[["Trace", Op], Any]
+# Of an operator with graphs of its own, which see the tensors around it.
+Inner: TypeAlias = Callable[["Trace", Op, dict[str, Any]], Any]
 
 
 class Trace:
     """One walk through a graph.
 
+    handlers   by operator
+    inner      those of operators with graphs of their own
     length     of the time axis, or 1 for a graph of one step
     refusals   of the nodes that cannot be converted
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
     work       operations of one step, and those that are of none
+    rests      how many numbers of a step the windows within it leave over
     """
 
-    def __init__(self, handlers: dict[str, Handler], opset: int, length: int) -> None:
+    def __init__(
+        self, handlers: dict[str, Handler], opset: int, length: int, inner: dict[str, Inner]
+    ) -> None:
         self.handlers = handlers
+        self.inner = inner
         self.opset = opset
         self.length = length
         self.nodes: list[Node] = []
@@ -171,6 +180,7 @@ class Trace:
         self.consumed: set[str] = set()
         self.progress = 0
         self.work = self.folded = 0.0
+        self.rests: list[int] = []
         self.size = 0
         self.starts: list[int] = []  # of the nodes
         self._known: dict[tuple[Any, ...], Node] = {}
@@ -215,9 +225,12 @@ class Trace:
             self._known[key] = node
         return node
 
-    def part(self, op: Op, note: tuple[Any, ...], size: int) -> Node:
-        """Return what no layer gives, for the node that will know what to do with it."""
-        return self.add("part", size, op.label, note=note)
+    def constant(self, op: Op, numbers: Array) -> Value:
+        """Return numbers that do not depend on the input, as a tensor that joins one that does."""
+        array = np.asarray(numbers, np.float64)
+        roomy(op.label, array.shape)
+        node = self.add("constant", array.size, op.label, numbers=array.ravel())
+        return Value(node.ids.reshape(array.shape), None)
 
     def is_row(self, value: Value) -> bool:
         """Tell whether a tensor is one row for all steps."""
@@ -285,11 +298,8 @@ class Trace:
     def _converted(self, op: Op, scope: dict[str, Any]) -> Any:
         if op.proto.domain not in ("", "ai.onnx"):
             raise Refused(f"operators of {op.proto.domain!r} are not known")
-        if op.kind == "If" and isinstance(op.inputs[0], np.ndarray):
-            taken = "then_branch" if op.inputs[0].ravel()[0] else "else_branch"
-            branch = op.attribute(taken)
-            inner = self.run(branch, scope)
-            return tuple(inner[output.name] for output in branch.output)
+        if op.kind in self.inner:
+            return self.inner[op.kind](self, op, scope)
         if not any(isinstance(value, Value) for value in op.inputs):
             found, operations = fold(op)
             self.folded += operations
