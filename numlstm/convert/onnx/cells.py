@@ -4,8 +4,7 @@ A state that is carried from step to step can always be a `Feedback`. Where what
 one is the equation of an LSTM, a GRU or an RNN, one layer takes its place, which is much faster.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -123,7 +122,7 @@ class Cells:
                 sums = self._sums(source[at])
                 bias = sums.bias * scale[at] + shift[at]
                 return [(sums.weight * scale[at][:, None], sums.ids, bias)]
-        if node.numbers is not None:
+        if node.kind == "constant" and node.numbers is not None:
             return [(np.zeros((at.size, 0)), np.zeros(0, np.int64), node.numbers[at])]
         return [(np.eye(at.size), node.start + at, np.zeros(at.size))]
 
@@ -151,19 +150,33 @@ class Cells:
     # Cells ------------------------------------------------------------------------------------
 
     def _put(
-        self, node: Node, layer: Any, sums: _Sums, h: Ids, recurrent: Array, biases: Array
+        self,
+        node: Node,
+        layer: RNN | GRU | LSTM,
+        sums: _Sums,
+        states: dict[str, Ids],
+        recurrent: Array,
+        biases: Array,
     ) -> int:
         """Make a node the layer of a cell, which reads what its sums have besides h."""
+        h = states["h"]
         xs = sums.rest(h)
         if not xs.size:
             return 0
+        cell = replace(layer, input_size=xs.size)
         tensors = {
             "weight_ih": sums.columns(xs),
             "weight_hh": recurrent,
             "bias_ih": sums.bias,
             "bias_hh": biases,
         }
-        node.layer = layer(xs.size, h.size)
+        starts = {f"initial_{name}": ids for name, ids in states.items()}
+        if any(
+            node.numbers is not None for ids in starts.values() for node in self.trace.owners(ids)
+        ):
+            tensors |= {name: self.trace.beginnings(ids) for name, ids in starts.items()}
+            cell = replace(cell, initial_state=True)
+        node.layer = cell
         node.tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}
         node.sources, node.note, node.is_state = (xs,), (), True
         return 1
@@ -207,16 +220,15 @@ class Cells:
         if np.isin(c, sums.ids).any() or new is kept:
             return 0
 
-        def layer(inputs: int, hidden: int) -> LSTM:
-            return LSTM(
-                inputs,
-                hidden,
-                recurrent_activation=first[0],
-                activation=second[0],
-                output_activation=name,
-            )
-
-        return self._put(answered, layer, sums, h, sums.columns(h), np.zeros(len(of)))
+        layer = LSTM(
+            1,
+            h.size,
+            recurrent_activation=first[0],
+            activation=second[0],
+            output_activation=name,
+        )
+        states = {"h": h, "c": c}
+        return self._put(answered, layer, sums, states, sums.columns(h), np.zeros(len(of)))
 
     def _output(self, node: Node, cell: Node) -> tuple[Node, tuple[str, Ids] | None, str] | None:
         """Return b, s(o) and the name of b, if a node is ``s(o) * b(c')``."""
@@ -237,13 +249,8 @@ class Cells:
         sums = self._sums(node.sources[0])
         if not np.isin(h, sums.ids).any():
             return 0
-        name = node.layer.function
-        zeros = np.zeros(h.size)
-
-        def layer(inputs: int, hidden: int) -> RNN:
-            return RNN(inputs, hidden, nonlinearity=name)
-
-        return self._put(node, layer, sums, h, sums.columns(h), zeros)
+        layer = RNN(1, h.size, nonlinearity=node.layer.function)
+        return self._put(node, layer, sums, {"h": h}, sums.columns(h), np.zeros(h.size))
 
     def _gru(self, node: Node) -> int:
         """h' = (1 - s(z)) * n + s(z) * h, and n = a(W x + r * (U h)) or a(W x + U (r * h))."""
@@ -269,18 +276,8 @@ class Cells:
         sums = _Sums(weight, xs, np.concatenate([gates.bias, inner.bias]))
         recurrent = np.concatenate([gates.columns(h), of_h.columns(h)])
         biases = np.concatenate([np.zeros(2 * h.size), of_h.bias])
-        of_gates, of_new = gate[0], new[0]
-
-        def layer(inputs: int, hidden: int) -> GRU:
-            return GRU(
-                inputs,
-                hidden,
-                recurrent_activation=of_gates,
-                activation=of_new,
-                reset_after=after,
-            )
-
-        return self._put(node, layer, sums, h, recurrent, biases)
+        layer = GRU(1, h.size, recurrent_activation=gate[0], activation=new[0], reset_after=after)
+        return self._put(node, layer, sums, {"h": h}, recurrent, biases)
 
     def _mixed(self, node: Node, h: Ids) -> tuple[Ids, Ids] | None:
         """Return the gate z and n of ``(1 - z) * n + z * h``, or of ``n + z * (h - n)``."""

@@ -27,6 +27,7 @@ from numlstm.spec import (
 _MOST_PARTS = 8  # that a layer reads by name; more are gathered by a matrix
 _NO_LAYER = {
     "cell": "c of a layer is read, which no layer gives",
+    "counter": "the number of the step is read, which no layer gives",
     "length": "the length of the sequence is read",
     "state": "no output is what it is one step later",
 }
@@ -66,7 +67,10 @@ class Growth:
         """Return the layer that gives these numbers, after all that it needs."""
         last = self._one(ids.ravel())
         for feedback, after in self._feedbacks:  # which grow while their sources are found
-            feedback.source = self._one(after)
+            source = self._one(after)
+            if source is None:  # the input itself
+                source = self._cached(Concat(len(after)), [None])
+            feedback.source = source
         return last
 
     def network(self, answer: Read) -> tuple[Network, dict[str, Array]]:
@@ -80,7 +84,7 @@ class Growth:
         """Return the layer of a node, or None for the input of the network."""
         if node.kind == "input":
             return None
-        if node.numbers is not None:
+        if node.kind == "constant" and node.numbers is not None:
             return self._constant(node.numbers)
         key = ("node", node.start)
         if key not in self._drafts:
@@ -119,6 +123,13 @@ class Growth:
         nodes = self.trace.nodes
         starts = self.trace.starts
         known = self._next[ids] >= 0
+        for state in self.trace.owners(ids[known]) if known.any() else ():
+            if state.numbers is not None:
+                self.trace.refusals.add(
+                    state.label,
+                    "what it carries begins with other than zeros, and is no LSTM, GRU or RNN",
+                    "begin with zeros, and add the constants where they are read",
+                )
         numbers = self._transparent[np.where(known, self._next[ids], ids)]
         owner = np.searchsorted(starts, numbers, side="right") - 1
         changes = (np.diff(numbers) != 1) | (np.diff(owner) != 0) | np.diff(known)
@@ -198,7 +209,7 @@ class Growth:
         self, layer: Linear, tensors: Mapping[str, Array], ids: Ids
     ) -> tuple[Linear, Mapping[str, Array], Ids]:
         """Return a Linear to whose bias the constants that it reads are added."""
-        owners = [node for node in self.trace.owners(ids) if node.numbers is not None]
+        owners = [node for node in self.trace.owners(ids) if node.kind == "constant"]
         if not owners:
             return layer, tensors, ids
         numbers = np.zeros(len(ids))

@@ -115,9 +115,17 @@ def _dropout(trace: Trace, op: Op) -> Value:
 
 def _cast(trace: Trace, op: Op) -> Value:
     value, to = op.value(), op.attribute("to")
-    if to in _FLOATS or (to in _INTEGERS and trace.kinds(value.ids) <= {"input", "length"}):
+    if to in _FLOATS or (to in _INTEGERS and _is_whole(trace, value)):
         return value
     raise Refused(f"a cast to {onnx.TensorProto.DataType.Name(to)}")
+
+
+def _is_whole(trace: Trace, value: Value) -> bool:
+    """Tell whether numbers are whole ones anyway."""
+    return (
+        trace.kinds(value.ids) <= {"input", "length", "counter"}
+        or trace.step_of(value.ids) is not None
+    )
 
 
 def _shape(trace: Trace, op: Op) -> Any:
@@ -205,6 +213,8 @@ def _tile(trace: Trace, op: Op) -> Value:
 
 def _slice(trace: Trace, op: Op) -> Value:
     value = _value_with_pads(op)
+    if any(isinstance(other, Value) for other in op.inputs[1:]):
+        return _sliced_step(trace, op, value)
     starts, ends = op.ints(1, "starts") or [], op.ints(2, "ends") or []
     axes = op.ints(3, "axes") or list(range(len(starts)))
     strides = op.ints(4, "steps") or [1] * len(starts)
@@ -218,11 +228,26 @@ def _slice(trace: Trace, op: Op) -> Value:
     return value
 
 
+def _sliced_step(trace: Trace, op: Op, value: Value) -> Value:
+    """Return x[:, t : t + 1] in a loop over the steps t."""
+    start, end = op.inputs[1], op.inputs[2]
+    axes = op.ints(3, "axes") or [0]
+    if len(axes) == 1 and isinstance(start, Value) and isinstance(end, Value):
+        first, last = trace.step_of(start.ids), trace.step_of(end.ids)
+        axis = axis_of(value, axes[0])
+        if first == (1, 0) and last == (1, 1) and axis == value.time:
+            return Value(np.expand_dims(value.ids, axis), None)
+    raise Refused("which of its numbers it takes depends on the input")
+
+
 def _gather(trace: Trace, op: Op) -> Value:
     if isinstance(op.inputs[0], np.ndarray):
         return _embedding(trace, op)
-    value, where = op.value(), op.constant(1)
+    value = op.value()
     axis = axis_of(value, op.attribute("axis", 0))
+    if isinstance(op.inputs[1], Value):
+        return _own_step(trace, op, value, axis, op.inputs[1])
+    where = op.constant(1)
     if axis == value.time:
         if where.size == 1 and where.ndim > 1:
             raise Refused(f"indices {where.shape} of steps")
@@ -234,6 +259,22 @@ def _gather(trace: Trace, op: Op) -> Value:
     time = time if time is None or time < axis else time - 1 + where.ndim
     roomy(op.label, (value.ids.size // max(size, 1), where.size))
     return value.moved(value.whole().take(where % size, axis), time)
+
+
+def _own_step(trace: Trace, op: Op, value: Value, axis: int, where: Value) -> Value:
+    """Return the step of a tensor that a loop over the steps is at, from either end."""
+    found = trace.step_of(where.ids)
+    if found is None or axis != value.time or where.ids.ndim > 1:
+        raise Refused("which of its numbers it takes depends on the input")
+    if found == (-1, value.length - 1):
+        value = backwards(trace, op, value)
+    elif found != (1, 0):
+        a, b = found
+        raise Refused(
+            f"at step t of a loop it takes step {a:g} * t + {b:g}",
+            "read x[:, t] in the loop, and earlier steps by a state that it carries",
+        )
+    return Value(np.expand_dims(value.ids, axis) if where.ids.ndim else value.ids, None)
 
 
 def _is_token(trace: Trace, value: Value) -> bool:

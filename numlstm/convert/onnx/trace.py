@@ -80,7 +80,7 @@ class Node:
     row: bool = False
     note: tuple[Any, ...] = ()
     is_state: bool = False  # what a stream keeps anyway: the last h or c
-    numbers: Array | None = None  # of a constant
+    numbers: Array | None = None  # of a constant, or those that a state begins with
 
     @property
     def ids(self) -> Ids:
@@ -160,6 +160,7 @@ class Trace:
     handlers   by operator
     inner      those of operators with graphs of their own
     length     of the time axis, or 1 for a graph of one step
+    in_step    within the body of a loop over the steps
     refusals   of the nodes that cannot be converted
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
@@ -174,6 +175,7 @@ class Trace:
         self.inner = inner
         self.opset = opset
         self.length = length
+        self.in_step = False
         self.nodes: list[Node] = []
         self.refusals = Refusals("the graph")
         self.carried: list[tuple[Ids, Ids]] = []
@@ -231,6 +233,39 @@ class Trace:
         roomy(op.label, array.shape)
         node = self.add("constant", array.size, op.label, numbers=array.ravel())
         return Value(node.ids.reshape(array.shape), None)
+
+    def numbers(self, ids: Ids) -> Array:
+        """Return the numbers that constants are, in the shape of their ids."""
+        found = np.zeros(ids.shape)
+        for node in self.owners(ids):
+            assert node.numbers is not None
+            own = (ids >= node.start) & (ids < node.start + node.size)
+            found[own] = node.numbers[ids[own] - node.start]
+        return found
+
+    def beginnings(self, ids: Ids) -> Array:
+        """Return the numbers that states begin with."""
+        found = np.zeros(ids.size)
+        for node in self.owners(ids):
+            own = (ids >= node.start) & (ids < node.start + node.size)
+            found[own] = 0.0 if node.numbers is None else node.numbers[ids[own] - node.start]
+        return found
+
+    def counter(self, op: Op, first: int, shape: tuple[int, ...]) -> Value:
+        """Return what is a whole number at the first step, and one more at each that follows."""
+        node = self.add("counter", 1, op.label, note=("counter", first))
+        return Value(node.ids.reshape(shape), None)
+
+    def step_of(self, ids: Ids) -> tuple[float, float] | None:
+        """Return (a, b) of a number that is ``a * t + b`` at step t of a loop, or None."""
+        node = self.node_of(ids)
+        scale, shift = 1.0, 0.0
+        if node is not None and node.note[:1] == ("affine",) and node.size == 1:
+            scale, shift = float(node.note[1][0]), float(node.note[2][0])
+            node = self.node_of(node.note[3])
+        if node is None or node.kind != "counter":
+            return None
+        return scale, shift + scale * node.note[1]
 
     def is_row(self, value: Value) -> bool:
         """Tell whether a tensor is one row for all steps."""
