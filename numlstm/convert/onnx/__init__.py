@@ -7,6 +7,7 @@ inputs and outputs of one shape the first belongs to the first. Outputs that are
 left out, if there are others.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS
 from numlstm.convert.onnx.plain import Plain, in_float32
 from numlstm.convert.onnx.rounding import compared
+from numlstm.convert.onnx.sizes import sized, spare
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.trace import Array, Trace, Value
 from numlstm.convert.probes import make_probes, random_input
@@ -74,12 +76,27 @@ def _read(model: onnx.ModelProto) -> tuple[Plain, Found]:
     opset = _opset(model)
     unrounded = in_float32(model, opset)
     try:
-        return unrounded, _choose(unrounded.model, opset)
+        return unrounded, _of_any_size(unrounded.model, opset)
     except Refused:
         if not unrounded.kinds:
             raise
     unrounded = in_float32(model, opset, clips=False)
-    return unrounded, _choose(unrounded.model, opset)
+    return unrounded, _of_any_size(unrounded.model, opset)
+
+
+def _of_any_size(model: onnx.ModelProto, opset: int) -> Found:
+    """Return the network of a graph, which may leave it free how long a row is."""
+    try:
+        return _choose(model, opset)
+    except Refused:
+        longest = sized(model, lambda other: _choose(other, opset))
+        if longest is None:
+            raise
+    name, size, found = longest
+    logging.getLogger("numlstm").info(
+        "a row of input %r has %d numbers: the most of which the graph leaves none over", name, size
+    )
+    return found
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -182,7 +199,7 @@ def _walk(
     moves = _moves(trace, roles, list(rows.values()), scope)
     return Found(
         roles, network, tensors, name, value.time, value.ids.shape, fixed, moves, tuple(rows),
-        trace.size, trace.work, trace.folded,
+        trace.size, trace.work, trace.folded, spare(trace, value.ids),
     )  # fmt: skip
 
 

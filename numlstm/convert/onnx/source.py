@@ -38,6 +38,7 @@ class Found:
     size     numbers of a step in all of the graph
     work     operations of a step in all of the graph
     folded   operations on what does not depend on the input
+    spare    of windows within a step, as `sizes.spare` has it
     """
 
     roles: Roles
@@ -52,6 +53,7 @@ class Found:
     size: int = 0
     work: float = 0.0
     folded: float = 0.0
+    spare: tuple[int, int, int] = (0, 0, 0)
 
     def same(self, other: "Found") -> bool:
         """Tell whether both are one network."""

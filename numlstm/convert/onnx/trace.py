@@ -165,7 +165,8 @@ class Trace:
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
     work       operations of one step, and those that are of none
-    rests      how many numbers of a step the windows within it leave over
+    windows    within a step: the ids of what they give (outputs, places), how far the first axis
+               moves, and how many numbers of it are left over
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class Trace:
         self.consumed: set[str] = set()
         self.progress = 0
         self.work = self.folded = 0.0
-        self.rests: list[int] = []
+        self.windows: list[tuple[Ids, int, int]] = []
         self.size = 0
         self.starts: list[int] = []  # of the nodes
         self._known: dict[tuple[Any, ...], Node] = {}

@@ -157,7 +157,7 @@ def _conv_within(
         read = read.ravel()
         own = read != _NOTHING
         found[:, n] = linear(trace, op, read[own], flat[:, own], bias, row).ids
-    trace.rests += [axis.rest for axis in axes]
+    trace.windows.append((found, axes[-1].stride, axes[-1].rest))
     shape = (1, len(weight), *(axis.places for axis in axes))
     return replace(value, ids=found.reshape(shape[1:] if value.time == 0 else shape))
 
