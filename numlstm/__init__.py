@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from numlstm.storage import bundled
     from numlstm.tasks import pipeline
     from numlstm.tasks.audio.transcribe import Transcript, Word
+    from numlstm.tasks.audio.voice import SpeechEvent, SpeechSegment, VoiceActivity
     from numlstm.tasks.text.chat import Turn
     from numlstm.tasks.text.classify import Prediction
     from numlstm.tasks.text.language import Score
@@ -102,12 +103,15 @@ __all__ = [
     "Score",
     "Slice",
     "Softmax",
+    "SpeechEvent",
+    "SpeechSegment",
     "Stream",
     "Tag",
     "Trace",
     "Transcript",
     "Turn",
     "Verification",
+    "VoiceActivity",
     "Weights",
     "WeightsError",
     "Word",
@@ -138,12 +142,15 @@ else:
         "Prediction": "tasks.text.classify",
         "SamplingOptions": "run.sampling",
         "Score": "tasks.text.language",
+        "SpeechEvent": "tasks.audio.voice",
+        "SpeechSegment": "tasks.audio.voice",
         "Stream": "run.stream",
         "Tag": "tasks.text.tag",
         "Trace": "run.trace",
         "Transcript": "tasks.audio.transcribe",
         "Turn": "tasks.text.chat",
         "Verification": "model",
+        "VoiceActivity": "tasks.audio.voice",
         "Word": "tasks.audio.transcribe",
         "bundled": "storage",
         "diagnose": "diagnostics",

@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 from weights.scores.card import describe
 
 PATHS = numlstm.bundled()
-LARGE = [name for name, path in PATHS.items() if path.stat().st_size > 2e6]
+EXACT = {"vad"}  # probabilities that are held to their authors', which rounding moves by 0.01
+LARGE = [n for n, path in PATHS.items() if path.stat().st_size > 2e6 and n not in EXACT]
 RECIPES = {"sentiment-bilstm": "sentiment_bilstm", "email": "mail"}
 MARKERS = ("summary", "model", "scores", "speed", "agreement", "dtypes")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from numlstm.tasks import TASKS
-from weights.scores import chat, classification, language, speech, summarize, tagging
+from weights.scores import chat, classification, language, speech, summarize, tagging, vad
 from weights.scores.card import WEIGHTS, Subject, describe, fill
 from weights.scores.pytorch import agreement
 
@@ -29,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "language-model": language.measure,
     "chat": chat.measure,
     "speech": speech.measure,
+    "vad": vad.measure,
     "summarize": summarize.measure,
 }
 # The models, and the tasks that they are measured at.

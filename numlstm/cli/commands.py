@@ -22,6 +22,7 @@ _COMMANDS = {
     "generate": "generate.generate",
     "chat": "chat.chat",
     "transcribe": "transcribe.transcribe",
+    "vad": "vad.vad",
     "summarize": "summarize.summarize",
     "list": "list.list_models",
     "info": "info.info",

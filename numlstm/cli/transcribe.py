@@ -2,33 +2,17 @@
 
 import io
 import sys
-from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 import numlstm
 from numlstm.cli import terminal
 from numlstm.cli.options import JsonOption, model_option
+from numlstm.cli.sounds import ChannelsOption, Format, FormatOption, RateOption, samples
 from numlstm.cli.texts import NOTHING, answer_all, write_json
 from numlstm.tasks import TASKS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-_PIECE_SECONDS = 0.05
-
-
-class Format(StrEnum):
-    """Of raw samples."""
-
-    s16 = "s16"
-    f32 = "f32"
-
-
-_DTYPES = {Format.s16: "<i2", Format.f32: "<f4"}  # NumPy's names
 
 
 def transcribe(
@@ -40,11 +24,9 @@ def transcribe(
         int, typer.Option(min=1, help="How many readings are followed at once.")
     ] = 1,
     times: Annotated[bool, typer.Option("--times", help="Show when each word is said.")] = False,
-    rate: Annotated[int, typer.Option(help="Of raw samples on stdin, in hertz.")] = 8000,
-    channels: Annotated[int, typer.Option(min=1, help="Of raw samples on stdin.")] = 1,
-    sample_format: Annotated[
-        Format, typer.Option("--format", help="Of raw samples on stdin, little-endian.")
-    ] = Format.s16,
+    rate: RateOption = 8000,
+    channels: ChannelsOption = 1,
+    sample_format: FormatOption = Format.s16,
     as_json: JsonOption = False,
 ) -> None:
     """Write down the digits that are spoken in files, or on stdin while they are spoken.
@@ -63,7 +45,7 @@ def transcribe(
 
     def answer(file: Path) -> None:
         if str(file) == "-":
-            _listen(pipe, sys.stdin.buffer, rate, channels, _DTYPES[sample_format], as_json)
+            _listen(pipe, sys.stdin.buffer, rate, channels, sample_format, as_json)
         else:
             _show(pipe(file), file, times, as_json, is_alone=len(files) == 1)
 
@@ -89,7 +71,7 @@ def _show(
 
 
 def _listen(
-    pipe: Any, source: BinaryIO, rate: int, channels: int, dtype: str, as_json: bool
+    pipe: Any, source: BinaryIO, rate: int, channels: int, sample_format: Format, as_json: bool
 ) -> None:
     """Write words as they are spoken."""
     start = source.read(4)
@@ -99,8 +81,8 @@ def _listen(
     stream = pipe.stream(rate)
     num_said = 0
     is_open = False
-    for samples in _samples(source, start, round(rate * _PIECE_SECONDS), channels, dtype):
-        transcript = stream.feed(samples)
+    for piece in samples(source, start, rate, channels, sample_format):
+        transcript = stream.feed(piece)
         if len(transcript.words) != num_said:
             new, num_said = transcript.words[num_said:], len(transcript.words)
             is_open = _say(transcript, new, as_json, is_open)
@@ -129,24 +111,3 @@ def _say(
         is_open = is_open or bool(words)
     sys.stdout.flush()
     return is_open
-
-
-def _samples(
-    source: BinaryIO, start: bytes, count: int, channels: int, name: str
-) -> "Iterator[np.ndarray[Any, Any]]":
-    """Yield samples (T, channels) as they arrive; a part of one at the end is left."""
-    import numpy as np
-
-    dtype = np.dtype(name)
-    size = dtype.itemsize * channels
-    rest = start
-    read = getattr(source, "read1", source.read)
-    while True:
-        data = read(max(count * size, 1))
-        rest += data
-        whole = len(rest) // size * size
-        if whole:
-            yield np.frombuffer(rest[:whole], dtype).reshape(-1, channels)
-            rest = rest[whole:]
-        if not data:
-            return

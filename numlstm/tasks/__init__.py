@@ -6,14 +6,16 @@ The command shows this table to whoever asks for help: a pipeline is imported wh
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Unpack, overload
 
 from numlstm.load import load_parts
 
 if TYPE_CHECKING:
     from numlstm.model import Model
     from numlstm.run.sampling import SamplingOptions
+    from numlstm.tasks.audio.hysteresis import HysteresisOptions
     from numlstm.tasks.audio.transcribe import Transcriber
+    from numlstm.tasks.audio.vad import VoiceDetector
     from numlstm.tasks.text.chat import Chat
     from numlstm.tasks.text.classify import Classifier, MailClassifier
     from numlstm.tasks.text.generate import Writer
@@ -70,6 +72,7 @@ TASKS = {
     "generate": Task("generate", ("character", "subword", "words"), "text.generate", "Writer"),
     "chat": Task("chat", ("chat",), "text.chat", "Chat", takes_parts=True),
     "speech": Task("transcribe", ("speech",), "audio.transcribe", "Transcriber"),
+    "vad": Task("vad", ("vad",), "audio.vad", "VoiceDetector", takes_parts=True),
     "summarize": Task(
         "summarize", ("summarize", "extract"), "text.summarize", "summarizer", takes_parts=True
     ),
@@ -99,6 +102,12 @@ def pipeline(
     task: Literal["speech"], model: "Source | None" = ..., *, beam_size: int = ...
 ) -> "Transcriber": ...
 @overload
+def pipeline(
+    task: Literal["vad"],
+    model: "Source | None" = ...,
+    **options: "Unpack[HysteresisOptions]",
+) -> "VoiceDetector": ...
+@overload
 def pipeline(task: Literal["summarize"], model: "Source | None" = ...) -> "Summarizer": ...
 @overload
 def pipeline(task: str, model: "Source | None" = ..., **options: Any) -> Any: ...
@@ -115,12 +124,16 @@ def pipeline(task: str, model: "Source | None" = None, **options: Any) -> Any:
         "generate" : a text is continued.
         "chat" : a dialogue, by ``session()``.
         "speech" : a sound becomes words with their times, `Transcript`.
+        "vad" : where in a sound there is speech, `VoiceActivity`.
         "summarize" : a text becomes a sentence.
     model : str, path, Model, or dict of Model, optional
         A bundled model, a file, or what `load` or `load_parts` gave; the bundled model of the task
         if not given.
     beam_size : int
         Only of "speech": how many readings are followed by a beam search; 1 follows the best path.
+    threshold, neg_threshold, min_speech_duration, min_silence_duration, speech_pad, \
+max_speech_duration : float
+        Only of "vad": what is speech, see `HysteresisOptions`.
 
     Raises
     ------

@@ -3,19 +3,23 @@
 import json
 import re
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import numlstm
-from numlstm.cli import app
+from numlstm.cli import app, terminal, vad
 from numlstm.tasks import TASKS
 from tests.conftest import ROOT
 
 DIGITS = ROOT / "weights" / "digits.wav"
 SAID = "nine three two nine eight six"
-TEXT_COMMANDS = sorted({task.command for task in TASKS.values()} - {"generate", "transcribe"})
+TEXT_COMMANDS = sorted(
+    {task.command for task in TASKS.values()} - {"generate", "transcribe", "vad"}
+)
 
 
 @pytest.fixture
@@ -128,17 +132,62 @@ def test_transcribe_files(run, tmp_path):
     assert SAID in out
 
 
-@pytest.mark.parametrize("command", [*TEXT_COMMANDS, "transcribe"])
+def test_vad_files(run, tmp_path):
+    lines = run("vad", DIGITS).splitlines()
+    found = numlstm.pipeline("vad")(DIGITS)
+    assert lines == [f"{each.start:9.3f} {each.end:9.3f}" for each in found.segments]
+    assert len(run("vad", DIGITS, "--min-silence-duration", 2, "--threshold", 0.4).split()) == 2
+    [plain] = objects(run("vad", DIGITS, "--json"))
+    [more] = objects(run("vad", DIGITS, "--json", "--probabilities"))
+    assert plain["segments"][0] == {
+        "start": 0.482, "end": 1.022, "start_sample": 3856, "end_sample": 8176
+    }  # fmt: skip
+    assert more["probabilities"] == found.probabilities.tolist()
+    out = run("vad", DIGITS, "--probabilities").splitlines()
+    assert len(out) == len(found.probabilities) + len(found.segments)
+    assert out[1] == f"    0.032  {found.probabilities[1]:.3f}"
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    out = run("vad", bad, DIGITS, tmp_path / "none.wav", code=1)
+    assert out.splitlines()[1:] == lines
+    run("vad", DIGITS, "--speech-pad", -1, code=2)
+
+
+def test_vad_on_a_terminal(run, monkeypatch):
+    monkeypatch.setattr(
+        vad,
+        "terminal",
+        SimpleNamespace(
+            console=Console(force_terminal=True, legacy_windows=False), pipeline=terminal.pipeline
+        ),
+    )
+    picture = run("vad", DIGITS).splitlines()[0]
+    assert sum(picture.count(level) for level in vad._LEVELS) == 72
+    assert picture.count("█") > 20
+
+
+def test_vad_of_a_pipe(run):
+    expected = run("vad", DIGITS)
+    assert run("vad", "-", stdin=DIGITS.read_bytes()) == expected
+    raw = samples().tobytes()
+    assert run("vad", "-", "--rate", 8000, stdin=raw).split() == expected.split()
+    found = objects(run("vad", "-", "--rate", 8000, "--json", stdin=raw))
+    assert [f"{each['time']:.3f}" for each in found] == expected.split()
+    assert [each["event"] for each in found[:2]] == ["start", "end"]
+    assert run("vad", "-", stdin=b"") == ""
+
+
+@pytest.mark.parametrize("command", [*TEXT_COMMANDS, "transcribe", "vad"])
 def test_where_there_is_nothing_to_answer_it_says_so(run, tmp_path, command):
     silence = tmp_path / "silence.wav"
     with wave.open(str(silence), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
-    item = silence if command == "transcribe" else " "
+    item = silence if command in {"transcribe", "vad"} else " "
     if command == "chat":  # a dialogue waits for a turn
         run("chat", item, code=1)
         return
-    expected = "perplexity 1.00  0.0 nats, 0 tokens" if command == "score" else "(no words)"
-    assert expected in run(command, item)
+    expected = {"score": "perplexity 1.00  0.0 nats, 0 tokens", "vad": "(no speech)"}
+    assert expected.get(command, "(no words)") in run(command, item)
 
 
 def samples():
@@ -187,7 +236,7 @@ def test_no_command_of_a_text_reaches_the_terminal(command):
 def test_list_names_every_model_with_its_score(run):
     table = run("list")
     names = [path.stem for path in (ROOT / "weights").glob("*.safetensors")]
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(name in table for name in names)
     assert re.search(r"words .*\n *score, generate ", table)
 

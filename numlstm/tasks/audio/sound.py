@@ -1,19 +1,22 @@
 """Sound as it comes: files, arrays of any kind, any rate; what leaves is mono at one rate."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from numlstm.tasks.audio.features import Floats, missing
 
 MIN_RATE, MAX_RATE = 1000, 768_000
 MAX_CHANNELS = 64
 LOUDEST = 32.0  # float samples lie within -1 to 1; this far beyond they are of another scale
+
+# What a pipeline takes: a file, by its path or open in binary, or samples and their rate.
+Sound = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, float]
 
 _BLOCK = 2**18  # samples that a file is read in at once
 
@@ -49,30 +52,36 @@ def mono(samples: ArrayLike) -> Floats:
         )
     if not array.size and array.dtype == np.float64:  # an empty list
         return np.zeros(0, np.float32)
-    match array.dtype.name:
-        case "int16" | "int32":
-            floats = array / float(np.iinfo(array.dtype).max + 1)
-        case "uint8":
-            floats = (array - 128.0) / 128.0
-        case "float16" | "float32" | "float64":
-            floats = array
-            _check_floats(array)
-        case name:
-            raise TypeError(f"the samples are of {name}, expected float32, int16, int32 or uint8")
+    floats = scaled(array)
     if floats.ndim == 2:
         floats = floats.mean(axis=1, dtype=np.float64)
     return np.ascontiguousarray(floats, np.float32)
 
 
+def scaled(array: NDArray[Any]) -> NDArray[Any]:
+    """Return samples of any shape as floats whose full scale is 1; types and errors of `mono`."""
+    match array.dtype.name:
+        case "int16" | "int32":
+            return array / float(np.iinfo(array.dtype).max + 1)
+        case "uint8":
+            return (array - 128.0) / 128.0
+        case "float16" | "float32" | "float64":
+            _check_floats(array)
+            return array
+        case name:
+            raise TypeError(f"the samples are of {name}, expected float32, int16, int32 or uint8")
+
+
 def _check_floats(array: Any) -> None:
+    loudest = float(np.abs(array).max(initial=0))
+    if loudest <= LOUDEST:
+        return
     if not np.isfinite(array).all():
         at = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
         raise ValueError(f"samples[{at}] is not finite")
-    loudest = float(np.abs(array).max(initial=0))
-    if loudest > LOUDEST:
-        raise ValueError(
-            f"the samples reach {loudest:g}, expected -1 to 1; pass 16-bit samples as int16"
-        )
+    raise ValueError(
+        f"the samples reach {loudest:g}, expected -1 to 1; pass 16-bit samples as int16"
+    )
 
 
 class Resampler:
@@ -106,6 +115,25 @@ def _load_soundfile() -> Any:
     except (ImportError, OSError) as error:  # OSError: its C library is not there
         raise missing("soundfile", ImportError(error)) from error
     return soundfile
+
+
+@contextmanager
+def opened(sound: Sound) -> Iterator[tuple[float, Iterable[ArrayLike]]]:
+    """Open what a pipeline is given, a sound file or (samples, rate): its rate, and blocks of it.
+
+    Raises
+    ------
+    OSError, TypeError, ValueError
+        If it is neither, or as `open_sound`. Samples and rate are not looked at yet.
+    """
+    if isinstance(sound, str | os.PathLike) or hasattr(sound, "read"):
+        with open_sound(sound) as found:
+            yield found
+        return
+    if not isinstance(sound, tuple) or len(sound) != 2:
+        raise TypeError(f"the sound is {type(sound).__name__}, expected a path or (samples, rate)")
+    samples, rate = sound
+    yield rate, [samples]
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Speech recognition, whole or as the sound arrives."""
 
-import os
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
@@ -12,7 +10,7 @@ from numlstm.run.threads import in_turn
 from numlstm.spec import LogSoftmax
 from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
-from numlstm.tasks.audio.sound import Resampler, check_rate, mono, open_sound
+from numlstm.tasks.audio.sound import Resampler, Sound, check_rate, mono, opened
 from numlstm.tasks.checks import check_count
 from numlstm.tasks.pipelines import Pipeline, PipelineStream
 
@@ -24,8 +22,6 @@ BEGIN = "|"
 _TAIL = 0.3
 # What is taken at once, so that an hour takes no more room than this.
 _BLOCK = 2**18
-
-Sound = str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, float]
 
 
 @dataclass(frozen=True)
@@ -92,20 +88,11 @@ class Transcriber(Pipeline[Sound, Transcript]):
         OSError, TypeError, ValueError
             If there is no such file, or it holds no sound, or samples or rate are not as above.
         """
-        if isinstance(sound, str | os.PathLike) or hasattr(sound, "read"):
-            with open_sound(sound) as (rate, blocks):
-                stream = self.stream(rate)
-                for block in blocks:
-                    stream.feed(block)
-                return stream.finish()
-        if not isinstance(sound, tuple) or len(sound) != 2:
-            raise TypeError(
-                f"the sound is {type(sound).__name__}, expected a path or (samples, rate)"
-            )
-        samples, rate = sound
-        stream = self.stream(rate)
-        stream.feed(samples)
-        return stream.finish()
+        with opened(sound) as (rate, blocks):
+            stream = self.stream(rate)
+            for block in blocks:
+                stream.feed(block)
+            return stream.finish()
 
     def stream(self, rate: float = SAMPLE_RATE) -> "SoundStream":
         """Return a stream that takes samples, so many per second, as they arrive."""
