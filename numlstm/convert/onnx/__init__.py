@@ -163,7 +163,8 @@ def _of_any_length(model: onnx.ModelProto, opset: int, roles: Roles) -> Found:
             raise _failure(len(model.graph.node), f"input {roles.data.name!r}", why)
     except _Failure as failure:
         # An exporter may call a length free, and yet fix it: the shapes of the outputs say so.
-        for length in sorted({n for o in model.graph.output for n in Input.of(o).shape if n and n > 1}):
+        sizes = {size for output in model.graph.output for size in Input.of(output).shape}
+        for length in sorted(size for size in sizes if size and size > 1):
             try:
                 return _walk(model, opset, roles, length, length)
             except _Failure:
