@@ -22,6 +22,11 @@ from numlstm.strict_json import read_json
 TYPES: dict[str, type[np.generic]] = {
     "F32": np.float32, "BF16": np.uint16, "I8": np.int8, "I32": np.int32,
 }  # fmt: skip
+# What files of others may have besides.
+FOREIGN: dict[str, type[np.generic]] = {
+    "F64": np.float64, "F16": np.float16, **TYPES, "I64": np.int64, "I16": np.int16,
+    "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "BOOL": np.bool_,
+}  # fmt: skip
 _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 Value = TypeVar("Value")
@@ -86,7 +91,7 @@ class Tensors(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         place = self._places[name]
-        tensor = np.empty(place.shape, TYPES[place.dtype])
+        tensor = np.empty(place.shape, FOREIGN[place.dtype])
         self._file.seek(place.at)
         for piece in pieces(tensor):
             if self._file.readinto(piece) != len(piece):  # type: ignore[attr-defined]
@@ -105,6 +110,15 @@ class Tensors(Mapping[str, NDArray[Any]]):
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor, which is not read."""
         return self._places[name].shape
+
+    def dtype(self, name: str) -> str:
+        """Return the dtype of a tensor as the file calls it, "BF16"."""
+        return self._places[name].dtype
+
+    def num_bytes(self, name: str) -> int:
+        """Return how many bytes the numbers of a tensor are."""
+        place = self._places[name]
+        return math.prod(place.shape) * np.dtype(FOREIGN[place.dtype]).itemsize
 
     def by_part(self, names: Iterable[str]) -> dict[str, "Tensors"]:
         """Return the tensors of each of these parts, as `by_part` does."""
@@ -162,21 +176,17 @@ class Container(Tensors):
         found: dict[str, Any] = header
         return found
 
-    def check(self) -> None:
+    def check(self, types: Collection[str] = TYPES) -> None:
         """Find the tensors.
 
         Raises
         ------
         WeightsError
-            If they are not all in the file, or of other dtypes than `TYPES`.
+            If they are not all in the file, or of other dtypes than these.
         """
-        strange = [
-            f"{name} is {described.get('dtype')}"
-            for name, described in self._described.items()
-            if isinstance(described, dict) and described.get("dtype") not in tuple(TYPES)
-        ]
+        strange = self.strange(types)
         if strange:
-            raise WeightsError(f"expected {', '.join(TYPES)}; {'; '.join(strange)}")
+            raise WeightsError(f"expected {', '.join(types)}; {'; '.join(strange)}")
         found = {name: _span(name, described) for name, described in self._described.items()}
         end = 0
         for name, (start, stop, place) in sorted(found.items(), key=lambda item: item[1][:2]):
@@ -186,6 +196,23 @@ class Container(Tensors):
             end = stop
         if self._start + end != self._version[0]:
             raise _incomplete(f"{self._version[0]} bytes, expected {self._start + end}")
+
+    def strange(self, types: Collection[str]) -> list[str]:
+        """Return which tensors are not of these dtypes."""
+        return [
+            f"{name} is {described.get('dtype')}"
+            for name, described in self._described.items()
+            if isinstance(described, dict) and described.get("dtype") not in tuple(types)
+        ]
+
+    def described_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes that the header has, unchecked but for their form."""
+        shapes = {n: d.get("shape") for n, d in self._described.items() if isinstance(d, dict)}
+        return {
+            name: tuple(shape)
+            for name, shape in shapes.items()
+            if isinstance(shape, list) and all(type(size) is int for size in shape)
+        }
 
     def check_unchanged(self) -> None:
         """Raise a `WeightsError` if somebody has written to the file since it was opened."""
@@ -215,7 +242,7 @@ def _span(name: str, described: Any) -> tuple[int, int, _Place]:
             raise ValueError("its sizes are not whole numbers")
         if math.prod(max(n, 1) for n in shape) > _MAX_NUMBERS:
             raise ValueError("its sizes are beyond those of an array")
-        expected = math.prod(shape) * np.dtype(TYPES[dtype]).itemsize
+        expected = math.prod(shape) * np.dtype(FOREIGN[dtype]).itemsize
         if stop - start != expected:
             raise ValueError(f"{stop - start} bytes, expected {expected}")
     except (TypeError, KeyError, ValueError) as error:

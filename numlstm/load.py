@@ -4,11 +4,14 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numlstm.budget import Budget
     from numlstm.model import Model
     from numlstm.program.lower import Fold
@@ -59,7 +62,7 @@ def load(
     from numlstm import storage
 
     path = storage.find(name)
-    with storage.opened(path, budget) as parts:
+    with _opened(path, budget) as parts:
         return _model(storage.only(parts, path), dtype, activations, fold, num_threads)
 
 
@@ -81,11 +84,25 @@ def load_parts(
     """
     from numlstm import storage
 
-    with storage.opened(storage.find(name), budget) as parts:
+    with _opened(storage.find(name), budget) as parts:
         return {
             part: _model(weights, dtype, activations, fold, num_threads)
             for part, weights in parts.items()
         }
+
+
+@contextmanager
+def _opened(path: "Path", budget: "Budget | None") -> "Iterator[dict[str, Weights]]":
+    """Open a file of numlstm; of another the error says the command that converts it."""
+    from numlstm import storage
+
+    try:
+        with storage.opened(path, budget) as parts:
+            yield parts
+    except storage.ForeignFile as error:
+        from numlstm.convert.likely import command_for
+
+        raise storage.ForeignFile(f"{path}: {command_for(path, error.shapes)}") from error
 
 
 def save_parts(
@@ -139,6 +156,9 @@ def from_torch(
     layers: str | Sequence[str] | None = None,
     network: "Network | None" = None,
     key: str | None = None,
+    prefix: str | None = None,
+    ignore: str | Sequence[str] = (),
+    tensors: "Mapping[str, Any] | None" = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
     budget: "Budget | None" = None,
@@ -150,17 +170,31 @@ def from_torch(
     *modules : torch.nn.Module or str
         Modules in forward order, and words: "last", "mean", "max", "sum" for pooling over time;
         "final" after a recurrent module for the last h of each of its directions; functions, as
-        "leaky_relu(0.1)". Or one state dict, or the path of a .pt file with one, of which nothing
-        is run: it is read as data.
+        "leaky_relu(0.1)". Or one state dict, of tensors or arrays, or the path of what holds one:
+        a .pt or .safetensors file, a folder of Hugging Face's libraries or its index of several
+        files. They are read as data: nothing in them is run.
     layers : str or list of str, optional
         Only with a state dict: what its tensors are, in forward order, for example
         ``"embed:Embedding lstm:LSTM mean head:Linear softmax"``. Before the colon is the name in
-        the state dict; options stand in brackets: ``rnn:RNN(nonlinearity=relu)``.
+        the state dict; options stand in brackets: ``rnn:RNN(nonlinearity=relu)``. A head that has
+        the weight of the embedding is ``head:Linear(tied=embed)``.
     network : Network, optional
         Only with a state dict: what its tensors are, for networks that are no chain. The names of
-        its layers are those in the state dict; "lstm.l1" is the second layer of "lstm".
+        its layers are those in the state dict; "lstm.l1" is the second layer of "lstm". Modules
+        that no layer names are left out: an encoder and a decoder are two calls.
     key : str, optional
-        Only with a file: where in it the state dict is, ``"model_state_dict"`` for example.
+        Where in a checkpoint the state dict is, ``"model.state"`` for example; found if there is
+        one in which the names of the layers are.
+    prefix : str, optional
+        What all names of the network begin with, ``"module."`` for example; found if there is one.
+        What begins otherwise is left out.
+    ignore : str or list of str, optional
+        Patterns of names, as ``"critic.*, std"``, of tensors that no layer takes and that are left
+        out. Without one only those are that say so themselves: of a loss, a criterion, a metric, an
+        optimizer, and no weight matrix. What is left out is said in the log.
+    tensors : dict of arrays, optional
+        Only with a network: tensors by their names in it (``network.tensor_shapes()``), which are
+        not looked for in the state dict.
     labels : list of str
         Names of the outputs.
     tokenizer : str, optional
@@ -185,9 +219,11 @@ def from_torch(
     Examples
     --------
     >>> model = numlstm.from_torch(net.embed, net.lstm, "mean", net.head)
+    >>> model = numlstm.from_torch("net.pt", layers="rnn:LSTM head:Linear", ignore="critic.*")
     >>> model.save("model.safetensors")
     """
-    options = {"layers": layers, "network": network, "key": key}
+    options: dict[str, Any] = {"layers": layers, "network": network, "key": key}
+    options |= {"prefix": prefix, "ignore": ignore, "tensors": tensors}
     return _from("torch", "PyTorch", modules, labels, tokenizer, budget, options)
 
 
@@ -309,11 +345,16 @@ def _from(
 
 
 def _size_of_file(source: Any) -> int | None:
-    """Return the size of a source that is a file or its bytes, None of any other."""
+    """Return the size of a source that is a file or its bytes, None of any other.
+
+    A folder has the size of what is read of it, which says so.
+    """
     from pathlib import Path
 
     if isinstance(source, bytes | bytearray | memoryview):
         return len(source)
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        return 0
     if isinstance(source, str | os.PathLike) and Path(source).is_file():
         return Path(source).stat().st_size
     return None

@@ -50,8 +50,21 @@ from numlstm.strict_json import read_json
 
 _FORMAT = "numlstm"
 _VERSIONS = ("1", "2", "3")
+# What weights of frameworks are in.
+_FOREIGN = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".keras", ".h5", ".hdf5", ".onnx")
 
 Stored = dict[str, NDArray[Any]]
+
+
+class ForeignFile(WeightsError):  # noqa: N818  # it is one, and says what is in it
+    """A file that others wrote.
+
+    shapes   of its tensors by their names, as far as it tells them
+    """
+
+    def __init__(self, text: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        super().__init__(text)
+        self.shapes = dict(shapes or {})
 
 
 def bundled() -> dict[str, Path]:
@@ -76,7 +89,11 @@ def find(name: str | os.PathLike[str]) -> Path:
         return models[name]
     path = Path(name)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not a file"
+        what = (
+            "is a folder, of whose weights numlstm convert makes a file"
+            if path.is_dir()
+            else "is not a file"
+        )
         known = ", ".join(models) or "none"
         raise FileNotFoundError(f"{os.fspath(name)!r} {what}; bundled models: {known}")
     return path
@@ -336,11 +353,12 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Container]:
     try:
         file = Container(path)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        kind = ForeignFile if Path(path).suffix.lower() in _FOREIGN else WeightsError
+        raise kind(f"{path}: {error}") from error
     with file:
         try:
             if file.metadata.get("format") != _FORMAT:
-                raise WeightsError("not a numlstm model; convert it with numlstm convert")
+                raise ForeignFile("not a numlstm model", file.described_shapes())
             if file.metadata.get("version") not in _VERSIONS:
                 version = shortened(repr(file.metadata.get("version")))
                 raise WeightsError(
@@ -348,6 +366,8 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Container]:
                     f"{', '.join(_VERSIONS)}; upgrade numlstm"
                 )
             file.check()
+        except ForeignFile:
+            raise
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
         yield file

@@ -22,7 +22,11 @@ class Dtype(StrEnum):
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A .pt (PyTorch), .keras or .h5 (Keras), or .onnx file.")
+        Path,
+        typer.Argument(
+            help="A .pt or .safetensors file or a folder of them (PyTorch), a .keras or .h5 file "
+            "(Keras), or an .onnx file."
+        ),
     ],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     layers: Annotated[
@@ -30,8 +34,9 @@ def convert(
         typer.Option(
             "--layers",
             "-l",
-            help='What the tensors of a .pt file are, in forward order: "embed:Embedding '
-            'lstm:LSTM mean head:Linear softmax". Before the colon is the name in the state dict.',
+            help="What the tensors of a .pt or .safetensors file are, in forward order: "
+            '"embed:Embedding lstm:LSTM mean head:Linear softmax". Before the colon is the name '
+            "in the state dict.",
         ),
     ] = None,
     network: Annotated[
@@ -47,7 +52,21 @@ def convert(
         typer.Option("--config", help="The model's JSON, of an .h5 file with weights only."),
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="Where in a .pt file the state dict is.")
+        str | None,
+        typer.Option("--key", help="Where in a .pt file the state dict is: model.state."),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix", help="What the names of the network begin with; others are left out."
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            help='Patterns of names of tensors to leave out: "critic.*,std". May be repeated.',
+        ),
     ] = None,
     labels: Annotated[
         str, typer.Option("--labels", help="Names of the outputs, separated by commas.")
@@ -73,6 +92,11 @@ def convert(
         numlstm convert model.pt model.safetensors --layers "embed:Embedding lstm:LSTM max
         head:Linear softmax" --labels negative,positive --tokenizer tokenizer.json
 
+        numlstm convert hugging_face_folder out.safetensors --layers "lstm:LSTM head:Linear"
+
+        numlstm convert policy.pt out.safetensors --layers "memory_a.rnn:LSTM actor.0:Linear elu
+        actor.2:Linear" --ignore "memory_c.*,critic.*,std"
+
         numlstm convert model.keras model.safetensors
 
         numlstm convert weights.h5 model.safetensors --config model.json
@@ -83,15 +107,17 @@ def convert(
         raise typer.BadParameter(f"{target} exists; --force replaces it")
     if not target.parent.is_dir():
         raise typer.BadParameter(f"{target.parent} is not a folder")
-    if not source.is_file():
+    if not source.exists():
         raise FileNotFoundError(f"{source} is not a file")
-    given = {"layers": layers, "network": network, "config": config, "key": key}
+    given: dict[str, Any] = {"layers": layers, "network": network, "config": config, "key": key}
+    given |= {"prefix": prefix, "ignore": ignore or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if source.suffix.lower() not in _SOURCES:
+    kind = "a folder" if source.is_dir() else source.suffix.lower()
+    if kind not in _SOURCES:
         raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
-    from_source, known = _SOURCES[source.suffix.lower()]
+    from_source, known = _SOURCES[kind]
     for name in options.keys() - known:
-        raise typer.BadParameter(f"--{name} is not for {source.suffix} files")
+        raise typer.BadParameter(f"--{name} is not for {source.suffix or kind} files")
     if network is not None:
         options["network"] = numlstm.Network.from_json(_read_json(network))
     if config is not None:
@@ -110,11 +136,12 @@ def convert(
 
 
 _Source: TypeAlias = "tuple[Callable[..., numlstm.Model], set[str]]"
-_TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key"})
+_TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key", "prefix", "ignore"})
 _KERAS: _Source = (numlstm.from_keras, {"network", "config"})
 _ONNX: _Source = (numlstm.from_onnx, set())
 _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
+    **dict.fromkeys((".safetensors", ".json", "a folder"), _TORCH),
     **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
     ".onnx": _ONNX,
 }

@@ -1,111 +1,44 @@
-"""A state dict and what its tensors are -> PyTorch modules, or the tensors of a network.
+"""The modules of PyTorch that a word of a description stands for, made of their tensors.
 
-A description is a list of words in forward order, ``[prefix:]kind[(option=value, ...)]``:
-
-    embed:Embedding lstm:LSTM mean head:Linear softmax
-
-prefix   the module's name in the state dict, whose tensors give the sizes; may be empty
-kind     Embedding; RNN, GRU, LSTM (all its layers and directions), RNNCell, GRUCell, LSTMCell;
-         Linear, Conv1d, LayerNorm, BatchNorm1d, CRF (of pytorch-crf)
-option   nonlinearity=relu of an RNN; eps=1e-6 of a norm; of a Conv1d padding=1, same, valid or
-         causal, and stride, dilation, groups
-
-Without a prefix stand what has no tensors: last, mean, max, sum (pooling over time), final (h_n of
-the recurrent layer before it), softmax, log_softmax, and functions as in ``leaky_relu(0.1)``.
+`words` says what a description is.
 """
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from numlstm import spec
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refusals, Refused
-from numlstm.convert.gates import torch_name
-from numlstm.convert.torch.modules import CRF, Arrays, Step, step_of_word
-from numlstm.errors import first_of
-from numlstm.spec import Layer, Network, WeightsError
-
-_WORD = re.compile(r"(?:(?P<prefix>[^:()\s]*):)?(?P<kind>\w+)(?:\((?P<options>[^()]*)\))?")
-_WORDS = re.compile(r"(?:[^\s()]|\([^()]*\)|[()])+")  # spaces within brackets are of a word
+from numlstm.convert.torch.modules import CRF
+from numlstm.spec import WeightsError
 
 Own = dict[str, torch.Tensor]  # tensors by their names within a module
-Options = dict[str, str]
 
 
-def steps_of_state_dict(
-    tensors: Mapping[str, torch.Tensor], layers: str | Sequence[str]
-) -> list[Step]:
-    """Return modules with the tensors of a state dict, as the description says.
+class Options(dict[str, str]):
+    """What stands in brackets. Who makes a module takes it out; `asked` is all that it can take."""
 
-    Raises
-    ------
-    WeightsError
-        Lists every word that does not fit, and every tensor that belongs to none.
-    """
-    words = _WORDS.findall(layers) if isinstance(layers, str) else list(layers)
-    refusals = Refusals("the state dict")
-    steps: list[Step] = []
-    rest = dict(tensors)
-    for word in words:
-        match = _WORD.fullmatch(word) if isinstance(word, str) else None
-        if match is None:
-            refusals.add(repr(word), "is not [prefix:]kind[(option=value, ...)]")
-            continue
-        prefix, kind, options = match.groups()
-        with refusals.of(word):
-            if prefix is None:
-                steps.append(_step_without_tensors(word, kind))
-                continue
-            dot = f"{prefix}." if prefix else ""
-            own = {name.removeprefix(dot): t for name, t in rest.items() if name.startswith(dot)}
-            rest = {name: t for name, t in rest.items() if not name.startswith(dot)}
-            try:
-                steps += _modules(kind, own, _read_options(options))
-            except (RuntimeError, KeyError, ValueError, TypeError) as error:
-                what = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
-                found = f"the state dict has {_describe(own) or 'nothing'}"
-                raise Refused(what, found) from error
-    for name in rest:
-        refusals.add(name, "belongs to no layer of the description")
-    refusals.check()
-    return steps
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.asked: dict[str, None] = {}
 
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked[name] = None
+        return super().get(name, default)
 
-def _step_without_tensors(word: str, kind: str) -> Step:
-    step = step_of_word(word)
-    if step is not None:
-        return step
-    if kind in spec.FUNCTIONS:
-        raise Refused(f"expected {len(spec.FUNCTIONS[kind])} numbers in brackets")
-    raise Refused(f"{kind} needs the prefix of its tensors, as in lstm:{kind}")
-
-
-def _describe(own: Own) -> str:
-    return first_of(f"{name} {tuple(tensor.shape)}" for name, tensor in own.items())
-
-
-def _read_options(text: str | None) -> Options:
-    options: Options = {}
-    for part in text.split(",") if text is not None else []:
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (name and equals and value):
-            raise WeightsError(f"{part.strip()!r} is not option=value")
-        if name in options:
-            raise WeightsError(f"option {name} is there twice")
-        options[name] = value
-    return options
+    def pop(self, name: str, *default: Any) -> Any:
+        self.asked[name] = None
+        return super().pop(name, *default)
 
 
 # Modules of each kind -----------------------------------------------------------------------------
 
 
-def _modules(kind: str, own: Own, options: Options) -> list[nn.Module]:
+def modules_of(kind: str, own: Own, given: Options) -> list[nn.Module]:
     """Return a module of a kind whose sizes are those of its tensors, and a padding before it."""
     if kind not in _KINDS:
         raise WeightsError(f"{kind} is not known; known: {', '.join(_KINDS)}")
@@ -117,15 +50,23 @@ def _modules(kind: str, own: Own, options: Options) -> list[nn.Module]:
     if any(weight.dim() != num_axes for weight in weights):
         axes = "axis" if num_axes == 1 else "axes"
         raise WeightsError(f"the weight of {kind} has {num_axes} {axes}")
-    given = dict(options)
     spend(f"modules of {kind}", 1e4 * len(own), 1e6 * len(own))
     # It draws no random weights, takes no memory for them, and would warn of those of no size.
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         modules = make(kind, own, given)
     if given:
-        raise WeightsError(f"{kind} has no option {', '.join(given)}")
-    modules[-1].load_state_dict(own, assign=True)
+        raise WeightsError(_no_option(kind, given))
+    known = modules[-1].state_dict().keys()
+    modules[-1].load_state_dict({n: t for n, t in own.items() if n in known}, assign=True)
     return [module.float().eval() for module in modules]
+
+
+def _no_option(kind: str, given: Options) -> str:
+    known = ", ".join(given.asked) or "none"
+    is_stack = kind in ("RNN", "GRU", "LSTM")
+    read = "layers, directions, bias and projection" if is_stack else "sizes and bias"
+    options = f"no option {', '.join(given)}, it has {known}"
+    return f"{kind} has {options}; {read} are read from its tensors"
 
 
 def _strange_dtypes(own: Mapping[str, torch.Tensor]) -> str:
@@ -258,51 +199,52 @@ _KINDS: dict[str, tuple[Callable[[str, Own, Options], list[nn.Module]], tuple[st
 }
 
 
-# The tensors of a network -------------------------------------------------------------------------
+# Cells and stacks ---------------------------------------------------------------------------------
 
 
-def tensors_of_network(state: Mapping[str, torch.Tensor], network: Network) -> Arrays:
-    """Return the tensors of a network whose layers are named as the modules of a state dict.
+def stacked(kind: str, names: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Return the modules that one word stands for, and what each tensor of theirs is called.
 
-    A layer named "lstm" has ``lstm.weight_ih_l0`` or, of a cell, ``lstm.weight_ih``; one named
-    "lstm.l1" is the second layer of that module and has ``lstm.weight_ih_l1``.
+    A layer of a stack may be a module, a cell or a list of them: the names tell which, whatever of
+    these the word says. A module alone within another stands for it.
 
-    Raises
-    ------
-    WeightsError
-        Lists every tensor that is missing, that does not fit, and that belongs to no layer.
+    Parameters
+    ----------
+    kind : str
+        "LSTM" or "LSTMCell", for example; of others there is one module.
+    names : dict
+        The names of tensors within the module, and what the state dict calls them.
     """
-    refusals = Refusals("the state dict")
-    tensors: Arrays = {}
-    rest = {name: tensor for name, tensor in state.items() if not _is_count(name)}
-    for prefix, layer in network.named_layers():
-        if layer.tensors() and not layer.name:
-            refusals.add(f"{prefix}: {layer}", "its name is that of its module, expected one")
-            continue
-        for name, shape in layer.tensors().items():
-            known = _names_in_state_dict(layer, name)
-            found = next((candidate for candidate in known if candidate in rest), None)
-            if found is None:
-                refusals.add(" or ".join(known), f"missing, expected {shape}")
-                continue
-            tensor = rest.pop(found)
-            if tuple(tensor.shape) != shape:
-                refusals.add(found, f"expected {shape}, found {tuple(tensor.shape)}")
-            elif not tensor.is_floating_point():
-                refusals.add(found, f"expected floating point, found {tensor.dtype}")
-            else:
-                array = tensor.detach().to("cpu", torch.float32).numpy()
-                tensors[f"{prefix}.{name}"] = np.array(array)
-    for name in rest:
-        refusals.add(name, "belongs to no layer of the network")
-    refusals.check()
-    return tensors
+    names = _unwrapped(names)
+    base = kind.removesuffix("Cell")
+    if base not in ("RNN", "GRU", "LSTM"):
+        return [(kind, names)]
+    layers = _numbered(names)
+    if layers:
+        return [module for own in layers for module in stacked(kind, own)]
+    if "weight_ih" in names:
+        return [(f"{base}Cell", names)]
+    return [(base if "weight_ih_l0" in names else kind, names)]
 
 
-def _names_in_state_dict(layer: Layer, name: str) -> list[str]:
-    """Return what a tensor of a layer may be called, the likeliest first."""
-    if not isinstance(layer, spec.Recurrent):
-        return [f"{layer.name}.{name}"]
-    names = [f"{layer.name}.{torch_name(name)}", f"{layer.name}.{name}"]
-    match = re.fullmatch(r"(.*)\.l(\d+)", layer.name)
-    return [*names, f"{match[1]}.{torch_name(name, int(match[2]))}"] if match else names
+def _unwrapped(names: Mapping[str, str]) -> dict[str, str]:
+    """Return names without what all begin with, a module within the module: "rnn."."""
+    found = dict(names)
+    while found and len(heads := {name.partition(".")[0] for name in found}) == 1:
+        head = f"{heads.pop()}."
+        if head[:-1].isdigit() or not all(name.startswith(head) for name in found):
+            break
+        found = {name.removeprefix(head): full for name, full in found.items()}
+    return found
+
+
+def _numbered(names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the tensors of each layer of a list, of 0, 1, ... without a gap; or nothing."""
+    layers: dict[str, dict[str, str]] = {}
+    for name, full in names.items():
+        number, dot, own = name.partition(".")
+        if not dot:
+            return []
+        layers.setdefault(number, {})[own] = full
+    order = [str(n) for n in range(len(layers))]
+    return [layers[n] for n in order] if set(order) == layers.keys() else []

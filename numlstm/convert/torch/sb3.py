@@ -27,10 +27,10 @@ from torch import nn
 from numlstm.budget import Budget, spend, spending
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.torch import convert as convert_modules
-from numlstm.convert.torch.description import steps_of_state_dict
 from numlstm.convert.torch.files import state_dict_of
 from numlstm.convert.torch.modules import Step
 from numlstm.convert.torch.vec_normalize import Normalizer, read_normalizer
+from numlstm.convert.torch.words import steps_of_state_dict
 from numlstm.errors import first_of
 from numlstm.spec import Weights, WeightsError
 from numlstm.strict_json import read_json

@@ -1,0 +1,156 @@
+"""What of a state dict no layer takes: it is left out where that is safe or wished, else refused.
+
+Safe is what its name says to be of training (a loss, a metric, an optimizer) unless it is a weight
+matrix of a layer, and what counts steps. A layer that was forgotten is never left out by itself.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from numlstm.convert.assembly import Refusals
+from numlstm.convert.likely import Shapes, likely_kind
+from numlstm.convert.torch.names import Located, is_of_training
+from numlstm.errors import first_of
+
+
+def patterns_of(ignore: str | Iterable[str]) -> tuple[str, ...]:
+    """Return patterns of names, which may be given in one text, between commas.
+
+    Raises
+    ------
+    TypeError
+        If they are no texts.
+    """
+    texts = [ignore] if isinstance(ignore, str) else list(ignore)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("ignore has what is no str, expected patterns of names")
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def say(text: str) -> None:
+    """Say what was found or left out: to the log, which the command prints."""
+    logging.getLogger("numlstm").info("%s", text)
+
+
+@dataclass
+class Leftover:
+    """What no layer takes, by the names that the file has for it.
+
+    tensors    all tensors of the state dict
+    located    where the layers are in it
+    ignore     patterns of what to leave out
+    owned      whether what is left of a module must be refused; without it all is
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    located: Located
+    ignore: tuple[str, ...] = ()
+    layers: str = "layer of the description"
+    owned: Callable[[str], bool] | None = None
+    taken: set[str] = field(default_factory=set)
+
+    def settle(self, refusals: Refusals) -> None:
+        """Leave out what may be, and refuse the rest."""
+        outside = set(self.located.outside)
+        beyond, ignored, training, others, refused = [], [], [], [], []
+        ours = {full: name for name, full in self.located.names.items()}
+        for name, tensor in self.tensors.items():
+            if name in self.taken:
+                continue
+            if name in outside and self.located.chosen:
+                beyond.append(name)
+            elif self._is_ignored(name, ours.get(name, name)):
+                ignored.append(name)
+            elif _is_safe(name, tensor):
+                training.append(name)
+            elif self.owned is not None and not self.owned(ours.get(name, "")):
+                others.append(name)
+            else:
+                refused.append(name)
+        self._check_patterns(refusals, ours)
+        self._refuse(refusals, refused, ours)
+        if refusals:
+            return
+        _said(f"other names than {self.located.prefix}", beyond)
+        _said("by ignore", ignored)
+        _said("of training as the names say, or a count", training)
+        _said("of no layer of the network", others)
+
+    def _is_ignored(self, *names: str) -> bool:
+        return any(_matches(pattern, *names) for pattern in self.ignore)
+
+    def _check_patterns(self, refusals: Refusals, ours: Mapping[str, str]) -> None:
+        """Refuse a pattern that is of tensors of layers and of no others."""
+        for pattern in self.ignore:
+            found = [n for n in self.tensors if _matches(pattern, n, ours.get(n, n))]
+            if found and self.taken.issuperset(found):
+                refusals.add(
+                    f'ignore="{pattern}"', f"is of {first_of(found)}, which a {self.layers} takes"
+                )
+
+    def _refuse(self, refusals: Refusals, names: Collection[str], ours: Mapping[str, str]) -> None:
+        modules: dict[str, dict[str, tuple[int, ...]]] = {}
+        for name in names:
+            module, _, last = name.rpartition(".")
+            modules.setdefault(module, {})[last] = tuple(self.tensors[name].shape)
+        fits = not refusals  # what is not found elsewhere may be meant by a word that does not fit
+        for module, own in modules.items():
+            inside = ours.get(f"{module}.{next(iter(own))}", "").rpartition(".")[0] or module
+            shapes = [f"{name} {shape}" if module else str(shape) for name, shape in own.items()]
+            refusals.add(
+                module or first_of(own),
+                f"{first_of(shapes)} belongs to no {self.layers}",
+                self._instead(module, inside, own) if fits else "",
+            )
+        if len(modules) > 1 and fits:
+            patterns = dict.fromkeys(self._short(module, own) for module, own in modules.items())
+            every = ",".join(patterns)
+            refusals.add("to leave out all of that", f'ignore="{every}" (--ignore "{every}")')
+
+    def _instead(self, module: str, inside: str, own: Shapes) -> str:
+        kind = likely_kind(module, own) if self.owned is None else ""
+        describe = f"describe it, as {inside}:{kind}, or " if kind and inside else ""
+        pattern = self._pattern(module, own)
+        return f'{describe}leave it out: ignore="{pattern}" (--ignore "{pattern}")'
+
+    def _pattern(self, module: str, own: Iterable[str]) -> str:
+        """Return what matches these tensors and none that is taken."""
+        if module and not any(name.startswith(f"{module}.") for name in self.taken):
+            return f"{_literal(module)}.*"
+        return ",".join(_literal(f"{module}.{name}" if module else name) for name in own)
+
+    def _short(self, module: str, own: Iterable[str]) -> str:
+        """Return a pattern of the outermost module with these tensors and none that is taken."""
+        parts = module.split(".")
+        for n in range(1, len(parts) if module else 0):
+            outer = ".".join(parts[:n])
+            if not any(name.startswith(f"{outer}.") for name in self.taken):
+                return f"{_literal(outer)}.*"
+        return self._pattern(module, own)
+
+
+def _said(why: str, names: Collection[str]) -> None:
+    if names:
+        say(f"left out, {why}: {first_of(names)}")
+
+
+def _matches(pattern: str, *names: str) -> bool:
+    """Whether a pattern is of a tensor with these names, or of a module that it is in."""
+    return any(fnmatchcase(name, p) for name in names for p in (pattern, f"{pattern}.*"))
+
+
+def _literal(name: str) -> str:
+    """Return the pattern of one name."""
+    return re.sub(r"[*?[,\"]", "?", name)
+
+
+def _is_safe(name: str, tensor: Any) -> bool:
+    counts = tensor.dim() == 0 and not tensor.is_floating_point()
+    is_matrix = name.rpartition(".")[2].startswith("weight") and tensor.dim() > 1
+    return counts or (is_of_training(name) and not is_matrix)
