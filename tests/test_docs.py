@@ -26,6 +26,8 @@ FILES = {
     "model.h5": "dtln/model.h5",
     "model_1.onnx": "dtln/model_1.onnx",
     "noisy_8s_16k.wav": "dtln/noisy_8s_16k.wav",
+    "dksplit-int8.onnx": "dksplit/dksplit-int8.onnx",
+    "dksplit.npz": "dksplit/dksplit.npz",
     "shakespeare": "ml5_charrnn/shakespeare",
 }
 

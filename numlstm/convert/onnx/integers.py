@@ -36,6 +36,14 @@ def _in_blocks(array: Array, shape: tuple[int, ...], axis: int, size: int) -> Ar
     return np.take(repeated, np.arange(shape[axis]), axis)
 
 
+def _fits(array: Array, x: Array) -> bool:
+    """Tell whether numbers meet those of a tensor, without making it larger."""
+    ends = x.shape[x.ndim - array.ndim :]
+    return array.ndim <= x.ndim and all(
+        size in (1, end) for size, end in zip(array.shape, ends, strict=True)
+    )
+
+
 def dequantized(
     x: Array, scale: Array, zero: Array | None, axis: int = 1, block_size: int = 0
 ) -> Array:
@@ -46,7 +54,7 @@ def dequantized(
     else:
         parts = [spread(p, x.ndim, axis) for p in parts]
     factor, zeros = parts
-    if np.broadcast_shapes(x.shape, factor.shape, zeros.shape) != x.shape:
+    if not _fits(factor, x) or not _fits(zeros, x):
         raise Refused(f"scales {np.shape(scale)} along axis {axis} of a tensor {x.shape}")
     return (x.astype(np.float32) - zeros.astype(np.float32)) * factor
 

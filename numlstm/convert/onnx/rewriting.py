@@ -251,7 +251,9 @@ class Rewriting:
             return name
         scale, zero = self.units[name]
         found = self.emit("Div", [name, scale])
-        return self.emit("Add", [found, zero]) if zero else found
+        if not zero:
+            return found
+        return self.emit("Add", [found, self.emit("Cast", [zero], to=TensorProto.FLOAT)])
 
     def _integers_again(self, name: str) -> None:
         if name not in self.units:
