@@ -249,6 +249,15 @@ def _divided(
     return multiplied(grow, [x, spread(grow, factor, num_groups, size)], size)
 
 
+def rms_norm(grow: Grow, x: Any, size: int, eps: float, weight: Array | None = None) -> Any:
+    """Return ``x / sqrt(mean(x^2) + eps) * weight``: Zhang, Sennrich 2019."""
+    mean = {"weight": np.full((1, size), 1 / size)}
+    square = grow(Linear(size, 1, bias=False), [activated(grow, x, size, "square")], mean)
+    root = activated(grow, activated(grow, square, 1, "affine", 1.0, eps), 1, "sqrt")
+    normed = _divided(grow, x, size, root, 1, 0.0, 0.0)
+    return normed if weight is None else scaled(grow, normed, weight)
+
+
 # Over time ----------------------------------------------------------------------------------------
 
 

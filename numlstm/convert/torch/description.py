@@ -122,6 +122,28 @@ def _batch_norm(kind: str, own: Own, options: Options) -> list[nn.Module]:
     return [module]
 
 
+def _instance_norm(kind: str, own: Own, options: Options) -> list[nn.Module]:
+    (module,) = _batch_norm(kind, own, options)
+    size, eps, affine = module.num_features, module.eps, module.affine
+    return [nn.InstanceNorm1d(size, eps, affine=affine, track_running_stats=True)]
+
+
+def _group_norm(kind: str, own: Own, options: Options) -> list[nn.Module]:
+    num_groups = _whole(options, "num_groups", 0)
+    if not num_groups:
+        raise WeightsError("num_groups is not said by its tensors: GroupNorm(num_groups=4)")
+    return [nn.GroupNorm(num_groups, own["weight"].shape[0], _eps(options))]
+
+
+def _rms_norm(kind: str, own: Own, options: Options) -> list[nn.Module]:
+    eps = _eps(options) if "eps" in options else None
+    return [nn.RMSNorm(own["weight"].shape[0], eps)]
+
+
+def _prelu(kind: str, own: Own, options: Options) -> list[nn.Module]:
+    return [nn.PReLU(own["weight"].shape[0])]
+
+
 def _convolution(kind: str, own: Own, options: Options) -> list[nn.Module]:
     output_size, of_each, kernel_size = own["weight"].shape
     stride, dilation, groups = (
@@ -195,6 +217,10 @@ _KINDS: dict[str, tuple[Callable[[str, Own, Options], list[nn.Module]], tuple[st
     "Conv1d": (_convolution, ("weight",), 3),
     "LayerNorm": (_layer_norm, ("weight",), 1),
     "BatchNorm1d": (_batch_norm, ("weight", "running_mean"), 1),
+    "InstanceNorm1d": (_instance_norm, ("weight", "running_mean"), 1),
+    "GroupNorm": (_group_norm, ("weight",), 1),
+    "RMSNorm": (_rms_norm, ("weight",), 1),
+    "PReLU": (_prelu, ("weight",), 1),
     "CRF": (_crf, ("transitions",), 2),
 }
 

@@ -1,8 +1,7 @@
 """PyTorch modules in forward order -> a network with its tensors."""
 
 import copy
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeGuard
 
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
 from numlstm import spec
 from numlstm.convert.assembly import Assembly, Draft, Refusals, Refused
 from numlstm.convert.gates import from_torch
+from numlstm.convert.torch.composed import GROWN, Flat, name_of, resolved
+from numlstm.convert.torch.functions import ELEMENTWISE, Function, named_module
 from numlstm.spec import POOLINGS, Layer, Network, WeightsError
 
 Arrays: TypeAlias = dict[str, NDArray[np.float32]]
@@ -22,7 +22,15 @@ Step: TypeAlias = nn.Module | str  # a module, or what it makes of all steps: `P
 
 FINAL = "final"  # h_n of the recurrent layer before it
 
-_DROPPED = (nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
+_DROPPED = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    nn.Identity,
+)
 _RECURRENT: dict[type[nn.Module], Any] = {
     nn.RNN: spec.RNN,
     nn.GRU: spec.GRU,
@@ -31,44 +39,6 @@ _RECURRENT: dict[type[nn.Module], Any] = {
     nn.GRUCell: spec.GRU,
     nn.LSTMCell: spec.LSTM,
 }
-
-# What the functions of a network are in PyTorch, of x and their parameters.
-_FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
-    "linear": lambda x: x,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "affine": lambda x, alpha, beta: alpha * x + beta,
-    "leaky_relu": functional.leaky_relu,
-    "thresholded_relu": lambda x, alpha: functional.threshold(x, alpha, 0.0),
-    "scaled_tanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
-    "hard_sigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0.0, 1.0),
-    "elu": functional.elu,
-    "selu": lambda x, alpha, beta: beta * functional.elu(x, alpha),
-    "softsign": functional.softsign,
-    "softplus": functional.softplus,
-    "silu": functional.silu,
-    "clip": torch.clamp,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "square": torch.square,
-    "linear_sigmoid": lambda x: torch.where(x >= 0, x + 0.5, torch.sigmoid(x)),
-}
-
-
-class Function(nn.Module):  # type: ignore[misc]
-    """A function as layers spell it: ``"leaky_relu(0.3)"``."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.name, self.options = spec.parse_function(text)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _FUNCTIONS[self.name](x, *self.options)
-
-    def __str__(self) -> str:
-        return spec.function_text(self.name, *self.options)
 
 
 class CRF(nn.Module):  # type: ignore[misc]
@@ -103,7 +73,7 @@ def step_of_word(word: str) -> Step | None:
     try:
         return Function(word)
     except WeightsError:
-        return None
+        return named_module(word)
 
 
 def flatten(modules: Sequence[Any]) -> list[Step]:
@@ -181,8 +151,8 @@ def translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
         Lists everything that cannot be converted.
     """
     chain = _Chain()
-    for n, step in enumerate(steps):
-        name = str(step) if isinstance(step, str | Function) else type(step).__name__
+    for n, step in enumerate(resolved(steps)):
+        name = str(step) if isinstance(step, str | Function) else name_of(step)
         with chain.refusals.of(f"{n}: {name}"):
             chain.append(step)
     if chain.pads is not None:
@@ -201,6 +171,7 @@ class _Chain:
         self.assembly = Assembly()
         self.last: Draft | None = None
         self.pads: tuple[int, int] | None = None  # of the next Conv1d
+        self.flat: Flat | None = None  # what the next Linear reads
 
     def append(self, step: Step) -> None:
         """Add a step, or raise why it cannot be converted."""
@@ -213,15 +184,19 @@ class _Chain:
         pads, self.pads = self.pads, None
         if pads is not None and not isinstance(step, nn.Conv1d):
             raise Refused("comes after a ZeroPad1d, which only a Conv1d may")
-        if not isinstance(step, str) and not _is_elementwise(step):
+        flat, self.flat = self.flat, step if isinstance(step, Flat) else None
+        if not isinstance(step, str) and type(step) not in {*ELEMENTWISE, *GROWN}:
             _check(step)
             for layer, tensors in _layers_of(step, pads):
-                self._grow(layer, tensors)
+                self._grow(layer, _behind_flat(tensors, flat, self.last))
         elif self.last is not None:
+            size = self.last.layer.output_size
             if isinstance(step, str):
                 self._append_pooling(step, self.last)
+            elif type(step) in GROWN:
+                self.last = GROWN[type(step)](self.assembly.grow, self.last, size, step)
             else:
-                self._append_elementwise(step, self.last.layer.output_size)
+                self._append_elementwise(step, size)
         elif not self.refusals:  # after one nothing more is known of the sizes
             raise Refused("has nothing before it")
 
@@ -235,51 +210,13 @@ class _Chain:
             raise Refused(f"is of a recurrent layer, before it is {kind}")
 
     def _append_elementwise(self, module: nn.Module, size: int) -> None:
-        if isinstance(module, nn.Softmax | nn.LogSoftmax):
-            if module.dim != -1:
-                raise Refused(f"dim={module.dim}: only dim=-1, the features")
-            kind = spec.Softmax if isinstance(module, nn.Softmax) else spec.LogSoftmax
-            self._grow(kind(size))
-            return
-        function = _function_of(module)
+        function = ELEMENTWISE[type(module)](module)
         if function is None:
             raise Refused(f"is not a function numlstm knows with these options: {module}")
         self._grow(spec.Activation(size, function), fuses=True)
 
     def _grow(self, layer: Layer, tensors: Arrays | None = None, fuses: bool = False) -> None:
         self.last = self.assembly.grow(layer, [self.last], tensors, fuses=fuses)
-
-
-# Functions by the options of their modules; None where no function is equal in float32.
-_ELEMENTWISE: dict[type[nn.Module], Callable[[Any], str | None]] = {
-    Function: str,
-    nn.Tanh: lambda m: "tanh",
-    nn.Sigmoid: lambda m: "sigmoid",
-    nn.ReLU: lambda m: "relu",
-    nn.ReLU6: lambda m: spec.function_text("clip", 0.0, 6.0),
-    nn.Hardtanh: lambda m: spec.function_text("clip", m.min_val, m.max_val),
-    nn.Hardsigmoid: lambda m: spec.function_text("hard_sigmoid", 1 / 6, 0.5),
-    nn.LeakyReLU: lambda m: spec.function_text("leaky_relu", m.negative_slope),
-    nn.ELU: lambda m: spec.function_text("elu", m.alpha),
-    nn.SELU: lambda m: "selu",
-    nn.SiLU: lambda m: "silu",
-    nn.Softsign: lambda m: "softsign",
-    # Beyond its threshold it is x, from which log(1 + exp(x)) there differs by exp(-x).
-    nn.Softplus: lambda m: (
-        "softplus" if m.beta == 1 and math.exp(-m.threshold) < 2**-24 * m.threshold else None
-    ),
-    nn.Threshold: lambda m: (
-        spec.function_text("thresholded_relu", m.threshold) if m.value == 0 else None
-    ),
-}
-
-
-def _is_elementwise(module: nn.Module) -> bool:
-    return type(module) in _ELEMENTWISE or isinstance(module, nn.Softmax | nn.LogSoftmax)
-
-
-def _function_of(module: nn.Module) -> str | None:
-    return _ELEMENTWISE[type(module)](module)
 
 
 def _check(module: nn.Module) -> None:
@@ -297,10 +234,27 @@ def _check(module: nn.Module) -> None:
             raise Refused("track_running_stats=False: what it answers depends on the batch")
         case nn.Conv1d() if module.padding_mode != "zeros":
             raise Refused(f"padding_mode={module.padding_mode!r}: only 'zeros'")
+        case nn.InstanceNorm1d() if not module.track_running_stats:
+            raise Refused(
+                "track_running_stats=False: it takes the mean of each sequence, which a stream "
+                "does not know before its end",
+                "norm the features of each step by a LayerNorm",
+            )
+        case nn.InstanceNorm1d():
+            return
+        case nn.AdaptiveAvgPool1d() | nn.AdaptiveMaxPool1d():
+            raise Refused(
+                f"output_size={module.output_size}: its windows depend on the length of the "
+                "sequence, which a stream does not know before its end",
+                "only output_size=1 is known, the mean or the largest of all steps",
+            )
         case nn.Embedding() | nn.LayerNorm() | nn.BatchNorm1d() | nn.Conv1d() | nn.Linear():
             return
         case nn.Flatten():
-            raise Refused("would join the steps of a sequence; a network answers step by step")
+            raise Refused(
+                "would join the steps of a sequence, and does not say how many",
+                "it may stand right before the Linear that reads them all, whose size says it",
+            )
         case _ if is_crf(module):
             return
     raise Refused("is not a layer numlstm knows", "pass the layers it is made of, in forward order")
@@ -328,7 +282,7 @@ def _layers_of(module: nn.Module, pads: tuple[int, int] | None) -> list[tuple[La
         case nn.LayerNorm():
             size = module.normalized_shape[0]
             return [(spec.LayerNorm(size, module.eps, "weight" in own, "bias" in own), own)]
-        case nn.BatchNorm1d():
+        case nn.BatchNorm1d() | nn.InstanceNorm1d():
             size = module.num_features
             return [(spec.BatchNorm(size, module.eps, "weight" in own, "bias" in own), own)]
         case nn.Conv1d():
@@ -338,6 +292,15 @@ def _layers_of(module: nn.Module, pads: tuple[int, int] | None) -> list[tuple[La
         case nn.RNNCellBase():
             return [(_recurrent_layer(module, module.input_size), own)]
     return [(spec.CRF(len(own["transitions"])), own)]
+
+
+def _behind_flat(tensors: Arrays, flat: Flat | None, before: Draft | None) -> Arrays:
+    """Return the tensors of a Linear, its columns in the order in which a `Flatten` joins steps."""
+    if flat is None or not flat.channels_first or before is None:
+        return tensors
+    weight, steps = tensors["weight"], before.layer.num_steps  # type: ignore[attr-defined]
+    columns = weight.reshape(len(weight), -1, steps).transpose(0, 2, 1)
+    return tensors | {"weight": columns.reshape(len(weight), -1)}
 
 
 def _convolution(module: nn.Conv1d, pads: tuple[int, int]) -> spec.Conv1d:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from numlstm.convert.torch.composed import Flat, resolved
 from numlstm.convert.torch.modules import Step, is_crf
 
 
@@ -20,7 +21,7 @@ def runner(steps: Iterable[Step], is_causal: bool) -> Callable[[NDArray[Any]], N
     is_causal : bool
         Whether poolings give the value of every step, or one for the sequence.
     """
-    steps = list(steps)
+    steps = resolved(list(steps))
 
     def run(xs: NDArray[Any]) -> NDArray[Any]:
         values = torch.from_numpy(xs.copy())  # some modules write to what they read
@@ -35,6 +36,8 @@ def runner(steps: Iterable[Step], is_causal: bool) -> Callable[[NDArray[Any]], N
                     values, last = step(values)
                     last = last[0] if isinstance(last, tuple) else last  # (layers x directions, H)
                     h_n = last[-2:].reshape(1, -1) if step.bidirectional else last[-1:]
+                elif isinstance(step, Flat):
+                    values = step(values) if is_causal else step(values)[-1:]
                 elif isinstance(step, nn.RNNCellBase):
                     values = _run_cell(step, values)
                     h_n = values[-1:]
@@ -72,7 +75,9 @@ def _run_cell(cell: nn.RNNCellBase, xs: torch.Tensor) -> torch.Tensor:
 
 def _run_module(module: nn.Module, xs: torch.Tensor) -> torch.Tensor:
     match module:
-        case nn.Conv1d() | nn.ConstantPad1d():
+        case nn.Conv1d() | nn.ConstantPad1d() | nn.MaxPool1d() | nn.AvgPool1d():
+            return torch.as_tensor(module(xs.T)).T
+        case nn.InstanceNorm1d():
             return torch.as_tensor(module(xs.T)).T
         case nn.Embedding():
             return torch.as_tensor(module(xs.long()))

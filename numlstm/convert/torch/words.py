@@ -6,12 +6,14 @@ A description is a list of words in forward order, ``[prefix:]kind[(option=value
 
 prefix   the module's name in the state dict, whose tensors give the sizes; may be empty
 kind     Embedding; RNN, GRU, LSTM (all its layers and directions), RNNCell, GRUCell, LSTMCell;
-         Linear, Conv1d, LayerNorm, BatchNorm1d, CRF (of pytorch-crf)
-option   nonlinearity=relu of an RNN; eps=1e-6 of a norm; of a Conv1d padding=1, same, valid or
-         causal, and stride, dilation, groups
+         Linear, Conv1d, PReLU, LayerNorm, RMSNorm, BatchNorm1d, InstanceNorm1d, GroupNorm,
+         CRF (of pytorch-crf)
+option   nonlinearity=relu of an RNN; eps=1e-6 of a norm; num_groups of a GroupNorm; of a Conv1d
+         padding=1, same, valid or causal, and stride, dilation, groups
 
 Without a prefix stand what has no tensors: last, mean, max, sum (pooling over time), final (h_n of
-the recurrent layer before it), softmax, log_softmax, and functions as in ``leaky_relu(0.1)``.
+the recurrent layer before it), softmax, log_softmax, functions as in ``leaky_relu(0.1)``, and
+modules as in ``MaxPool1d(2)``, ``AvgPool1d(3, padding=1)``, ``Flatten``, ``GELU``.
 """
 
 import re
