@@ -141,6 +141,7 @@ _KERAS: _Source = (numlstm.from_keras, {"network", "config"})
 _ONNX: _Source = (numlstm.from_onnx, set())
 _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
+    **dict.fromkeys((".pt2", ".ptl", ".jit", ".ts", ".npz"), _TORCH),
     **dict.fromkeys((".safetensors", ".json", "a folder"), _TORCH),
     **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
     ".onnx": _ONNX,

@@ -183,3 +183,22 @@ class Policy(nn.Module):
                 self.action_net(nets["policy_net"](self.lstm_actor(features)[0])).numpy(),
                 self.value_net(nets["value_net"](read)).numpy(),
             )
+
+
+# As files -----------------------------------------------------------------------------------------
+
+
+class Tagger(nn.Module):
+    """Layers of each kind that is packed when it is quantised, in a list and by themselves."""
+
+    def __init__(self, bidirectional: bool = True, num_layers: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6)
+        self.lstm = nn.LSTM(6, 6, num_layers, bidirectional=bidirectional)
+        self.gru = nn.GRU(12 if bidirectional else 6, 5)
+        self.cells = nn.ModuleList([nn.LSTMCell(5, 5)])
+        self.head = nn.Linear(5, 3)
+        self.register_buffer("scratch", torch.zeros(2), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.gru(self.lstm(self.embed(x))[0])[0])

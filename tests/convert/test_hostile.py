@@ -13,7 +13,7 @@ HARMLESS = {
     "onnx": {"many_branches"},
     "torch": {
         "bomb_in_the_byte_order", "program_of_protocol_5", "float8", "old_file",
-        "description_of_spaces",
+        "description_of_spaces", "quantised",
     },
 }  # fmt: skip
 

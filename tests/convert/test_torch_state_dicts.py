@@ -334,7 +334,7 @@ STATE_REFUSALS = {
     "no matrix": (lambda: _state(a=nn.LayerNorm(2)), "a:Embedding", "a:Embedding"),
     "convolution": (lambda: _state(a=nn.Conv1d(2, 3, 4)), "a:Embedding", "a:Embedding"),
     "not a tensor": (lambda: {"a.weight": 3}, "a:Linear", "'a.weight' is int"),
-    "array of texts": (lambda: {"a.weight": np.array(["a"])}, "a:Linear", "'a.weight' is ndarray"),
+    "array of texts": (lambda: {"a.weight": np.array(["a"])}, "a:Linear", "is an array of <U1"),
     "empty": (lambda: {}, "a:Linear", "here is nothing"),
     "names that are no text": (lambda: {0: torch.zeros(2, 2)}, "a:Linear", "0 is Tensor"),
     "pooling first": (
@@ -421,25 +421,10 @@ def test_code_in_a_file_never_runs(tmp_path, how):
     assert not target.exists()
 
 
-def test_a_whole_module_in_a_file_is_refused(tmp_path):
-    path = tmp_path / "model.pt"
-    torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(WeightsError, match=r"save model.state_dict\(\)"):
-        from_torch.read_state_dict(path)
-
-
 def _archive(path: Path, *names: str) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             archive.writestr(name, b"")
-
-
-@pytest.mark.filterwarnings("ignore:'torch.load' received a zip file that looks like a Torch")
-def test_a_torchscript_file_says_how_its_tensors_are_saved(tmp_path):
-    path = tmp_path / "model.pt"
-    _archive(path, "model/data.pkl", "model/constants.pkl", "model/code/__torch__.py")
-    with pytest.raises(WeightsError, match=r"is a TorchScript program; save its tensors, .*jit"):
-        from_torch.read_state_dict(path)
 
 
 @pytest.mark.parametrize(

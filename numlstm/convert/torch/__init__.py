@@ -22,8 +22,10 @@ from numlstm.convert.torch.leftover import Leftover, patterns_of, say
 from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
 from numlstm.convert.torch.named import owns, tensors_of_network, wanted_by_network
 from numlstm.convert.torch.names import Wanted, locate
+from numlstm.convert.torch.npz import NUMBERS, tensor_of
 from numlstm.convert.torch.pickles import Stranger
 from numlstm.convert.torch.probes import runner
+from numlstm.convert.torch.quantised import unpacked
 from numlstm.convert.torch.words import Word, steps_of, wanted_by, words_of
 from numlstm.errors import first_of
 from numlstm.spec import Network, Weights, WeightsError
@@ -149,7 +151,7 @@ def _undescribed(state: Mapping[str, torch.Tensor]) -> str:
 def _read_live(data: Mapping[Any, Any], key: str | None, fits: Any) -> Mapping[Any, Any]:
     """Return the state dict that is in a dict of a running program."""
     found = state_dict_in(data, key, fits)
-    return data if found is None else found
+    return unpacked(data if found is None else found, float)
 
 
 def _tensors_among(values: Mapping[Any, Any], wanted: Wanted) -> dict[str, torch.Tensor]:
@@ -185,9 +187,8 @@ def _is_of_module(name: Any) -> bool:
 
 def _tensor(value: Any) -> Any:
     """Return an array as a tensor of the same numbers, and anything else as it is."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
-        return value
-    return torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+    is_array = isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS
+    return tensor_of(value) if is_array else value
 
 
 def _text(name: Any, value: Any) -> str:
@@ -199,6 +200,8 @@ def _text(name: Any, value: Any) -> str:
 
 def _kind(value: Any) -> str:
     """Return what a value is that is not a tensor of numbers, or ""."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
     if not isinstance(value, torch.Tensor):
         return type(value).__name__
     if value.layout is not torch.strided or value.is_nested:

@@ -34,7 +34,12 @@ class Archive:
             entries = archive.infolist()
         spend("the names of the archive", 1000 * len(entries), 1e4 * len(entries))
         names = [entry.filename for entry in entries]
-        roots = {name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")}
+        roots = {
+            name.removesuffix(end.removeprefix("/"))
+            for name in names
+            for end in ("/data.pkl", "/archive_format")
+            if name.endswith(end)
+        }
         self.root = roots.pop() if len(roots) == 1 else ""
         self.entries = {entry.filename.removeprefix(self.root): entry for entry in entries}
 
@@ -59,14 +64,13 @@ class Archive:
         return follow(self.file, FUNCTIONS, Storages())
 
     def numbers_of(self, storage: Storage) -> bytearray:
-        name = f"data/{storage.key}"
-        if name not in self.entries:
-            raise WeightsError(f"lacks the numbers {name[:100]}")
-        return self.read(name, storage.size * storage.dtype.itemsize)
+        return self.read(f"data/{storage.key}", storage.size * storage.dtype.itemsize)
 
     def _place(self, name: str) -> tuple[int, int]:
         """Return where the bytes of a file are, and how many."""
-        entry = self.entries[name]
+        entry = self.entries.get(name)
+        if entry is None:
+            raise WeightsError(f"lacks the numbers {name[:100]}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             raise WeightsError(f"{entry.filename[:100]} is packed, which torch.save never does")
         self.file.seek(entry.header_offset)
@@ -77,14 +81,8 @@ class Archive:
         return entry.header_offset + 30 + lengths, entry.file_size
 
 
-def read_archive(file: BinaryIO) -> tuple[Any, NumbersOf]:
+def read_archive(archive: Archive) -> tuple[Any, NumbersOf]:
     """Return what an archive holds, tensors as `Stored`, and what reads their numbers."""
-    archive = Archive(file)
-    if "constants.pkl" in archive:
-        raise WeightsError(
-            "is a TorchScript program; save its tensors, "
-            "torch.save(torch.jit.load(path).state_dict(), other_path), and convert those"
-        )
     version = archive.text("version") or "0"
     if not version.isdecimal() or int(version) > _NEWEST or "archive_format" in archive:
         raise WeightsError(

@@ -10,6 +10,7 @@ from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
 from numlstm.convert.torch.leftover import say
 from numlstm.convert.torch.names import is_of_training
+from numlstm.convert.torch.quantised import is_packed
 from numlstm.convert.torch.stored import Stored
 from numlstm.errors import first_of
 
@@ -60,22 +61,26 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Stored | torch.Tensor | np.ndarray)
 
 
+def _has_tensors(values: Mapping[str, Any]) -> bool:
+    return any(is_tensor(value) or is_packed(name, value) for name, value in values.items())
+
+
 def _fitting(at: str, data: Mapping[Any, Any], fits: Fits) -> list[Part]:
     """Return the smallest parts whose names fit."""
     own = _own(data)
-    if any(map(is_tensor, own.values())) and fits(own):
+    if _has_tensors(own) and fits(own):
         return [(at, own)]
     below = [part for key, inner in _inner(at, data) for part in _fitting(key, inner, fits)]
     if below:
         return below
     joined = _joined(data)
-    return [(at, joined)] if any(map(is_tensor, joined.values())) and fits(joined) else []
+    return [(at, joined)] if _has_tensors(joined) and fits(joined) else []
 
 
 def _named_parts(at: str, data: Mapping[Any, Any]) -> list[Part]:
     """Return all parts with tensors in them."""
     own = _own(data)
-    found = [(at, own)] if any(map(is_tensor, own.values())) else []
+    found = [(at, own)] if _has_tensors(own) else []
     return found + [part for key, inner in _inner(at, data) for part in _named_parts(key, inner)]
 
 

@@ -6,11 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from numlstm.convert.assembly import reading
-from numlstm.convert.torch.archives import INSTEAD, read_archive, read_legacy
+from numlstm.convert.assembly import Refused, reading
+from numlstm.convert.torch.archives import INSTEAD, Archive, read_archive, read_legacy
 from numlstm.convert.torch.checkpoints import Fits, state_dict_in
+from numlstm.convert.torch.exported import is_exported, read_exported
+from numlstm.convert.torch.instances import with_state_dicts
+from numlstm.convert.torch.npz import is_npz, read_npz
 from numlstm.convert.torch.pickles import Stranger
-from numlstm.convert.torch.stored import Stored
+from numlstm.convert.torch.quantised import unpacked
+from numlstm.convert.torch.stored import NumbersOf, Stored
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 
@@ -37,13 +41,13 @@ def state_dict_of(
     file: BinaryIO, key: str | None = None, fits: Fits = lambda names: False
 ) -> dict[str, Any]:
     """Read the state dict of what torch.save wrote; see `read_state_dict`."""
-    head = file.read(2)
-    file.seek(0)
-    data, numbers_of = (read_archive if head == b"PK" else read_legacy)(file)
+    data, numbers_of = _read(file)
+    data = with_state_dicts(data)
     found = state_dict_in(data, key, fits)
     if found is not None:
         once = cache(numbers_of)  # those of a flattened module are all of one storage
-        return {n: v.load(once) if isinstance(v, Stored) else v for n, v in found.items()}
+        values = unpacked(found, lambda value: float(_loaded(value, once)))
+        return {name: _loaded(value, once) for name, value in values.items()}
     parts = data.values() if isinstance(data, Mapping) else (data,)
     strangers = dict.fromkeys(v.text for v in parts if isinstance(v, Stranger))
     if strangers:
@@ -51,3 +55,21 @@ def state_dict_of(
             f"cannot be read as tensors only: holds {first_of(strangers)}; {INSTEAD}"
         )
     raise WeightsError(f"holds no state dict; {INSTEAD}")
+
+
+def _read(file: BinaryIO) -> tuple[Any, NumbersOf]:
+    """Return what a file holds, and what reads the numbers of its tensors."""
+    head = file.read(6)
+    file.seek(0)
+    if head == b"\x93NUMPY":
+        raise Refused("is one array", "save all under their names: numpy.savez(path, **arrays)")
+    if not head.startswith(b"PK"):
+        return read_legacy(file)
+    archive = Archive(file)
+    if is_npz([*archive.entries]):
+        return read_npz(file), lambda storage: bytearray()
+    return read_exported(archive) if is_exported(archive) else read_archive(archive)
+
+
+def _loaded(value: Any, numbers_of: NumbersOf) -> Any:
+    return value.load(numbers_of) if isinstance(value, Stored) else value
