@@ -23,6 +23,7 @@ from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, transla
 from numlstm.convert.torch.named import owns, tensors_of_network, wanted_by_network
 from numlstm.convert.torch.names import Wanted, locate
 from numlstm.convert.torch.npz import NUMBERS, tensor_of
+from numlstm.convert.torch.parametrized import without_parts
 from numlstm.convert.torch.pickles import Stranger
 from numlstm.convert.torch.probes import runner
 from numlstm.convert.torch.quantised import unpacked
@@ -70,7 +71,9 @@ def convert(
         read = read_path if is_path else _read_live
         values = read(source, key, description.wanted.fits)
         with reading("the source cannot be converted"):
-            state = _tensors_among(values, description.wanted)
+            state, made = without_parts(_tensors_among(values, description.wanted))
+            if made:
+                say("computed: " + ", ".join(f"{name} ({by})" for name, by in made.items()))
             leftover = description.leftover(state, prefix, patterns_of(ignore))
             found, arrays, run = description.network_of(leftover)
     return Weights(

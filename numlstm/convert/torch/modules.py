@@ -13,6 +13,7 @@ from torch import nn
 from numlstm import spec
 from numlstm.convert.assembly import Assembly, Draft, Refusals, Refused
 from numlstm.convert.gates import from_torch
+from numlstm.convert.torch.bare import bare
 from numlstm.convert.torch.composed import GROWN, Flat, name_of, resolved
 from numlstm.convert.torch.functions import ELEMENTWISE, Function, named_module
 from numlstm.spec import POOLINGS, Layer, Network, WeightsError
@@ -114,6 +115,7 @@ def _step_of(module: Any) -> Step:
         return step
     if not isinstance(module, nn.Module):
         raise Refused("is neither a torch module nor a word")
+    module = bare(module)
     if _has_hooks(module):
         raise Refused("has hooks, which cannot be converted")
     strange = _strange_parameters(module)
