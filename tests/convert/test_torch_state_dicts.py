@@ -15,6 +15,7 @@ import numlstm
 from numlstm import WeightsError, reference, spec
 from numlstm.spec import Network
 from tests.cases import CELL_OPTIONS, TOLERANCES
+from tests.convert.payloads import Bomb
 from tests.convert.test_torch import own, torch_run
 from tests.lazy import from_torch, nn, pickles, torch, torch_cells
 from tests.test_reference_equations import best_path
@@ -394,20 +395,10 @@ def test_a_file_with_more_than_a_state_dict_asks_for_the_key(tmp_path):
         from_torch.read_state_dict(path, "epoch")
 
 
-class _Bomb:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return (Path.write_text, (self.target, "the code ran"))
-
-
 @pytest.mark.parametrize("how", ["pickle", "torch", "legacy"])
 def test_code_in_a_file_never_runs(tmp_path, how):
     target, path = tmp_path / "proof", tmp_path / "model.pt"
-    content = {"a.weight": torch.zeros(2, 2), "b": _Bomb(target)}
+    content = {"a.weight": torch.zeros(2, 2), "b": Bomb(target)}
     if how == "pickle":
         path.write_bytes(pickle.dumps(content, protocol=2))  # torch warns of others
     else:
