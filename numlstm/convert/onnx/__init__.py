@@ -23,7 +23,7 @@ from numlstm.convert.onnx.cells import Cells
 from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.inputs import Input, Roles, all_roles
 from numlstm.convert.onnx.network import Growth
-from numlstm.convert.onnx.nodes import HANDLERS
+from numlstm.convert.onnx.nodes import HANDLERS, UNKNOWN
 from numlstm.convert.onnx.plain import Plain, in_float32
 from numlstm.convert.onnx.rounding import compared
 from numlstm.convert.onnx.sizes import sized, spare
@@ -177,7 +177,7 @@ def _walk(
     model: onnx.ModelProto, opset: int, roles: Roles, length: int, fixed: int | None
 ) -> Found:
     """Return the network of a graph for one length of time."""
-    trace = Trace(HANDLERS, opset, length, INNER)
+    trace = Trace(HANDLERS, opset, length, INNER, UNKNOWN)
     scope = _inputs(trace, roles, length)
     after = trace.run(model.graph, scope)
     outputs = {o.name: after.get(o.name) for o in model.graph.output}

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.elementwise import affine, applied, combined, in_order, of_each_step
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
-from numlstm.spec import Activation, Add, function_text
+from numlstm.convert.onnx.elementwise import affine, applied, combined, in_order, noted
+from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, of_each_step, roomy
+from numlstm.spec import Activation, Add, Multiply, function_text
 
 _LARGEST = float(np.finfo(np.float32).max)
+_STEEP = 1e20  # a slope at which all numbers are on one side or the other
 _ONE, _NONE = np.array(1.0), np.array(0.0)
 
 
@@ -65,25 +66,93 @@ def _abs(trace: Trace, op: Op) -> Value:
 # Conditions ---------------------------------------------------------------------------------------
 
 
+def _step(trace: Trace, op: Op, value: Value) -> Value:
+    """Return 1 where a number is above 0, else 0."""
+    found = applied(trace, op, value, function_text("hard_sigmoid", _STEEP, 0.0))
+    return noted(trace, found, "condition")
+
+
+def _not(trace: Trace, op: Op, value: Value) -> Value:
+    return affine(trace, op, value, np.array(-1.0), _ONE)
+
+
+def _less(trace: Trace, op: Op, left: Any, right: Any) -> Value:
+    """Return left - right, one of which may be a constant."""
+    if isinstance(right, np.ndarray):
+        return affine(trace, op, left, _ONE, -right.astype(np.float64))
+    if isinstance(left, np.ndarray):
+        return affine(trace, op, right, np.array(-1.0), left.astype(np.float64))
+    return combined(trace, op, Add, left, affine(trace, op, right, np.array(-1.0), _NONE))
+
+
 def _compared(trace: Trace, op: Op) -> Value:
-    """Refuse a comparison of what depends on the input."""
-    values = [value for value in op.inputs if isinstance(value, Value)]
-    given = {node.label for value in values for node in trace.owners(value.ids)}
-    if len(given) == 1 and all(label.startswith("input ") for label in given):
-        name = given.pop().removeprefix("input ").strip("'")
-        raise Refused(
-            f"it compares input {name!r}, which no layer does",
-            f'if that is the same at every step, give it: constants={{"{name}": ...}}',
-        )
-    raise Refused(
-        "it compares numbers that depend on the input, which no layer does",
-        "compare after the network, or leave masks out where sequences are not padded",
-    )
+    """Return 1 where a comparison is so, else 0."""
+    left, right = op.inputs[:2]
+    for value in (left, right):
+        nodes = trace.owners(value.ids) if isinstance(value, Value) else []
+        if any(node.kind in ("state", "length", "counter") for node in nodes):
+            raise Refused(
+                f"it compares {nodes[0].label}, which no layer does",
+                "if that is the same at every step, give it as a constant",
+            )
+    if op.kind in ("Less", "GreaterOrEqual"):
+        left, right = right, left
+    above = _step(trace, op, _less(trace, op, left, right))
+    if op.kind == "Equal":
+        below = _step(trace, op, _less(trace, op, right, left))
+        return _not(trace, op, combined(trace, op, Add, above, below))
+    return _not(trace, op, above) if op.kind.endswith("OrEqual") else above
+
+
+def _logical(trace: Trace, op: Op) -> Any:
+    """Return what is so of conditions, as 1 and 0."""
+    if op.kind == "Not":
+        return _not(trace, op, op.value())
+    constant = next((n for n in (0, 1) if isinstance(op.inputs[n], np.ndarray)), None)
+    if constant is not None:
+        value, holds = op.value(1 - constant), op.floats(constant)
+        is_and = op.kind == "And"
+        return affine(trace, op, value, *((holds, _NONE) if is_and else (1.0 - holds, holds)))
+    if op.kind == "And":
+        return combined(trace, op, Multiply, op.value(0), op.value(1))
+    either = combined(trace, op, Add, op.value(0), op.value(1))
+    return applied(trace, op, either, function_text("clip", 0.0, 1.0))
+
+
+def _sign(trace: Trace, op: Op) -> Value:
+    above = _step(trace, op, op.value())
+    negative = affine(trace, op, op.value(), np.array(-1.0), _NONE)
+    return _less(trace, op, above, _step(trace, op, negative))
+
+
+def _chosen(trace: Trace, op: Op, condition: Value, above: Any, below: Any) -> Value:
+    """Return ``condition * above + (1 - condition) * below``."""
+    softplus = _softplus(trace, above, below)
+    if softplus is not None:
+        return softplus
+    sides = []
+    for factor, side in ((condition, above), (_not(trace, op, condition), below)):
+        if isinstance(side, np.ndarray):
+            sides.append(affine(trace, op, factor, side.astype(np.float64), _NONE))
+        else:
+            sides.append(combined(trace, op, Multiply, factor, side))
+    return combined(trace, op, Add, *sides)
+
+
+def _softplus(trace: Trace, above: Any, below: Any) -> Value | None:
+    """Return log(1 + exp(x)) where that is chosen, or x where x is so large that it is the same."""
+    if not isinstance(above, Value) or not isinstance(below, Value):
+        return None
+    node = trace.node_of(below.ids)
+    layer = node.layer if node is not None else None
+    is_one = isinstance(layer, Activation) and layer.function == "softplus"
+    same = node is not None and is_one and np.array_equal(node.sources[0], above.ids.ravel())
+    return below if same else None
 
 
 def _where(trace: Trace, op: Op) -> Any:
     if isinstance(op.inputs[0], Value):
-        raise Refused("its condition depends on the input, and no layer chooses by that")
+        return _chosen(trace, op, op.value(0), op.inputs[1], op.inputs[2])
     condition = op.constant(0)
     if condition.all() or not condition.any():
         return _broadcast(trace, op, op.inputs[1 if condition.all() else 2])
@@ -129,12 +198,14 @@ def _broadcast(trace: Trace, op: Op, side: Any) -> Any:
     return side.moved(np.broadcast_to(whole, roomy(op.label, one)), time)
 
 
-_COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or")
+_COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 CHOICES: dict[str, Handler] = {
     "Max": _extreme,
     "Min": _extreme,
     "Abs": _abs,
+    "Sign": _sign,
     "Where": _where,
-    **dict.fromkeys((*_COMPARISONS, "Xor", "Sign", "IsNaN", "IsInf"), _compared),
+    **dict.fromkeys(_COMPARISONS, _compared),
+    **dict.fromkeys(("Not", "And", "Or"), _logical),
 }

@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Node, Op, Trace, Value, roomy
+from numlstm.convert.onnx.attention import weighed
+from numlstm.convert.onnx.trace import (
+    Array,
+    Handler,
+    Ids,
+    Node,
+    Op,
+    Trace,
+    Value,
+    of_each_step,
+    roomy,
+)
+from numlstm.network.functions import LARGEST
 from numlstm.spec import (
     Activation,
     Add,
@@ -30,7 +42,6 @@ _FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "Softsign": ("softsign", ()),
     "Softplus": ("softplus", ()),
     "Exp": ("exp", ()),
-    "Log": ("log", ()),
     "Erf": ("erf", ()),
     "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
     "ThresholdedRelu": ("thresholded_relu", (("alpha", 1.0),)),
@@ -92,6 +103,22 @@ def _function(trace: Trace, op: Op) -> Value:
     return applied(trace, op, op.value(), function_text(name, *given))
 
 
+def _log(trace: Trace, op: Op) -> Value:
+    """Return the logarithm; that of 1 + exp(x) is a softplus."""
+    value = op.value()
+    (ids,), places = in_order(value.ids)
+    node = trace.node_of(ids)
+    if node is not None and node.note[:1] == ("affine",):
+        _, scale, shift, source = node.note
+        inner = trace.node_of(source)
+        layer = inner.layer if inner is not None else None
+        is_exp = isinstance(layer, Activation) and layer.function == "exp"
+        if inner is not None and is_exp and (scale == 1).all() and (shift == 1).all():
+            inside = inner.sources[0][places].reshape(value.ids.shape)
+            return applied(trace, op, replace(value, ids=inside), "softplus")
+    return applied(trace, op, value, "log")
+
+
 def _clip(trace: Trace, op: Op) -> Value:
     value = op.value()
     low = float(op.constant(1)) if op.has(1) else float(op.attribute("min", -np.inf))
@@ -106,10 +133,12 @@ def _clip(trace: Trace, op: Op) -> Value:
 
 
 def _prelu(trace: Trace, op: Op) -> Value:
-    slope = np.unique(op.floats(1))
-    if slope.size != 1:
-        raise Refused("its slopes differ")
-    return applied(trace, op, op.value(), function_text("leaky_relu", float(slope[0])))
+    value, slopes = op.value(), of_each_step(op.value(), op.floats(1))
+    if slopes.size and np.ptp(slopes) == 0:
+        return applied(trace, op, value, function_text("leaky_relu", float(slopes.flat[0])))
+    below = applied(trace, op, value, function_text("clip", -LARGEST, 0.0))
+    below = affine(trace, op, below, slopes, np.array(0.0))
+    return combined(trace, op, Add, applied(trace, op, value, "relu"), below)
 
 
 def _hard_swish(trace: Trace, op: Op) -> Value:
@@ -142,22 +171,6 @@ def _gelu(trace: Trace, op: Op) -> Value:
 
 def _neg(trace: Trace, op: Op) -> Value:
     return affine(trace, op, op.value(), np.array(-1.0), np.array(0.0))
-
-
-def of_each_step(value: Value, constant: Array) -> Array:
-    """Return a constant as it is at each step, if it is the same at all of them."""
-    if value.time is None:
-        return constant
-    axis = value.time - len(value.shape)
-    if constant.ndim < -axis or constant.shape[axis] == 1:
-        return constant
-    one = constant.take([0], axis)
-    if not (constant == one).all():
-        raise Refused(
-            "its constant differs from step to step, which no layer knows",
-            "leave positions out of the graph, or give them as numbers of the input",
-        )
-    return one
 
 
 def affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Value:
@@ -222,7 +235,10 @@ def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array)
 def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, right: Value) -> Value:
     """Return the sum or the product of two tensors, element by element."""
     if (left.time is None) != (right.time is None) or left.length != right.length:
-        raise Refused("it joins one row for all steps with each step")
+        raise Refused(
+            "it joins one row for all steps with each step, when a stream has not read them all",
+            "compute that before the network, or join it with the answer for all steps",
+        )
     rank = max(len(left.shape), len(right.shape))
     wholes = [
         v.whole().reshape((1,) * (rank - len(v.shape)) + v.whole().shape) for v in (left, right)
@@ -280,6 +296,9 @@ def _mul(trace: Trace, op: Op) -> Value:
         if isinstance(op.inputs[other], np.ndarray):
             return affine(trace, op, op.value(n), op.floats(other), np.array(0.0))
     left, right = op.value(0), op.value(1)
+    by_step = weighed(trace, op, left, right)
+    if by_step is not None:
+        return by_step
     for factor, below in ((left, right), (right, left)):
         node = trace.node_of(below.ids)
         if node is not None and node.note[:1] == ("inverse",):
@@ -322,6 +341,7 @@ def same_ids(ids: Array, value: Value) -> bool:
 ELEMENTWISE: dict[str, Handler] = {
     **dict.fromkeys(_FUNCTIONS, _function),
     "Clip": _clip,
+    "Log": _log,
     "PRelu": _prelu,
     "HardSwish": _hard_swish,
     "Mish": _mish,

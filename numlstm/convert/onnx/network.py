@@ -29,6 +29,7 @@ _NO_LAYER = {
     "cell": "c of a layer is read, which no layer gives",
     "counter": "the number of the step is read, which no layer gives",
     "length": "the length of the sequence is read",
+    "weights": "weights of all steps are read; known is what sums the steps by them",
     "state": "no output is what it is one step later",
 }
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.attention import summed_steps, weights_of_steps
 from numlstm.convert.onnx.choices import CHOICES, larger
 from numlstm.convert.onnx.elementwise import ELEMENTWISE, affine, applied, noted, square
+from numlstm.convert.onnx.joining import JOINING
+from numlstm.convert.onnx.padding import PADDING
 from numlstm.convert.onnx.products import PRODUCTS
 from numlstm.convert.onnx.quotients import QUOTIENTS, from_rows, normed, rows_of, summed
 from numlstm.convert.onnx.recurrent import RECURRENT
@@ -24,8 +27,8 @@ def _rows(op: Op, value: Value, axis: int) -> tuple[list[Ids], tuple[int, ...]]:
     """Return the groups of numbers over which a softmax or a norm is."""
     if axis == value.time:
         raise Refused(
-            f"axis {axis} of a tensor {value.shape} is that of time: a stream does not know all",
-            "an attention that sums over time is known in layers of PyTorch and Keras",
+            f"axis {axis} of a tensor {value.shape} is that of time, and a stream reads on",
+            "known are a Softmax over time by which steps are summed, and one over their numbers",
         )
     rows, shape = rows_of(value, axis)
     if len(rows) > _MOST_ROWS:
@@ -41,6 +44,8 @@ def _softmax(trace: Trace, op: Op) -> Value:
         if len(later) > 1 or (value.time is not None and value.time >= axis):
             raise Refused(f"over axes {axis} to {len(value.shape) - 1} of a tensor {value.shape}")
         axis = later[0] if later else axis
+    if axis == value.time and op.kind == "Softmax":
+        return weights_of_steps(trace, op, value)
     kind = Softmax if op.kind == "Softmax" else LogSoftmax
     groups, shape = _rows(op, value, axis)
     row = trace.is_row(value)
@@ -67,7 +72,22 @@ def _layer_norm(trace: Trace, op: Op) -> Value:
     return value.moved(np.stack(found).reshape(whole.shape), value.time)
 
 
-def _group_norm(trace: Trace, op: Op) -> Value:
+def _instance_norm(trace: Trace, op: Op) -> Value:
+    """Return a norm of each channel over the axes behind; of numbers of a step only."""
+    value = op.value()
+    if op.kind == "InstanceNormalization" and not value.time:
+        whole = value.whole()
+        size = int(np.prod(whole.shape[2:]))
+        groups = whole.reshape(-1, size)
+        if len(groups) > _MOST_ROWS:
+            raise Refused(f"{len(groups)} groups in each step, expected at most {_MOST_ROWS}")
+        layer = LayerNorm(size, float(op.attribute("epsilon", 1e-5)), False, False)
+        row = trace.is_row(value)
+        found = np.stack([trace.layer(op, layer, [ids], None, row).ids for ids in groups])
+        normed = value.moved(found.reshape(whole.shape), value.time)
+        shape = (-1, *([1] * (whole.ndim - 2)))
+        scale, shift = (np.broadcast_to(op.floats(n), whole.shape[1:2]) for n in (1, 2))
+        return affine(trace, op, normed, scale.reshape(shape), shift.reshape(shape))
     raise Refused(
         "its mean and variance are over all steps, which a stream has not read",
         "train with LayerNorm or BatchNorm over the numbers of a step",
@@ -123,7 +143,10 @@ def _reduce(trace: Trace, op: Op) -> Value:
     elif over:
         value = _reduced_features(trace, op, value, over, mode)
     if value.time in axes:
-        value = pooled(trace, op, value, "max" if mode == "min" else mode, keep=True)
+        attended = summed_steps(trace, op, value) if mode == "sum" else None
+        if attended is None:
+            attended = pooled(trace, op, value, "max" if mode == "min" else mode)
+        value = Value(np.expand_dims(attended.ids, value.time), None)
     if mode == "min":
         value = affine(trace, op, value, np.array(-1.0), np.array(0.0))
     return _without(value, axes, keep)
@@ -196,7 +219,9 @@ HANDLERS: dict[str, Handler] = {
     **PRODUCTS,
     **QUOTIENTS,
     **CHOICES,
+    **JOINING,
     **WINDOWS,
+    **PADDING,
     **dict.fromkeys((*_MODES, "ReduceMin"), _reduce),
     **dict.fromkeys(_NORMS, _reduce_norm),
     "ReduceLogSumExp": _log_sum_exp,
@@ -204,8 +229,55 @@ HANDLERS: dict[str, Handler] = {
     "LogSoftmax": _softmax,
     "LayerNormalization": _layer_norm,
     "BatchNormalization": _batch_norm,
-    "InstanceNormalization": _group_norm,
-    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "GroupNormalization": _instance_norm,
     "GlobalAveragePool": _global_pool,
     "GlobalMaxPool": _global_pool,
+}
+
+_AFTER = "leave it out of the export, and apply it to the answer"
+# Of operators that exporters write, why no layer is what they are, and what to do instead.
+UNKNOWN: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK"), ("it gives places, not numbers", _AFTER)),
+    **dict.fromkeys(
+        ("CumSum", "CumProd"),
+        (
+            "it sums up to each of its numbers",
+            "over time x.sum(1) gives a stream the sum of all steps so far; over the numbers of a "
+            "step multiply with a triangular matrix",
+        ),
+    ),
+    **dict.fromkeys(
+        ("Round", "Floor", "Ceil", "Mod", "Trunc"), ("no layer rounds numbers", _AFTER)
+    ),
+    **dict.fromkeys(
+        ("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
+        ("no layer has this function", "compute it before the network, or of the answer"),
+    ),
+    "ConvTranspose": (
+        "it gives more steps than it reads",
+        "a stream gives at most one answer per step: use a Linear of the frames, and lay them over",
+    ),
+    "Resize": ("it gives another number of steps", "repeat steps before the network, or after"),
+    **dict.fromkeys(
+        ("NonZero", "Unique", "Compress", "NonMaxSuppression"),
+        ("how many numbers it gives depends on the input", _AFTER),
+    ),
+    **dict.fromkeys(
+        ("DFT", "STFT", "MelWeightMatrix"),
+        ("no layer is a Fourier transform", "give the network the spectrum, or export it as Conv"),
+    ),
+    **dict.fromkeys(
+        ("Attention", "RotaryEmbedding"),
+        ("each step attends to all", "of attention, a softmax over time that pools is known"),
+    ),
+    **dict.fromkeys(
+        ("IsNaN", "IsInf"),
+        ("it looks for numbers that are not finite", "a stream refuses those: leave it out"),
+    ),
+    "ScatterND": ("it writes into a tensor", "join parts by torch.cat, or choose by torch.where"),
+    "ScatterElements": (
+        "it writes into a tensor",
+        "join parts by torch.cat, or choose by torch.where",
+    ),
 }

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.attention import summed_product
 from numlstm.convert.onnx.trace import Array, Handler, Ids, Node, Op, Trace, Value, roomy
 from numlstm.spec import Linear
 
@@ -42,9 +43,12 @@ def _matmul(trace: Trace, op: Op) -> Value:
         return _matmul_from_left(trace, op)
     value, weight = op.value(0), op.inputs[1]
     if isinstance(weight, Value):
+        attended = summed_product(trace, op, value, weight)
+        if attended is not None:
+            return attended
         raise Refused(
             f"a product of two tensors that depend on the input, {value.shape} and {weight.shape}",
-            "attention over all steps is known in layers of PyTorch and Keras: convert from there",
+            "of attention, only a softmax over time that weighs and sums the steps is known",
         )
     weight = op.floats(1)
     matrix = weight[:, None] if weight.ndim == 1 else weight

@@ -9,12 +9,11 @@ from numlstm.convert.onnx.elementwise import (
     combined,
     normalised,
     noted,
-    of_each_step,
     square,
 )
 from numlstm.convert.onnx.products import linear
 from numlstm.convert.onnx.shapes import axis_of
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value
+from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, of_each_step
 from numlstm.spec import Multiply
 
 

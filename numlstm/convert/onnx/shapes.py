@@ -9,7 +9,7 @@ import onnx
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
-from numlstm.spec import Conv1d, Embedding, OneHot, Pooling, Reverse
+from numlstm.spec import Conv1d, Embedding, Flatten, OneHot, Pooling, Reverse
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 _INTEGERS = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
@@ -70,6 +70,8 @@ def steps_of(trace: Trace, op: Op, value: Value, steps: Sequence[int], keep: boo
             return pooled(trace, op, backwards(trace, op, value), "last", keep)
         if taken.step == 1 and taken[-1] < total:
             return _trimmed(trace, op, value, taken[0], total - 1 - taken[-1])
+    if taken and taken.step == 1 and len(taken) == value.length:
+        return delayed(trace, op, value, value.pads[0] - taken[0])
     raise Refused(f"it takes {len(steps)} of {total} steps; known: all, the first, the last")
 
 
@@ -91,6 +93,8 @@ def _trimmed(trace: Trace, op: Op, value: Value, first: int, last: int) -> Value
     layer = node.layer if node else None
     if node is None or not isinstance(layer, Conv1d) or layer.stride != 1:
         total = value.length
+        if not first:
+            return replace(value, pads=(0, -last))
         raise Refused(f"it takes steps {first} to {total - last} of {total}, which no layer does")
     before, after = layer.pads
     if first > before or last > after:
@@ -98,6 +102,19 @@ def _trimmed(trace: Trace, op: Op, value: Value, first: int, last: int) -> Value
     trimmed = replace(layer, padding=(before - first, after - last))
     other = trace.layer(op, trimmed, node.sources, dict(node.tensors))
     return Value(other.ids.reshape(value.ids.shape), value.time, value.length - first - last)
+
+
+def delayed(trace: Trace, op: Op, value: Value, steps: int) -> Value:
+    """Return each step as what it was some steps before, or after; zeros beyond the ends."""
+    size, reach = value.ids.size, abs(steps)
+    if not steps:
+        return replace(value, pads=(0, 0))
+    weight = np.zeros((size, 1, reach + 1))
+    weight[:, :, 0 if steps > 0 else reach] = 1.0
+    padding = None if steps > 0 else (0, reach)
+    layer = Conv1d(size, size, reach + 1, False, groups=size, padding=padding)
+    node = trace.layer(op, layer, [value.ids], {"weight": weight})
+    return Value(node.ids.reshape(value.ids.shape), value.time, value.length)
 
 
 # Shapes -------------------------------------------------------------------------------------------
@@ -115,7 +132,8 @@ def _dropout(trace: Trace, op: Op) -> Value:
 
 def _cast(trace: Trace, op: Op) -> Value:
     value, to = op.value(), op.attribute("to")
-    if to in _FLOATS or (to in _INTEGERS and _is_whole(trace, value)):
+    whole = to in _INTEGERS or to == onnx.TensorProto.BOOL
+    if to in _FLOATS or (whole and _is_whole(trace, value)):
         return value
     raise Refused(f"a cast to {onnx.TensorProto.DataType.Name(to)}")
 
@@ -125,6 +143,7 @@ def _is_whole(trace: Trace, value: Value) -> bool:
     return (
         trace.kinds(value.ids) <= {"input", "length", "counter"}
         or trace.step_of(value.ids) is not None
+        or all(node.note[:1] == ("condition",) for node in trace.owners(value.ids))
     )
 
 
@@ -169,6 +188,19 @@ def _unsqueeze(trace: Trace, op: Op) -> Value:
     return reshaped(value, [1 if n in new else next(rest) for n in range(rank)])
 
 
+def _end_to_end(trace: Trace, op: Op, value: Value, shape: Sequence[int]) -> Value:
+    """Return the numbers in another shape; all steps end to end where that joins them."""
+    try:
+        return reshaped(value, shape)
+    except Refused:
+        rest = [size for size in shape if size != 1]
+        if value.time is None or len(rest) != 1 or rest[0] != value.ids.size * value.length:
+            raise
+    node = trace.layer(op, Flatten(value.ids.size, value.length), [value.ids], row=True)
+    whole = node.ids.reshape(value.length, *value.ids.shape)
+    return Value(np.moveaxis(whole, 0, value.time).reshape(shape), None)
+
+
 def _reshape(trace: Trace, op: Op) -> Value:
     value = op.value()
     given = op.ints(1, "shape") or []
@@ -177,13 +209,14 @@ def _reshape(trace: Trace, op: Op) -> Value:
     if -1 in given:
         rest = int(np.prod([size for size in given if size != -1]))
         given = [int(np.prod(value.shape)) // max(rest, 1) if s == -1 else s for s in given]
-    return reshaped(value, given)
+    return _end_to_end(trace, op, value, given)
 
 
 def _flatten(trace: Trace, op: Op) -> Value:
     value, axis = op.value(), op.attribute("axis", 1)
     axis = axis + len(value.shape) if axis < 0 else axis
-    return reshaped(value, [int(np.prod(value.shape[:axis])), int(np.prod(value.shape[axis:]))])
+    shape = [int(np.prod(value.shape[:axis])), int(np.prod(value.shape[axis:]))]
+    return _end_to_end(trace, op, value, shape)
 
 
 def _expand(trace: Trace, op: Op) -> Value:
@@ -309,32 +342,6 @@ def _with_axis(token: Value, axis: int, ids: Ids) -> Value:
     return token.moved(ids.reshape(shape), time if time is None or time < axis else time + 1)
 
 
-def _concat(trace: Trace, op: Op) -> Value:
-    values = [op.value(n) for n in range(len(op.inputs))]
-    first = values[0]
-    if any((v.time, v.length) != (first.time, first.length) for v in values):
-        raise Refused("it joins tensors whose steps do not fit each other")
-    axis = axis_of(first, op.attribute("axis", 1))
-    if axis == first.time and len(values) > 1:
-        raise Refused("it joins sequences one after the other")
-    roomy(op.label, (sum(v.ids.size for v in values),))
-    return first.moved(np.concatenate([v.whole() for v in values], axis), first.time)
-
-
-def _split(trace: Trace, op: Op) -> tuple[Value, ...]:
-    value = op.value()
-    axis = axis_of(value, op.attribute("axis", 0))
-    count = len(op.proto.output)
-    if axis == value.time:
-        raise Refused("it splits steps")
-    if op.attribute("num_outputs", count) != count:
-        raise Refused(f"num_outputs {op.attribute('num_outputs')}, expected {count}")
-    sizes = op.ints(1, "split")
-    each = -(-value.shape[axis] // count)
-    at = np.cumsum(sizes)[:-1] if sizes else np.arange(1, count) * each
-    return tuple(value.moved(part, value.time) for part in np.split(value.whole(), at, axis))
-
-
 SHAPES: dict[str, Handler] = {
     "Identity": _same,
     "Dropout": _dropout,
@@ -351,6 +358,4 @@ SHAPES: dict[str, Handler] = {
     "Slice": _slice,
     "Gather": _gather,
     "OneHot": _one_hot,
-    "Concat": _concat,
-    "Split": _split,
 }

@@ -33,7 +33,8 @@ class Value:
     ids      of one step: the numbers of layers, in the shape of the tensor without its time axis
     time     where in the shape of the tensor its time axis is; None for one row
     length   of the time axis
-    pads     steps of zeros before and after, which only a convolution reads
+    pads     steps of zeros before and after, which only a convolution reads; less than 0 are steps
+             left out at an end
     """
 
     ids: Ids
@@ -44,6 +45,17 @@ class Value:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.restored((self.length + sum(self.pads),))
+
+    def check_steps(self) -> None:
+        """Raise unless these are all the steps, and no others."""
+        if min(self.pads) < 0:
+            first, last = -self.pads[0], self.length + self.pads[1]
+            raise Refused(
+                f"it reads steps {first} to {last} of {self.length}, which no layer gives",
+                "known are all, the first, the last, and zeros before all but the last ones",
+            )
+        if any(self.pads):
+            raise Refused("it reads steps of padding, which only Conv may")
 
     def restored(self, steps: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape with ``steps`` as its time axis."""
@@ -58,6 +70,22 @@ class Value:
         """Return this tensor with other ids, which still have a time axis of one step, there."""
         ids = whole if time is None else whole.reshape(np.delete(whole.shape, time))
         return Value(ids, time, self.length, self.pads)
+
+
+def of_each_step(value: Value, constant: Array) -> Array:
+    """Return a constant as it is at each step, if it is the same at all of them."""
+    if value.time is None:
+        return constant
+    axis = value.time - len(value.shape)
+    if constant.ndim < -axis or constant.shape[axis] == 1:
+        return constant
+    one = constant.take([0], axis)
+    if not (constant == one).all():
+        raise Refused(
+            "its constant differs from step to step, which no layer knows",
+            "leave positions out of the graph, or give them as numbers of the input",
+        )
+    return one
 
 
 @dataclass(eq=False)
@@ -122,8 +150,7 @@ class Op:
         value = self.inputs[n] if self.has(n) else None
         if not isinstance(value, Value):
             raise Refused(f"its input {n} does not depend on the input of the network")
-        if any(value.pads):
-            raise Refused("it reads steps of padding, which only Conv may")
+        value.check_steps()
         return value
 
     def constant(self, n: int) -> Array:
@@ -159,6 +186,7 @@ class Trace:
 
     handlers   by operator
     inner      those of operators with graphs of their own
+    unknown    of other operators, why there is no layer of them, and what to do instead
     length     of the time axis, or 1 for a graph of one step
     in_step    within the body of a loop over the steps
     refusals   of the nodes that cannot be converted
@@ -170,10 +198,15 @@ class Trace:
     """
 
     def __init__(
-        self, handlers: dict[str, Handler], opset: int, length: int, inner: dict[str, Inner]
+        self,
+        handlers: dict[str, Handler],
+        opset: int,
+        length: int,
+        inner: dict[str, Inner],
+        unknown: dict[str, tuple[str, str]] | None = None,
     ) -> None:
-        self.handlers = handlers
-        self.inner = inner
+        self.handlers, self.inner = handlers, inner
+        self.unknown = unknown or {}
         self.opset = opset
         self.length = length
         self.in_step = False
@@ -342,7 +375,11 @@ class Trace:
             return found
         handler = self.handlers.get(op.kind)
         if handler is None:
-            raise Refused("this operator is not known of what depends on the input")
+            why, instead = self.unknown.get(op.kind, ("", ""))
+            raise Refused(
+                why or "this operator is not known of what depends on the input",
+                instead or "export the part of the network before it, or after it",
+            )
         found = handler(self, op)
         self.progress += 1
         return found

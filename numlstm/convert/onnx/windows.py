@@ -1,4 +1,4 @@
-"""The operators of ONNX that slide a window along axes: convolutions, poolings, and padding.
+"""The operators of ONNX that slide a window along axes: convolutions and poolings.
 
 A window slides along time, which a layer does; or along axes within a step, samples of a frame for
 example, where each of its places is a layer of its own with the same weights.
@@ -7,15 +7,17 @@ example, where each of its places is a layer of its own with the same weights.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.compositions import same_padding, window_pooling
 from numlstm.convert.onnx.choices import larger
+from numlstm.convert.onnx.elementwise import in_order
 from numlstm.convert.onnx.products import linear
-from numlstm.convert.onnx.shapes import axis_of
 from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, roomy
-from numlstm.spec import Conv1d, FrameConv1d
+from numlstm.spec import Conv1d, FrameConv1d, Layer
 
 _NOTHING = -1  # in place of the id of a number: what a window reads beside the tensor
 _MOST_CUTS = 3  # in what a frame lies in, for it to be read as one
@@ -116,6 +118,8 @@ def _conv(trace: Trace, op: Op) -> Value:
         raise Refused(f"a kernel {weight.shape} for a tensor {value.shape}")
     if value.time == 1:
         raise Refused("time is its axis of channels; a window slides along time or within a step")
+    if min(value.pads) < 0:
+        value.check_steps()
     bias = op.floats(2) if op.has(2) else None
     axes = _axes(op, value.whole().shape[2:], weight.shape[2:])
     if not value.time and not any(value.pads):
@@ -257,7 +261,7 @@ def _pool(trace: Trace, op: Op) -> Value:
     axes = _axes(op, value.whole().shape[2:], kernel)
     at = None if value.time is None or value.time == 0 else value.time - 2
     if at is not None:
-        raise Refused("windows of steps")
+        return _pooled_steps(trace, op, value, axes, at)
     if op.attribute("ceil_mode", 0):
         axes = [replace(a, extra=(a.stride - a.rest) % a.stride) for a in axes]
     _check_places(axes)
@@ -276,6 +280,34 @@ def _pool(trace: Trace, op: Op) -> Value:
     return replace(value, ids=_averages(trace, op, value, reads).reshape(shape))
 
 
+def _pooled_steps(trace: Trace, op: Op, value: Value, axes: list[_Axis], at: int) -> Value:
+    """Return a pooling over windows of steps."""
+    time = axes[at]
+    if any(axis.kernel > 1 or axis.stride > 1 for n, axis in enumerate(axes) if n != at):
+        raise Refused("its windows are of steps and of numbers of a step at once")
+    if time.dilation > 1:
+        raise Refused(f"dilation {time.dilation} of a window of steps", "a dilation of 1")
+    mode = "max" if op.kind == "MaxPool" else "mean"
+    pads, ceil = time.pads, bool(op.attribute("ceil_mode", 0))
+    auto = op.attribute("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads, ceil = same_padding(time.kernel, time.stride)
+        pads = pads[::-1] if auto == "SAME_LOWER" else pads
+    (ids,), places = in_order(value.ids)
+
+    def grow(layer: Layer, reads: Any, tensors: Any = None) -> Ids:
+        return trace.layer(op, layer, reads, tensors).ids
+
+    found: Ids = window_pooling(
+        grow, ids, ids.size, time.kernel, mode,
+        stride=time.stride, padding=pads, ceil_mode=ceil,
+        counts_padding=bool(op.attribute("count_include_pad", 0)),
+    )  # fmt: skip
+    reached = value.length + sum(pads) - time.kernel
+    length = (-(-reached // time.stride) if ceil else reached // time.stride) + 1
+    return Value(found[places].reshape(value.ids.shape), value.time, length)
+
+
 def _averages(trace: Trace, op: Op, value: Value, reads: Ids) -> Ids:
     """Return the mean of each window of reads (C, places, taps), as one matrix."""
     rows = reads.reshape(-1, reads.shape[2])
@@ -291,81 +323,8 @@ def _averages(trace: Trace, op: Op, value: Value, reads: Ids) -> Ids:
     return linear(trace, op, read, weight, row=trace.is_row(value)).ids
 
 
-# Padding ------------------------------------------------------------------------------------------
-
-
-def _pad(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    pads = op.ints(1, "pads") or []
-    rank = len(value.shape)
-    axes = op.ints(3, "") if op.has(3) else list(range(rank))
-    assert axes is not None
-    if len(pads) != 2 * len(axes):
-        raise Refused(f"{len(pads)} pads for {len(axes)} axes")
-    by_axis = {
-        axis_of(value, a): (b, c)
-        for a, b, c in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True)
-    }
-    at_time = by_axis.pop(-1 if value.time is None else value.time, (0, 0))
-    mode = op.attribute("mode", "constant")
-    fill = float(op.constant(2).ravel()[0]) if op.has(2) else float(op.attribute("value", 0.0))
-    if any(at_time):
-        _check_padded_steps(at_time, mode, fill)
-    if any(any(pad) for pad in by_axis.values()):
-        value = _padded(trace, op, value, by_axis, mode, fill)
-    return replace(value, pads=at_time)
-
-
-def _check_padded_steps(pads: tuple[int, int], mode: str, fill: float) -> None:
-    if min(pads) < 0:
-        raise Refused(
-            f"it drops {[-n for n in pads if n < 0]} steps at an end, which no layer does",
-            "leave them in, and drop their answers",
-        )
-    if mode != "constant":
-        raise Refused(
-            f"mode {mode!r} over time: it repeats steps, which a stream has not read yet",
-            "pad with zeros, or give the network the sequence with its steps repeated",
-        )
-    if fill != 0.0:
-        raise Refused(
-            f"it pads steps with {fill:g}: a convolution is padded with zeros",
-            "subtract that number before, and pad with zeros",
-        )
-
-
-def _padded(
-    trace: Trace,
-    op: Op,
-    value: Value,
-    by_axis: dict[int, tuple[int, int]],
-    mode: str,
-    fill: float,
-) -> Value:
-    """Return a tensor with more numbers within a step: those that it has again, or a constant."""
-    ids = value.whole()
-    cut = [by_axis.get(n, (0, 0)) for n in range(ids.ndim)]
-    parts = tuple(
-        slice(max(-b, 0), n - max(-c, 0)) for n, (b, c) in zip(ids.shape, cut, strict=True)
-    )
-    ids = ids[parts]
-    pads = [(max(b, 0), max(c, 0)) for b, c in cut]
-    roomy(op.label, [size + sum(pad) for size, pad in zip(ids.shape, pads, strict=True)])
-    if mode == "constant":
-        constant = trace.constant(op, np.array([fill])).ids[0]
-        return value.moved(np.pad(ids, pads, constant_values=constant), value.time)
-    if mode not in ("reflect", "edge", "wrap"):
-        raise Refused(f"mode {mode!r}, known: constant, reflect, edge, wrap")
-    most = {"reflect": -1, "wrap": 0}.get(mode)
-    for size, pad in zip(ids.shape, pads, strict=True):
-        if most is not None and max(pad) > size + most:
-            raise Refused(f"mode {mode!r} with {max(pad)} of {size} numbers")
-    return value.moved(np.pad(ids, pads, mode=mode), value.time)  # type: ignore[call-overload]
-
-
 WINDOWS: dict[str, Handler] = {
     "Conv": _conv,
     "MaxPool": _pool,
     "AveragePool": _pool,
-    "Pad": _pad,
 }
