@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import numlstm
+from numlstm.quantize import encoded
 from numlstm.spec import WeightsError
 from tests.lazy import Lazy, from_onnx, helper, numpy_helper, onnx
 
@@ -104,11 +105,11 @@ def layers_of(found: numlstm.Model) -> list[str]:
 # Weights ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("opset", [10, 13, 19, 21])
-@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize(
+    ("opset", "per_row"),
+    [(10, False), (13, False), (17, False), (21, False), (13, True), (19, True), (21, True)],
+)
 def test_weights_behind_dequantize_linear(opset, per_row):
-    if per_row and opset < 13:
-        pytest.skip("one scale for all before opset 13")
     constants, nodes = {"B": LSTM["B"]}, []
     for name, width in (("W", I), ("R", H)):
         count = 4 * H if per_row else 1
@@ -382,6 +383,25 @@ def test_what_the_quantizer_of_onnxruntime_writes(tmp_path, static, per_channel)
     xs = numbers(20, I, seed=9, scale=1.0)
     # Beyond what the quantizer saw, a static graph ends where its integers do.
     assert np.abs(found.run(xs) - exact.run(xs)).max() < (0.02 if static is None else 0.15)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_rows_in_int8_stay_in_int8(symmetric):
+    """Each integer as the file has it, where each row has a scale; else float32, exactly."""
+    q = rounded(I, O).clip(-127, 127)
+    q[0] = [127, -127, 127]
+    scale = np.array([0.01, 0.0043, 0.0077], np.float32)
+    zero = np.array([0, 0, 0 if symmetric else 1], np.int8)
+    nodes = [node("DequantizeLinear", "w s z", "v", axis=1), node("MatMul", "x v", "y")]
+    found = numlstm.from_onnx(model(nodes, {"w": q, "s": scale, "z": zero}))
+    (matrix,) = encoded(found.weights).values()
+    if symmetric:
+        assert np.array_equal(matrix.numbers, q.T)
+        assert np.abs(matrix.scale / scale - 1).max() <= 2.0**-15
+        assert "integers and scales of rows as they are in layers.0" in found.weights.origin
+    else:
+        assert np.array_equal(matrix, ((q - zero.astype(np.float32)) * scale).T)
+        assert "float32 in layers.0" in found.weights.origin
 
 
 # Halves -------------------------------------------------------------------------------------------

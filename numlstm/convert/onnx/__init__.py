@@ -25,7 +25,9 @@ from numlstm.convert.onnx.inputs import Input, Roles, all_roles
 from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.nodes import HANDLERS, UNKNOWN
 from numlstm.convert.onnx.plain import Plain, in_float32
+from numlstm.convert.onnx.quantized import INT8_WEIGHTS
 from numlstm.convert.onnx.rounding import compared
+from numlstm.convert.onnx.rows import with_int8_rows
 from numlstm.convert.onnx.sizes import sized, spare
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.trace import Array, Trace, Value
@@ -54,12 +56,16 @@ def convert(source: Any) -> Weights:
     _spend_answers(source, len(unrounded.model.graph.node))
     source.check_batch()
     probes = _probe(source)
+    network = found.network
     origin = f"onnx {onnx.__version__}, answered by {source.name}"
     if unrounded.kinds:
         own = Source(model, found)
         _spend_answers(own, len(model.graph.node))
         origin += f" in float32; {compared(own, unrounded.kinds, probes)}"
-    return Weights(network=found.network, tensors=found.tensors, probes=probes, origin=origin)
+    if INT8_WEIGHTS in unrounded.kinds:
+        network, said = with_int8_rows(network, found.tensors)
+        origin += f"; {said}"
+    return Weights(network=network, tensors=found.tensors, probes=probes, origin=origin)
 
 
 def find(model: onnx.ModelProto) -> Found:

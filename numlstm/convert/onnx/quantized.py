@@ -13,7 +13,7 @@ from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.integers import RANGES, Array, dequantized, quantized, spread
 from numlstm.convert.onnx.rewriting import Replaced, Rewriting, Rule
 
-_WEIGHTS = "int8 weights"
+INT8_WEIGHTS = "int8 weights"
 _STATIC = "activations in the range of their 8 bits"
 _DYNAMIC = "activations that were rounded as they came"
 
@@ -29,6 +29,7 @@ def _centred(r: Rewriting, x: str, zero: str, axis: int = -1, rank: int = 0) -> 
     if x in r.units and r.same((r.units[x][0], zero), r.units[x]):
         return r.emit("Div", [x, r.units[x][0]])
     if r.holds(x) and x not in r.units:
+        r.kinds[INT8_WEIGHTS] = None
         return r.constant(dequantized(r.array(x), np.ones(()), _zero(r, zero), axis))
     found = r.emit("Cast", [r.integers(x)], to=onnx.TensorProto.FLOAT)
     if not zero or (r.holds(zero) and not r.array(zero).any()):
@@ -44,6 +45,7 @@ def _real(r: Rewriting, x: str, scale: str, zero: str, axis: int = 1, name: str 
     if x in r.units and r.same(r.units[x], (scale, zero)):
         return r.emit("Identity", [x], name) if name else x
     if r.holds(x) and x not in r.units:
+        r.kinds[INT8_WEIGHTS] = None
         found = dequantized(r.array(x), r.array(scale), _zero(r, zero), axis)
         return r.constant(found, name)
     if r.holds(scale) and r.array(scale).size > 1:
@@ -96,7 +98,7 @@ def _dequantize(r: Rewriting, node: Replaced) -> str:
         raise Refused("blocks of what is computed")
     else:
         _real(r, x, scale, zero, axis, node.outputs[0])
-    return _WEIGHTS if r.is_fixed([x]) else ""
+    return INT8_WEIGHTS if r.is_fixed([x]) else ""
 
 
 def _quantize(r: Rewriting, node: Replaced) -> str:
@@ -114,11 +116,11 @@ def _quantize(r: Rewriting, node: Replaced) -> str:
             raise Refused("a constant that is computed is rounded", "fold constants before")
         found = r.emit("Add", [found, r.constant(_zero(r, zero) if zero else 0.0)])
         _clip(r, found, low, high, node.outputs[0])
-        return _WEIGHTS
+        return INT8_WEIGHTS
     bounds, axis = (low, high), node.attribute("axis", 1)
     integers = quantized(r.array(x), r.array(scale), _zero(r, zero), axis, bounds)
     r.constant(integers, node.outputs[0])
-    return _WEIGHTS
+    return INT8_WEIGHTS
 
 
 def _computed_range(r: Rewriting, node: Replaced) -> str:
@@ -141,7 +143,7 @@ def _matmul_integer(r: Rewriting, node: Replaced) -> str:
     a = _centred(r, node.input(0), node.input(2))
     b = _centred(r, node.input(1), node.input(3))
     r.emit("MatMul", [a, b], node.outputs[0])
-    return _WEIGHTS
+    return INT8_WEIGHTS
 
 
 _OF_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -155,7 +157,7 @@ def _conv_integer(r: Rewriting, node: Replaced) -> str:
     x = _centred(r, node.input(0), node.input(2))
     w = _centred(r, node.input(1), node.input(3), axis=0)
     r.emit("Conv", [x, w], node.outputs[0], **_options(node, _OF_CONV))
-    return _WEIGHTS
+    return INT8_WEIGHTS
 
 
 def _qlinear_matmul(r: Rewriting, node: Replaced) -> str:
@@ -199,7 +201,7 @@ def _qgemm(r: Rewriting, node: Replaced) -> str:
     y = r.emit("Gemm", inputs, "" if rounds else node.outputs[0], **options)
     if rounds:
         _rounded(r, y, node.input(7), node.input(8), node.outputs[0])
-    return _STATIC if rounds else _WEIGHTS
+    return _STATIC if rounds else INT8_WEIGHTS
 
 
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
@@ -256,7 +258,7 @@ def _matmul_to_float(r: Rewriting, node: Replaced) -> str:
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (node.input(n) for n in range(7))
     real = _real(r, a, a_scale, a_zero), _real(r, b, b_scale, b_zero, -1)
     _with_bias(r, *real, bias, node.outputs[0])
-    return _WEIGHTS
+    return INT8_WEIGHTS
 
 
 def _dynamic_matmul(r: Rewriting, node: Replaced) -> str:
@@ -281,6 +283,7 @@ def _dynamic_lstm(r: Rewriting, node: Replaced) -> str:
         assert parts[0] is not None
         weights = dequantized(q, parts[0], parts[1])
         inputs[n] = r.constant(weights.transpose(0, 2, 1))
+    r.kinds[INT8_WEIGHTS] = None
     r.emit_all("LSTM", inputs, node.outputs[:3], **_options(node, _OF_LSTM))
     return _DYNAMIC
 
