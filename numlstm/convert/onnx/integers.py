@@ -32,8 +32,11 @@ def spread(array: Array, rank: int, axis: int) -> Array:
 
 def _in_blocks(array: Array, shape: tuple[int, ...], axis: int, size: int) -> Array:
     """Return numbers of blocks along an axis, once for each number of the block."""
-    repeated = np.repeat(array, size, axis)
-    return np.take(repeated, np.arange(shape[axis]), axis)
+    if not -len(shape) <= axis < len(shape) or array.ndim != len(shape) or size < 1:
+        raise Refused(f"blocks of {size} along axis {axis} of a tensor {shape}")
+    if array.shape[axis] != -(-shape[axis] // size):
+        raise Refused(f"{array.shape[axis]} blocks of {size} for {shape[axis]} numbers")
+    return np.take(array, np.arange(shape[axis]) // size, axis)
 
 
 def _fits(array: Array, x: Array) -> bool:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.onnx.integers import Array, dequantized
+from numlstm.spec import WeightsError
 
 # A tensor of integers is kept as what they stand for: (x - zero point) * scale.
 Units: TypeAlias = tuple[str, str]
@@ -166,7 +167,7 @@ class Rewriting:
             self._now = node
             label = node.name or next((o for o in node.output if o), "")
             with self.refusals.of(f"{node.op_type} {label!r}"):
-                self._one(node)
+                self._replaced(node)
         for output in self.graph.output:
             self._integers_again(output.name)
         return self._graph()
@@ -191,6 +192,14 @@ class Rewriting:
                 zeros = self.array(zero) if zero else None
                 self.constant(dequantized(self.array(name), self.array(scale), zeros), name)
                 self.units[name] = (scale, zero)
+
+    def _replaced(self, node: onnx.NodeProto) -> None:
+        try:
+            self._one(node)
+        except WeightsError:
+            raise
+        except Exception as error:  # of a node that is wrong in a way no checker sees
+            raise Refused(str(error) or type(error).__name__) from error
 
     def _one(self, node: onnx.NodeProto) -> None:
         if self.renamed:
@@ -259,6 +268,7 @@ class Rewriting:
         if name not in self.units:
             return
         real = self._new_name()
+        spend("the integers that it answers", 0, 1e4 * len(self.nodes))
         for node in self.nodes:
             node.input[:] = [real if n == name else n for n in node.input]
             node.output[:] = [real if n == name else n for n in node.output]
