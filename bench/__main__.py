@@ -17,6 +17,7 @@ from bench.measure.paced import paced
 from bench.measure.policy import policy
 from bench.measure.speed import generate, pool, sequence, step
 from bench.measure.tasks import tasks
+from bench.measure.vad import vad
 from bench.report import report
 from numlstm.kernels.cpu import LEVEL
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 @app.command("all")
 def everything(quick: Quick = False, core: Cores = None, engine: Engines = None) -> None:
-    """Run all but accuracy, lookahead, policy, tasks: here, with two threads, and as AVX2."""
+    """Run all but accuracy, lookahead, policy, tasks, vad: here, with two threads, and as AVX2."""
     for benchmark in (step, sequence, pool, generate, paced, cold, memory, long):
         benchmark(quick, None, core, engine)
     if (os.cpu_count() or 1) > 1:
@@ -57,6 +58,7 @@ for command in (
     memory,
     long,
     tasks,
+    vad,
     policy,
     accuracy,
     lookahead,

@@ -20,6 +20,7 @@ from bench.report import (
     speed_pages,
     step_page,
     tasks_page,
+    vad_page,
 )
 from bench.report.page import Results
 
@@ -39,6 +40,7 @@ _PAGES: dict[str, Callable[[Results], str]] = {
     "long": process_pages.long,
     "accuracy": accuracy_page.accuracy,
     "tasks": tasks_page.tasks,
+    "vad": vad_page.vad,
     "change": change_page.change,
 }
 
@@ -81,6 +83,7 @@ def _write_summaries() -> None:
     for benchmark, document, summary in (
         ("lookahead", "docs/layers.md", lookahead_table.summary),
         ("policy", "docs/policies.md", policy_page.summary),
+        ("vad", "docs/tasks.md", vad_page.summary),
     ):
         if benchmark in found:
             latest = max(found[benchmark].values(), key=lambda results: str(results["date"]))

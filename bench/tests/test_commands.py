@@ -21,6 +21,7 @@ from bench.measure import (
     process,
     speed,
     tasks,
+    vad,
 )
 from bench.report import change_page
 
@@ -85,6 +86,16 @@ def test_policy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     page = capsys.readouterr().out
     assert "| ONNX Runtime |" in page
     assert "LSTM 64" in page
+
+
+def test_vad(capsys: pytest.CaptureFixture[str]) -> None:
+    _need("onnxruntime_binding")
+    if not vad._REAL.is_dir():
+        pytest.skip("the authors' files are not beside the repository")
+    vad.vad(quick=True)
+    page = capsys.readouterr().out
+    assert "| 100 calls, 20 ms at a time |" in page
+    assert "ONNX Runtime, together / numlstm" in page
 
 
 def test_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
