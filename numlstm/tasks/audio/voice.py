@@ -6,7 +6,7 @@ A sound as it arrives, or many at once: calls, whose chunks are read together.
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -283,7 +283,7 @@ class VoicePool:
 
     @in_turn
     def feed(
-        self, slots: Sequence[int] | NDArray[np.integer], samples: Sequence[ArrayLike]
+        self, slots: Iterable[int], samples: Sequence[ArrayLike] | NDArray[Any]
     ) -> list[list[SpeechEvent]]:
         """Take more of several sounds, each cut anywhere.
 
@@ -359,22 +359,22 @@ class VoicePool:
     def _read(self, slots: list[int], parts: list[Floats]) -> None:
         """Take samples of the network's rate of several sounds."""
         size, context = self._chunking.size, self._chunking.context
-        taken = [0] * len(slots)
-        full = [-1]
-        while full:
-            full = []
-            for n, (slot, part) in enumerate(zip(slots, parts, strict=True)):
-                count = min(len(part) - taken[n], size - self._counts[slot])
-                if not count:
-                    continue
-                at = context + self._counts[slot]
-                self._rows[slot, at : at + count] = part[taken[n] : taken[n] + count]
-                taken[n] += count
-                self._counts[slot] += count
-                if self._counts[slot] == size:
+        rows, counts = self._rows, self._counts
+        left = [(slot, part) for slot, part in zip(slots, parts, strict=True) if len(part)]
+        while left:
+            more, full = [], []
+            for slot, part in left:
+                at = counts[slot]
+                count = min(len(part), size - at)
+                rows[slot, context + at : context + at + count] = part[:count]
+                counts[slot] = at + count
+                if at + count == size:
                     full.append(slot)
+                    if len(part) > count:
+                        more.append((slot, part[count:]))
             if full:
                 self._step(full)
+            left = more
 
     def _step(self, slots: list[int], size: int | None = None) -> None:
         """Read the chunks of some slots, which are full, together."""
@@ -387,7 +387,7 @@ class VoicePool:
             self._ears[slot].hear(probability, size)
 
 
-def _checked(samples: Sequence[ArrayLike], slots: Iterable[int]) -> Iterator[Floats]:
+def _checked(samples: Sequence[ArrayLike] | NDArray[Any], slots: Iterable[int]) -> Iterator[Floats]:
     """Yield the samples of every slot as `mono` returns them; an error names the slot."""
     if isinstance(samples, np.ndarray) and samples.ndim == 2:  # all at once
         yield from np.ascontiguousarray(scaled(samples), np.float32)
