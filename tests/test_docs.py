@@ -46,7 +46,11 @@ def rnn_data(path: Path) -> None:
     path.write_text("\n".join(lines))
 
 
-MADE: dict[str, Callable[[Path], None]] = {"rnn_data.c": rnn_data}
+def digits(path: Path) -> None:
+    path.symlink_to(ROOT / "weights" / "digits.wav")
+
+
+MADE: dict[str, Callable[[Path], None]] = {"rnn_data.c": rnn_data, "digits.wav": digits}
 
 
 def blocks() -> list[object]:

@@ -1,4 +1,4 @@
-"""The commands of the eight tasks: texts, lines, files, JSON, pipes; what they say of bad input."""
+"""The commands of the tasks: texts, lines, files, JSON, pipes; what they say of bad input."""
 
 import json
 import re
