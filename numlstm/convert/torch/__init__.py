@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from numlstm.convert.assembly import reading
+from numlstm.convert import silero
+from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.likely import likely_description
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.convert.torch.checkpoints import state_dict_in
@@ -135,8 +136,26 @@ class _Description:
             self.network.check_tensors(arrays)
             return self.network, arrays, reference_run(self.network, arrays)
         if self.words is None:
-            raise WeightsError(_undescribed(leftover.tensors))
+            return _recognised(leftover)
         return _of_steps(steps_of(self.words, leftover))
+
+
+def _recognised(leftover: Leftover) -> tuple[Network, Arrays, _Run]:
+    """Return the network of a state dict that nobody described, if its names are well known."""
+    tensors, located = leftover.tensors, leftover.located
+    found = silero.rates({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    if located.chosen:
+        found = {prefix: rate for prefix, rate in found.items() if prefix == located.prefix}
+    if not found:
+        raise WeightsError(_undescribed(tensors))
+    if len(found) > 1:
+        each = " and ".join(f"{prefix!r} at {rate} Hz" for prefix, rate in found.items())
+        raise Refused(f"it holds two networks of Silero VAD, {each}", "choose one by prefix=")
+    ((prefix, rate),) = found.items()
+    say(f"its names are those of Silero VAD, at {rate} Hz")
+    arrays = {n: t.detach().cpu().float().numpy() for n, t in tensors.items()}
+    weights = silero.weights_of(arrays, prefix)
+    return weights.network, dict(weights.tensors), reference_run(weights.network, weights.tensors)
 
 
 def _undescribed(state: Mapping[str, torch.Tensor]) -> str:
