@@ -1,6 +1,7 @@
 """Files of PyTorch and NumPy: whole modules, programs, packed weights, numbers of every size."""
 
 import io
+import tarfile
 import warnings
 import zipfile
 
@@ -16,6 +17,7 @@ modules = Lazy("tests.convert.modules")
 LAYERS = "embed:Embedding lstm:LSTM gru:GRU head:Linear"
 # What PyTorch multiplies with int8 weights it rounds to 8 bits, by the largest of each product.
 ROUNDED = Tolerance(0.05, 0.0, "activations of 8 bits, which are float32 here")
+HALVES = Tolerance(2e-3, 0.0, "weights of 11 bits")
 
 
 @pytest.fixture
@@ -103,11 +105,31 @@ def test_an_export_before_pytorch_2_8_says_how_its_tensors_are_saved(tmp_path):
         _read(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.json", "is a TorchScript program of PyTorch before 1.4; load it with PyTorch, and"),
+        ("tar", "is of the first format of PyTorch, before 0.4; load it with PyTorch, and save"),
+    ],
+)
+def test_files_of_long_ago_say_what_they_are(tmp_path, name, words):
+    path = tmp_path / "model.pt"
+    if name == "tar":
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo("storages"))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"model/{name}", "{}")
+    with pytest.raises(WeightsError) as error:
+        _read(path)
+    assert str(error.value).startswith(f"{path}: {words}")
+
+
 # Packed weights -----------------------------------------------------------------------------------
 
 
 def _quantised(net, dtype):
-    kinds = {nn.LSTM, nn.GRU, nn.LSTMCell, nn.Linear}
+    kinds = {nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.Linear}
     with warnings.catch_warnings(action="ignore"):
         return torch.ao.quantization.quantize_dynamic(net, kinds, dtype=dtype)
 
@@ -159,6 +181,17 @@ def test_a_live_state_dict_of_packed_weights_is_unpacked(net):
     xs = torch.randint(0, 9, (30,))
     with torch.no_grad():
         ROUNDED.check(model.run(xs.int().numpy()), quantised(xs[:, None])[:, 0].numpy())
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "GRUCell", "LSTMCell", "LSTM", "GRU", "Linear"])
+def test_live_modules_of_packed_weights_are_those_of_torch_nn(name):
+    torch.manual_seed(0)
+    module = getattr(nn, name)(6, 5, *([False] if name == "Linear" else []))
+    (quantised,) = _quantised(nn.Sequential(module), torch.float16)
+    xs = torch.randn(9, 6)
+    expected = numlstm.from_torch(module).run(xs.numpy())
+    found = numlstm.from_torch(quantised).run(xs.numpy())
+    HALVES.check(found, expected)
 
 
 @pytest.mark.parametrize(("bidirectional", "num_layers"), [(False, 1), (False, 3), (True, 1)])

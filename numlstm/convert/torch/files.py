@@ -18,6 +18,8 @@ from numlstm.convert.torch.stored import NumbersOf, Stored
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 
+_RENEW = f"load it with PyTorch, and {INSTEAD}"
+
 
 def read_state_dict(
     path: str | os.PathLike[str], key: str | None = None, fits: Fits = lambda names: False
@@ -59,15 +61,19 @@ def state_dict_of(
 
 def _read(file: BinaryIO) -> tuple[Any, NumbersOf]:
     """Return what a file holds, and what reads the numbers of its tensors."""
-    head = file.read(6)
+    head = file.read(262)
     file.seek(0)
-    if head == b"\x93NUMPY":
+    if head[257:] == b"ustar":
+        raise Refused("is of the first format of PyTorch, before 0.4", _RENEW)
+    if head[:6] == b"\x93NUMPY":
         raise Refused("is one array", "save all under their names: numpy.savez(path, **arrays)")
     if not head.startswith(b"PK"):
         return read_legacy(file)
     archive = Archive(file)
     if is_npz([*archive.entries]):
         return read_npz(file), lambda storage: bytearray()
+    if any(name.endswith("/model.json") for name in archive.entries):
+        raise Refused("is a TorchScript program of PyTorch before 1.4", _RENEW)
     return read_exported(archive) if is_exported(archive) else read_archive(archive)
 
 
