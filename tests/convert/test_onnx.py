@@ -473,7 +473,10 @@ def test_all_that_is_refused_is_listed_by_name():
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "some_steps": (lambda: graph("c = Slice (x, zero, two, one) y = Tanh (c)"), "steps 0 to 2 of 11"),
+    "some_steps": (
+        lambda: graph("c = Slice (x, zero, two, one) y = Tanh (c)"),
+        "steps 0 to 2 of 11",
+    ),
     "steps_in_a_row": (
         lambda: graph("c = Flatten (x) d = Tanh (c) y = Unsqueeze (d, zero)"),
         "joins steps with numbers",

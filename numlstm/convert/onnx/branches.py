@@ -22,11 +22,11 @@ def _if(trace: Trace, op: Op, scope: dict[str, Any]) -> tuple[Any, ...]:
     """Walk the branch that is taken; the condition must not depend on the input."""
     condition = op.inputs[0]
     if isinstance(condition, Value):
-        inputs = [n for n in trace.owners(condition.ids) if n.label.startswith("input ")]
+        names = sorted(node.label.removeprefix("input ") for node in trace.inputs_of(condition.ids))
         instead = "export the branch that is taken"
-        if inputs:
-            name = inputs[0].label.removeprefix("input ").strip("'")
-            instead = f'if {name!r} is the same at every step, give constants={{"{name}": ...}}'
+        if names:
+            given = ", ".join(f"{name}: ..." for name in names)
+            instead = f"if it is the same at every step, give it: constants={{{given}}}"
         raise Refused("its condition depends on the input, and a network has no branches", instead)
     taken = "then_branch" if np.ravel(op.constant(0))[0] else "else_branch"
     branch = op.attribute(taken)

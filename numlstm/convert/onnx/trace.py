@@ -321,6 +321,18 @@ class Trace:
         found = np.unique(np.searchsorted(self.starts, ids.ravel(), side="right") - 1)
         return [self.nodes[n] for n in found]
 
+    def inputs_of(self, ids: Ids) -> list[Node]:
+        """Return the inputs of the graph of which some numbers are made."""
+        found: dict[int, Node] = {}
+        waiting = self.owners(ids)
+        while waiting:
+            node = waiting.pop()
+            if node.start not in found:
+                found[node.start] = node
+                for source in node.sources:
+                    waiting += self.owners(source)
+        return [node for node in found.values() if node.label.startswith("input ")]
+
     def kinds(self, ids: Ids) -> set[str]:
         return {node.kind for node in self.owners(ids)}
 
