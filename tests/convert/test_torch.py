@@ -388,10 +388,6 @@ def not_finite() -> "nn.Linear":
     return module
 
 
-def parametrized() -> "nn.Module":
-    return nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
-
-
 REFUSALS: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "nothing": (lambda: (), "no layers"),
     "own module": (lambda: (own.Net(),), "Net: is not a layer numlstm knows"),
@@ -407,10 +403,6 @@ REFUSALS: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
         "0: ConstantPad1d",
     ),
     "padding too long": (lambda: (nn.Conv1d(2, 2, 3, padding=3),), "more than the kernel reaches"),
-    "parametrized": (
-        lambda: (parametrized(),),
-        "ParametrizedLinear: is parametrized; .*remove_parametrizations",
-    ),
     "final first": (lambda: ("final", nn.GRU(2, 2)), "0: final: has nothing before it"),
     "final of a head": (
         lambda: (nn.GRU(2, 2), nn.Linear(2, 2), "final"),
