@@ -157,35 +157,41 @@ class _GraphRep(BackendRep):
 
         found = find(read(model))
         outputs = [output.name for output in model.graph.output]
+        answer = found.answers[0].name
         problems = [f"input {state.name!r} is a state" for state in found.roles.states]
-        problems += [f"output {name!r} is a state" for name in outputs if name != found.answer]
+        problems += [f"output {name!r} is another one" for name in outputs if name != answer]
+        others = [part.name for part in found.roles.data[1:]]
+        problems += [f"input {name!r} is a second one" for name in others]
         if problems:
             raise WeightsError(
-                "the graph has states, which are those of a stream; use numlstm.from_onnx:"
+                "the graph has more than one sequence and its answer; use numlstm.from_onnx:"
                 + listed(problems)
             )
-        self._found = found
+        self._found, self._answer = found, found.answers[0]
         self._model = Model(convert(model))
         self._outputs = outputs
-        self._inputs = [found.roles.data.name, *(i.name for i in found.roles.lengths)]
+        self._inputs = [found.roles.main.name, *(given.input.name for given in found.roles.given)]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return the output of the graph for its inputs: in their order, or by name."""
-        roles, found = self._found.roles, self._found
+        roles, data = self._found.roles, self._found.roles.main
         values = _named(self._inputs, inputs)
-        x = values.pop(roles.data.name)
-        if x.ndim != len(roles.data.shape):
-            raise ValueError(f"{roles.data.name} {x.shape}, expected {len(roles.data.shape)} axes")
-        axes = [n for n in (roles.time, roles.features) if n is not None]
+        x = values.pop(data.name)
+        if x.ndim != len(data.input.shape):
+            raise ValueError(f"{data.name} {x.shape}, expected {len(data.input.shape)} axes")
+        axes = [n for n in (data.time, data.features) if n is not None]
         rest = [n for n in range(x.ndim) if n not in axes]
         entries = np.transpose(x, [*rest, *axes]).reshape(-1, *(x.shape[n] for n in axes))
-        steps = 1 if roles.time is None else x.shape[roles.time]
-        for name, lengths in values.items():
-            if (lengths != steps).any():
-                raise ValueError(f"{name} {lengths}, expected {steps}, the length of the input")
+        steps = 1 if data.time is None else x.shape[data.time]
+        for given in roles.given:
+            found, of_length = values[given.input.name], given.value == "length"
+            expected = steps if of_length else given.value
+            if (found != expected).any():
+                why = "the length of the input" if of_length else "as nothing is padded or reset"
+                raise ValueError(f"{given.input.name} {found}, expected {expected}, {why}")
         rows = [self._one(entry, steps) for entry in entries]
         shape = rows[0].shape
-        singles = [n for n, size in enumerate(shape) if size == 1 and n != found.time]
+        singles = [n for n, size in enumerate(shape) if size == 1 and n != self._answer.time]
         if len(rows) > 1 and not singles:
             raise ValueError(f"the answer {shape} of one entry has no axis for {len(rows)}")
         outputs = namedtupledict("Outputs", self._outputs)
@@ -193,15 +199,15 @@ class _GraphRep(BackendRep):
 
     def _one(self, entry: Array, steps: int) -> Array:
         """Return the answer to one entry of the batch, in the shape of the output."""
-        network, found = self._model.network, self._found
+        network, answer = self._model.network, self._answer
         if network.reads_tokens:
             xs = entry.reshape(steps).astype(np.int32)
         else:
             xs = np.ascontiguousarray(entry.reshape(steps, -1), np.float32)
         ys: Array = self._model.run(xs)
-        if found.time is None:
-            return np.asarray(ys[-1].reshape(found.shape))
-        return np.asarray(np.moveaxis(ys.reshape(len(ys), *found.shape), 0, found.time))
+        if answer.time is None:
+            return np.asarray(ys[-1].reshape(answer.shape))
+        return np.asarray(np.moveaxis(ys.reshape(len(ys), *answer.shape), 0, answer.time))
 
 
 # The interface ------------------------------------------------------------------------------------

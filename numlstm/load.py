@@ -276,16 +276,32 @@ def from_keras(
 def from_onnx(
     source: Any,
     *,
+    constants: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    outputs: Sequence[str] | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
     budget: "Budget | None" = None,
 ) -> "Model":
     """Convert an ONNX model, and check it against ONNX Runtime or the evaluator of onnx.
 
+    The batch is one: its axis is 1 or free, and so is that of time, as ``dynamic_axes`` and
+    ``dynamic_shapes`` of PyTorch make them. W, R and B are initializers.
+
     Parameters
     ----------
     source : str, path, bytes or onnx.ModelProto
-        States that are inputs and outputs of the graph become the state of a stream.
+        Of several inputs, sequences and numbers of the whole sequence are the columns of one row,
+        see `Model.inputs`. States that are inputs and outputs of the graph become the state of a
+        stream. Lengths and masks are those of one sequence without padding, resets are none.
+    constants : dict, optional
+        Values of inputs that are the same for every run: ``{"sr": 16000}``.
+    shapes : dict, optional
+        Sizes of inputs that the file calls free and are not, or that are to be one:
+        ``{"x": (1, None, 40)}``; None is one that may differ.
+    outputs : list of str, optional
+        Which outputs are the answer, end to end: see `Model.outputs`. Without it all that are no
+        states; of them whole numbers, as an argmax, are left out beside others.
     labels : list of str
         Names of the outputs.
     tokenizer : str, optional
@@ -304,8 +320,10 @@ def from_onnx(
     Examples
     --------
     >>> model = numlstm.from_onnx("model.onnx")
+    >>> model = numlstm.from_onnx("vad.onnx", constants={"sr": 16000}, outputs=["output"])
     """
-    return _from("onnx", "ONNX", (source,), labels, tokenizer, budget, {})
+    options = {"constants": constants, "shapes": shapes, "outputs": outputs}
+    return _from("onnx", "ONNX", (source,), labels, tokenizer, budget, options)
 
 
 def _from(

@@ -68,6 +68,30 @@ def convert(
             help='Patterns of names of tensors to leave out: "critic.*,std". May be repeated.',
         ),
     ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constant",
+            help="A value of an input of an .onnx file that is the same for every run, as JSON: "
+            "sr=16000. May be given several times.",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            help="Sizes of an input of an .onnx file that the file calls free, ? for one that is: "
+            "x=1,?,40. May be given several times.",
+        ),
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            help="An output of an .onnx file that is the answer, or a part of it. May be given "
+            "several times; without it all that are no states.",
+        ),
+    ] = None,
     labels: Annotated[
         str, typer.Option("--labels", help="Names of the outputs, separated by commas.")
     ] = "",
@@ -102,6 +126,8 @@ def convert(
         numlstm convert weights.h5 model.safetensors --config model.json
 
         numlstm convert model.onnx model.safetensors --dtype int8
+
+        numlstm convert vad.onnx model.safetensors --constant sr=16000 --output output
     """
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists; --force replaces it")
@@ -111,13 +137,16 @@ def convert(
         raise FileNotFoundError(f"{source} is not a file")
     given: dict[str, Any] = {"layers": layers, "network": network, "config": config, "key": key}
     given |= {"prefix": prefix, "ignore": ignore or None}
+    given |= {"constants": _constants(constant or []), "shapes": _shapes(shape or [])}
+    given |= {"outputs": output or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kind = "a folder" if source.is_dir() else source.suffix.lower()
     if kind not in _SOURCES:
         raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
     from_source, known = _SOURCES[kind]
     for name in options.keys() - known:
-        raise typer.BadParameter(f"--{name} is not for {source.suffix or kind} files")
+        option = name.removesuffix("s") if name in _ONNX[1] else name
+        raise typer.BadParameter(f"--{option} is not for {source.suffix or kind} files")
     if network is not None:
         options["network"] = numlstm.Network.from_json(_read_json(network))
     if config is not None:
@@ -138,7 +167,7 @@ def convert(
 _Source: TypeAlias = "tuple[Callable[..., numlstm.Model], set[str]]"
 _TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key", "prefix", "ignore"})
 _KERAS: _Source = (numlstm.from_keras, {"network", "config"})
-_ONNX: _Source = (numlstm.from_onnx, set())
+_ONNX: _Source = (numlstm.from_onnx, {"constants", "shapes", "outputs"})
 _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
     **dict.fromkeys((".pt2", ".ptl", ".jit", ".ts", ".npz"), _TORCH),
@@ -146,6 +175,34 @@ _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
     ".onnx": _ONNX,
 }
+
+
+def _constants(texts: list[str]) -> dict[str, Any] | None:
+    """Return values by name of "name=JSON"."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            equals = ""
+        if not equals or not name:
+            raise typer.BadParameter(f"--constant {text}, expected a name and a number: sr=16000")
+    return found or None
+
+
+def _shapes(texts: list[str]) -> dict[str, Any] | None:
+    """Return sizes by name of "name=1,?,40"."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, sizes = text.partition("=")
+        try:
+            found[name] = tuple(None if n.strip() == "?" else int(n) for n in sizes.split(","))
+        except ValueError:
+            raise typer.BadParameter(
+                f"--shape {text}, expected a name and sizes: x=1,?,40"
+            ) from None
+    return found or None
 
 
 def _read_json(path: Path) -> Any:

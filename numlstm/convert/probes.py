@@ -35,6 +35,7 @@ def make_probes(
     tensors: Tensors,
     run: Callable[..., NDArray[Any]],
     num_steps: int = _NUM_STEPS,
+    draw: Callable[[int, np.random.Generator], NDArray[Any]] | None = None,
 ) -> tuple[Probe, ...]:
     """Return probes: what ``run`` answers to random input.
 
@@ -46,6 +47,7 @@ def make_probes(
     run : xs, int32 (T,) or float32 (T, input_size) -> ys (rows, output_size), by the framework;
         of a network that attends to one with ``memory=``, and ``memory_ids=`` if it copies
     num_steps : at most, per probe
+    draw : seq_len, generator -> xs, where not every input is one of the source
 
     Raises
     ------
@@ -59,7 +61,8 @@ def make_probes(
     spend_runs(network, least - 1 + num_steps, 3 * _NUM_PROBES)
     probes = []
     for _ in range(_NUM_PROBES):
-        xs = random_input(network, least - 1 + num_steps, generator)
+        seq_len = least - 1 + num_steps
+        xs = draw(seq_len, generator) if draw else random_input(network, seq_len, generator)
         given = _random_memory(network, generator)
         while len(xs) > least and _is_chaotic(network, tensors, xs, given, generator):
             xs = xs[: max(len(xs) // 2, least)].copy()

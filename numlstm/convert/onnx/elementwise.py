@@ -7,6 +7,7 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.attention import weighed
+from numlstm.convert.onnx.lengths import averaged
 from numlstm.convert.onnx.trace import (
     Array,
     Handler,
@@ -18,6 +19,7 @@ from numlstm.convert.onnx.trace import (
     of_each_step,
     roomy,
 )
+from numlstm.convert.onnx.whole import met
 from numlstm.network.functions import LARGEST
 from numlstm.spec import (
     Activation,
@@ -175,6 +177,9 @@ def _neg(trace: Trace, op: Op) -> Value:
 
 def affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Value:
     """Return scale * x + shift, as part of the layer before it where that can say it."""
+    mean = None if shift.any() else averaged(trace, op, value, scale)
+    if mean is not None:
+        return mean
     scale, shift = np.broadcast_arrays(*(of_each_step(value, a) for a in (scale, shift)))
     rank = max(len(value.shape), scale.ndim)
     lead = rank - len(value.shape)
@@ -234,6 +239,7 @@ def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array)
 
 def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, right: Value) -> Value:
     """Return the sum or the product of two tensors, element by element."""
+    left, right = met(trace, op, left, right), met(trace, op, right, left)
     if (left.time is None) != (right.time is None) or left.length != right.length:
         raise Refused(
             "it joins one row for all steps with each step, when a stream has not read them all",

@@ -1,19 +1,24 @@
-"""What the inputs of an ONNX graph can be: the data, states, and lengths of sequences."""
+"""What the inputs of an ONNX graph are taken for: columns of a row, states, and what is given."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from numlstm.budget import spend
+from numlstm.errors import shortened
 
-_STRUCTURAL = {"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Reshape"}
-_STRUCTURAL |= {"Split", "Gather", "Concat", "Expand"}
+Array = NDArray[Any]
 
 
-_MOST_AXES = 16  # of the data
+@cache
+def _kind(type_of_tensor: int) -> str:
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(type_of_tensor))
+    if np.issubdtype(dtype, np.integer):
+        return "i"
+    return dtype.kind if dtype.kind in "bc" else "f"
 
 
 @dataclass(frozen=True)
@@ -39,117 +44,156 @@ class Input:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.type))
 
+    @property
+    def kind(self) -> str:
+        """The letter of its dtype: "b" bool, "i" whole numbers, "f" any other but complex ones."""
+        return _kind(self.type)
+
+    def batch(self, time: int | None = None) -> int | None:
+        """The axis of the batch, if that can have any size: the first such that is not of time."""
+        return next((n for n, s in enumerate(self.shape) if s is None and n != time), None)
+
+    @property
+    def sizes(self) -> str:
+        """The shape for people."""
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return shortened(f"({sizes}{',' if len(self.shape) == 1 else ''})")
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.sizes}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """An input whose numbers are columns of a row.
+
+    time       its axis of time; None of numbers of a single step, or of the whole sequence
+    features   its axis of the numbers of a step; None of one, or of all
+    """
+
+    input: Input
+    time: int | None
+    features: int | None
+
+    @property
+    def name(self) -> str:
+        return self.input.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of one step: without the axis of time, and one for each free one."""
+        return tuple(n for axis, n in enumerate(self.input.ones) if axis != self.time)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def feed(self, rows: Array) -> Array:
+        """Return what the graph reads for these columns of rows, (T, size)."""
+        if self.time is None:
+            return np.asarray(rows[-1].reshape(self.input.ones), self.input.dtype)
+        shape = list(self.input.ones)
+        shape[self.time] = len(rows)
+        rows = rows if self.features is None or self.time < self.features else rows.T
+        return np.asarray(rows.reshape(shape), self.input.dtype)
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input that says no more than one sequence without padding, and no reset, does.
+
+    value   "length" of the sequence, 1 or 0
+    time    its axis of time, of a mask
+    """
+
+    input: Input
+    value: str | int
+    time: int | None = None
+
+    def array(self, length: int) -> Array:
+        shape = list(self.input.ones)
+        if self.time is not None:
+            shape[self.time] = length
+        value = length if self.value == "length" else self.value
+        return np.full(shape, value, self.input.dtype)
+
 
 @dataclass(frozen=True)
 class Roles:
-    """What each input is: the data, whose axes of time and numbers are known; states; lengths.
+    """What each input is.
 
-    pairs   states with the output that continues each of them
+    data      in the order in which their columns are joined; the first says what the steps are
+    states    of the stream
+    given     the same for every sequence of a length
+    pairs     states with the output that continues each of them, where no operator says it
+    guesses   how much of this is said by neither names nor operators
+    doubtful  what has the axis of time, of a fixed length, could be a state as well
     """
 
-    data: Input
-    time: int | None
-    features: int | None
+    data: tuple[Data, ...]
     states: tuple[Input, ...]
-    lengths: tuple[Input, ...]
+    given: tuple[Given, ...]
     pairs: tuple[tuple[Input, Input], ...]
+    guesses: int = 0
+    doubtful: bool = False
 
     @property
-    def rank(self) -> int:
-        """How far from what is usual: a free axis of time, a fixed one, none."""
-        return 2 if self.time is None else int(self.length is not None)
+    def main(self) -> Data:
+        """The input that has the axis of time, if any has."""
+        return next((part for part in self.data if part.time is not None), self.data[0])
 
     @property
-    def batch(self) -> int | None:
-        """The axis of the batch, if that can have any size."""
-        rest = set(range(len(self.data.shape))) - {self.time, self.features}
-        return next((n for n in rest if self.data.shape[n] is None), None)
+    def time(self) -> int | None:
+        return self.main.time
 
     @property
     def length(self) -> int | None:
         """How many steps the data has; None for any number."""
-        return 1 if self.time is None else self.data.shape[self.time]
+        return 1 if self.time is None else self.main.input.shape[self.time]
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """How far from what is usual: a free axis of time, a fixed one, none; and guesses."""
+        if self.time is None:
+            return 2, self.guesses
+        return 3 if self.doubtful else int(self.length is not None), self.guesses
 
-def all_roles(model: onnx.ModelProto) -> Iterator[Roles]:
-    """Yield all that the inputs can be by their shapes, the usual first."""
-    yield from sorted(_every_role(model), key=lambda roles: roles.rank)
+    @property
+    def batch(self) -> int | None:
+        """The axis of the batch, if that can have any size."""
+        return self.main.input.batch(self.time)
 
+    def is_whole(self, part: Data) -> bool:
+        """Tell whether an input belongs to the whole sequence: each row repeats it."""
+        return part.time is None and self.time is not None
 
-def _every_role(model: onnx.ModelProto) -> Iterator[Roles]:
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [Input.of(info) for info in graph.input if info.name not in constants]
-    outputs = [Input.of(info) for info in graph.output]
-    producers = {name: node for node in graph.node for name in node.output}
-    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM")]
-    initial = _origins((name for node in recurrent for name in node.input[5:7]), producers)
-    lengths = _origins((name for node in recurrent for name in node.input[4:5]), producers)
-    free = [i for i in inputs if i.name not in initial | lengths]
-    for data in free:
-        spend("the roles of inputs", operations=100 * (len(inputs) + len(outputs)))
-        others = [i for i in free if i is not data]
-        pairs = _pairs(others, outputs)
-        if pairs is None or np.issubdtype(data.dtype, np.complexfloating):
-            continue
-        states = tuple(i for i in inputs if i.name in initial) + tuple(others)
-        of_length = tuple(i for i in inputs if i.name in lengths - initial)
-        for time, features in _axes(data):
-            yield Roles(data, time, features, states, of_length, pairs)
+    def columns(self) -> list[tuple[Data, slice]]:
+        """Return which columns of a row each input is."""
+        ends = np.cumsum([part.size for part in self.data]).tolist()
+        return [(p, slice(end - p.size, end)) for p, end in zip(self.data, ends, strict=True)]
 
+    def zeros(self) -> dict[str, Array]:
+        """Return the states before the first step."""
+        return {s.name: np.zeros(s.ones, s.dtype) for s in self.states}
 
-def _origins(names: Iterable[str], producers: dict[str, Any]) -> set[str]:
-    """Return the names that some tensors only are parts of."""
-    found, seen, waiting = set(), set(), list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        node = producers.get(name)
-        if node is None:
-            found.add(name)
-        elif node.op_type in _STRUCTURAL:
-            waiting += node.input if node.op_type == "Concat" else node.input[:1]
-    return found
+    def feeds(self, xs: Array, states: dict[str, Array]) -> dict[str, Array]:
+        """Return the inputs of the graph for xs (T,) or (T, input_size), a batch of one."""
+        rows = xs if xs.ndim == 2 else xs[:, None]
+        return {
+            **{part.name: part.feed(rows[:, columns]) for part, columns in self.columns()},
+            **{given.input.name: given.array(len(xs)) for given in self.given},
+            **states,
+        }
 
+    def batch_axis(self, name: str) -> int:
+        """Return the axis of an input that is that of the batch."""
+        times = {part.name: (part.input, part.time) for part in self.data}
+        times |= {given.input.name: (given.input, given.time) for given in self.given}
+        times |= {state.name: (state, None) for state in self.states}
+        tensor, time = times[name]
+        return tensor.batch(time) or 0
 
-def _pairs(
-    states: Sequence[Input], outputs: Sequence[Input]
-) -> tuple[tuple[Input, Input], ...] | None:
-    """Return each state with the last outputs of its shape, in order, or None without."""
-    before, after = _by_shape(states), _by_shape(outputs)
-    pairs: list[tuple[Input, Input]] = []
-    for shape, own in before.items():
-        following = after.get(shape, [])
-        if len(following) < len(own):
-            return None
-        pairs += zip(own, following[len(following) - len(own) :], strict=True)
-    return tuple(pairs)
-
-
-def _by_shape(tensors: Sequence[Input]) -> dict[tuple[int, ...], list[Input]]:
-    found: dict[tuple[int, ...], list[Input]] = {}
-    for tensor in tensors:
-        found.setdefault(tensor.ones, []).append(tensor)
-    return found
-
-
-def _axes(data: Input) -> Iterator[tuple[int | None, int | None]]:
-    """Yield the axes that can be those of time and of the numbers of a step.
-
-    What remains is one axis of a batch, before the numbers, or axes of one.
-    """
-    axes = range(len(data.shape))
-    if len(axes) > _MOST_AXES:
-        return
-    is_token = np.issubdtype(data.dtype, np.integer)
-    sizes = [n for n in reversed(axes) if data.shape[n] and not is_token]
-    for time in [*(n for n in axes if data.shape[n] not in (0, 1)), None]:
-        for features in [*(n for n in sizes if n != time), None]:
-            rest = [n for n in axes if n not in (time, features)]
-            free = [n for n in rest if data.shape[n] is None]
-            if any(data.shape[n] not in (None, 1) for n in rest):
-                continue
-            if not free or (len(rest) == 1 and (features is None or free[0] < features)):
-                yield time, features
+    def __str__(self) -> str:
+        said = [f"{self.main.name} (time is axis {self.time})"]
+        said += [part.name for part in self.data if part is not self.main]
+        return " and ".join(said)

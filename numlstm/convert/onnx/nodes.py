@@ -9,6 +9,7 @@ from numlstm.convert.onnx.attention import summed_steps, weights_of_steps
 from numlstm.convert.onnx.choices import CHOICES, larger
 from numlstm.convert.onnx.elementwise import ELEMENTWISE, affine, applied, noted, square
 from numlstm.convert.onnx.joining import JOINING
+from numlstm.convert.onnx.lengths import LENGTHS
 from numlstm.convert.onnx.padding import PADDING
 from numlstm.convert.onnx.products import PRODUCTS
 from numlstm.convert.onnx.quotients import QUOTIENTS, from_rows, normed, rows_of, summed
@@ -222,6 +223,7 @@ HANDLERS: dict[str, Handler] = {
     **JOINING,
     **WINDOWS,
     **PADDING,
+    **LENGTHS,
     **dict.fromkeys((*_MODES, "ReduceMin"), _reduce),
     **dict.fromkeys(_NORMS, _reduce_norm),
     "ReduceLogSumExp": _log_sum_exp,

@@ -198,6 +198,12 @@ def _check_input(trace: Trace, op: Op, xs: Value, time: int) -> None:
     if len(xs.shape) != 3 or xs.ids.size != xs.shape[2]:
         raise Refused(f"X {xs.shape}, expected one row per step")
     if xs.time != time and (xs.time is not None or trace.length > 1):
+        if xs.time == 1 - time and trace.fixed:
+            raise Refused(
+                f"axis {1 - time} of X {xs.shape} is that of the batch, which is {xs.length}; "
+                "expected 1, or any size",
+                "export the model with a batch of 1, or with dynamic axes",
+            )
         raise Refused(f"axis {time} of X {xs.shape} is not that of time")
     if op.has(4):
         lengths = op.inputs[4]

@@ -9,6 +9,7 @@ import onnx
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
+from numlstm.convert.onnx.whole import at_each_step
 from numlstm.spec import Conv1d, Embedding, Flatten, OneHot, Pooling, Reverse
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
@@ -40,7 +41,8 @@ def reshaped(value: Value, shape: Sequence[int]) -> Value:
 
 def pooled(trace: Trace, op: Op, value: Value, mode: str, keep: bool = False) -> Value:
     """Return the last, mean or largest value, or the sum, over time."""
-    node = trace.layer(op, Pooling(value.ids.size, mode), [value.ids], row=True)
+    note = ("pooled", value.length)
+    node = trace.layer(op, Pooling(value.ids.size, mode), [value.ids], row=True, note=note)
     if mode == "last":
         node.label = "last step"
     if mode == "sum":
@@ -224,18 +226,32 @@ def _expand(trace: Trace, op: Op) -> Value:
     shape = np.broadcast_shapes(value.shape, tuple(op.ints(1, "shape") or ()))
     if value.time is None:
         if trace.length in shape and trace.length > 1:
-            raise Refused("it repeats one row for all steps")
+            return _repeated(trace, op, value, shape)
         return Value(np.broadcast_to(value.ids, roomy(op.label, shape)), None)
     time = len(shape) - len(value.shape) + value.time
     whole = roomy(op.label, (*shape[:time], 1, *shape[time + 1 :]))
     return value.moved(np.broadcast_to(value.whole(), whole), time)
 
 
+def _repeated(trace: Trace, op: Op, value: Value, shape: tuple[int, ...]) -> Value:
+    """Return one row for all steps at each of them, where an axis of one is now that of time."""
+    lead = len(shape) - len(value.shape)
+    own = (*[1] * lead, *value.shape)
+    fits = [n for n, size in enumerate(shape) if size == trace.length and own[n] == 1]
+    if not fits:
+        return Value(np.broadcast_to(value.ids, roomy(op.label, shape)), None)
+    ids = at_each_step(trace, op, value.ids).reshape(own)
+    whole = roomy(op.label, (*shape[: fits[0]], 1, *shape[fits[0] + 1 :]))
+    every = np.broadcast_to(ids, whole).reshape(np.delete(whole, fits[0]))
+    return Value(every, fits[0], trace.length)
+
+
 def _tile(trace: Trace, op: Op) -> Value:
     value = op.value()
     repeats = op.ints(1, "repeats") or []
-    at_time = value.time is not None and repeats[value.time] != 1
-    if at_time or (trace.is_row(value) and trace.length in repeats):
+    if value.time is None and trace.is_row(value) and trace.length in repeats:
+        return _repeated(trace, op, value, tuple(np.multiply(value.shape, repeats).tolist()))
+    if value.time is not None and repeats[value.time] != 1:
         raise Refused("it repeats steps")
     roomy(op.label, (value.ids.size, *repeats))
     return value.moved(np.tile(value.whole(), repeats), value.time)

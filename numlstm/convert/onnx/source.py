@@ -26,12 +26,32 @@ _NOT_EVALUATED = {"activations", "activation_alpha", "activation_beta", "clip", 
 
 
 @dataclass(frozen=True)
+class Answer:
+    """An output of the graph that is an answer, or a part of it.
+
+    time    its axis of time; None for one row
+    shape   that of one step of it
+    """
+
+    name: str
+    time: int | None
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def rows(self, y: Array) -> Array:
+        """Return the rows of what the graph gives, (T, size) or (1, size)."""
+        y = y if self.time is None else np.moveaxis(y, self.time, 0)
+        return y.reshape(1 if self.time is None else len(y), -1)
+
+
+@dataclass(frozen=True)
 class Found:
     """A network, and what is needed to ask the graph it is from for its answers.
 
-    answer   the output of the graph
-    time     its axis of time; None for one row
-    shape    that of one step of it
+    answers  outputs of the graph, end to end
     length   how many steps the graph reads, None for any number
     moves    states, and where in the rows their next values are, or -1
     rows     the outputs without an axis of time, joined end to end
@@ -39,14 +59,13 @@ class Found:
     work     operations of a step in all of the graph
     folded   operations on what does not depend on the input
     spare    of windows within a step, as `sizes.spare` has it
+    left_out   outputs of whole numbers that are no answer
     """
 
     roles: Roles
     network: Network
     tensors: dict[str, NDArray[np.float32]]
-    answer: str
-    time: int | None
-    shape: tuple[int, ...]
+    answers: tuple[Answer, ...]
     length: int | None
     moves: tuple[tuple[Input, Array], ...]
     rows: tuple[str, ...]
@@ -54,6 +73,12 @@ class Found:
     work: float = 0.0
     folded: float = 0.0
     spare: tuple[int, int, int] = (0, 0, 0)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def gives_rows(self) -> bool:
+        """Tell whether all answers have a row per step."""
+        return all(answer.time is not None for answer in self.answers)
 
     def same(self, other: "Found") -> bool:
         """Tell whether both are one network."""
@@ -79,7 +104,7 @@ class Source:
         if length == 1 and not self._is_streamed():
             self.num_steps = 1
         elif length is not None and length > 1:
-            shorter = network.is_causal and found.time is not None and length > _NUM_STEPS
+            shorter = network.is_causal and found.gives_rows and length > _NUM_STEPS
             self.num_steps = _NUM_STEPS if shorter else length
 
     @property
@@ -94,6 +119,15 @@ class Source:
             return True
         return bool(self.found.moves) and all((at >= 0).all() for _, at in self.found.moves)
 
+    def draw(self, seq_len: int, generator: np.random.Generator) -> NDArray[Any]:
+        """Return random xs, of which those of the whole sequence are repeated."""
+        xs = random_input(self.found.network, seq_len, generator)
+        roles = self.found.roles
+        for part, columns in roles.columns():
+            if roles.is_whole(part):
+                xs[:, columns] = xs[:1, columns]
+        return xs
+
     def run(self, xs: NDArray[Any]) -> NDArray[np.float32]:
         """Return ys (rows, output_size) for xs (T,) or (T, input_size)."""
         found = self.found
@@ -102,13 +136,17 @@ class Source:
             return np.asarray(ys, np.float32)
         if found.length == 1:
             return self._steps(xs)
-        if found.time is not None or not found.network.is_causal:
-            return self._once(xs)
+        if found.gives_rows or not found.network.is_causal:
+            return np.concatenate(self._once(xs), 1)
         if found.length is None:
-            return np.concatenate([self._once(xs[: t + 1]) for t in range(len(xs))])
-        # It answers the last step only; the reference, which is held to that, the others.
+            last = [[part[-1:] for part in self._once(xs[: t + 1])] for t in range(len(xs))]
+            return np.concatenate([np.concatenate(parts, 1) for parts in last])
+        # Some answer the last step only; the reference, which is held to that, the others.
         ys, _ = reference.run(found.network, found.tensors, xs)
-        ys[-1:] = self._once(xs)
+        at = 0
+        for part in self._once(xs):
+            ys[-len(part) :, at : at + part.shape[1]] = part
+            at += part.shape[1]
         return np.asarray(ys, np.float32)
 
     def check_batch(self) -> None:
@@ -116,87 +154,62 @@ class Source:
 
         Or what was taken for the axis of the batch is another one.
         """
-        found, axis = self.found, self.found.roles.batch
-        if axis is None or self._evaluate is None:
+        found, roles = self.found, self.found.roles
+        if roles.batch is None or self._evaluate is None:
             return
         generator = np.random.default_rng(1)
         length = found.length or _NUM_STEPS
-        xs = [random_input(found.network, length, generator) for _ in range(2)]
-        alone = [self._feeds(x, self._zeros()) for x in xs]
-        first, second = (self._outputs(x, self._zeros())[found.answer] for x in xs)
+        xs = [self.draw(length, generator) for _ in range(2)]
+        alone = [roles.feeds(x, roles.zeros()) for x in xs]
+        each = [self._outputs(x, roles.zeros()) for x in xs]
         together = {
-            name: np.concatenate([feeds[name] for feeds in alone], self._batch_axis(name))
-            for name in alone[0]
+            name: self._together(name, [feeds[name] for feeds in alone]) for name in alone[0]
         }
         try:
-            both = self._evaluate(together)[self.outputs.index(found.answer)]
+            both = dict(zip(self.outputs, self._evaluate(together), strict=True))
         except Exception:  # a size that the exporter called free, and yet fixed
             return
-        joined = [n for n, size in enumerate(both.shape) if size != first.shape[n]]
-        close = len(joined) == 1 and both.shape[joined[0]] == 2 * first.shape[joined[0]]
-        if close:
-            expected = np.concatenate([first, second], joined[0])
-            close = bool((np.abs(both - expected) <= TOLERANCE * (1 + np.abs(expected))).all())
-        if not close:
-            name = found.roles.data.name
-            raise WeightsError(
-                f"axis {axis} of {name!r} is no batch: two sequences together are not answered as "
-                "one by one"
-            )
+        for answer in found.answers:
+            if not _are_joined(both[answer.name], [outputs[answer.name] for outputs in each]):
+                raise WeightsError(
+                    f"axis {roles.batch} of {roles.main.name!r} is no batch: two sequences "
+                    "together are not answered as one by one"
+                )
 
-    def _batch_axis(self, name: str) -> int:
-        """Return the axis of an input that is that of the batch."""
-        roles = self.found.roles
-        if name == roles.data.name:
-            return roles.batch or 0
-        shapes = {other.name: other.shape for other in (*roles.states, *roles.lengths)}
-        free = [n for n, size in enumerate(shapes[name]) if size is None]
-        return free[0] if free else 0
-
-    def _zeros(self) -> dict[str, Array]:
-        return {s.name: np.zeros(s.ones, s.dtype) for s in self.found.roles.states}
+    def _together(self, name: str, feeds: list[Array]) -> Array:
+        axis = self.found.roles.batch_axis(name)
+        return np.concatenate(feeds, axis) if feeds[0].ndim else feeds[0]
 
     def _steps(self, xs: NDArray[Any]) -> NDArray[np.float32]:
         """Answer one step per call, each with the states of the one before."""
-        states = self._zeros()
+        found = self.found
+        states = found.roles.zeros()
         rows = []
         for n in range(len(xs)):
             outputs = self._outputs(xs[n : n + 1], states)
-            rows.append(np.ravel(outputs[self.found.answer]))
-            kept = [np.ravel(outputs[name]) for name in self.found.rows]
+            rows.append(np.concatenate([np.ravel(outputs[a.name]) for a in found.answers]))
+            kept = [np.ravel(outputs[name]) for name in found.rows]
             every = np.concatenate(kept) if kept else np.zeros(0)
-            for state, at in self.found.moves:
+            for state, at in found.moves:
                 if len(xs) > 1:
                     states[state.name] = every[at].reshape(state.ones).astype(state.dtype)
         return np.asarray(rows, np.float32)
 
-    def _once(self, xs: NDArray[Any]) -> NDArray[np.float32]:
-        length, count = self.found.length, len(xs)
+    def _once(self, xs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return the rows of each answer to a sequence."""
+        found, count = self.found, len(xs)
+        length = found.length
         if length is not None and count < length:
             xs = np.concatenate([xs, np.zeros((length - count, *xs.shape[1:]), xs.dtype)])
-        y = self._outputs(xs, self._zeros())[self.found.answer]
-        time = self.found.time
-        rows = np.reshape(y, (1, -1)) if time is None else _rows(y, time)
-        return np.asarray(rows[:count] if self.found.network.is_causal else rows, np.float32)
-
-    def _feeds(self, xs: NDArray[Any], states: dict[str, Array]) -> dict[str, Array]:
-        """Return the inputs of the graph for a batch of one."""
-        roles = self.found.roles
-        shape = list(roles.data.ones)
-        if roles.time is not None:
-            shape[roles.time] = len(xs)
-        x = xs if xs.ndim == 2 else xs[:, None]
-        before = roles.time is None or roles.features is None or roles.time < roles.features
-        x = x if before else x.T
-        feeds = {roles.data.name: x.reshape(shape).astype(roles.data.dtype), **states}
-        for lengths in roles.lengths:
-            feeds[lengths.name] = np.full(lengths.ones, len(xs), lengths.dtype)
-        return feeds
+        outputs = self._outputs(xs, found.roles.zeros())
+        most = count if found.network.is_causal else None
+        parts = [answer.rows(outputs[answer.name])[:most] for answer in found.answers]
+        return [np.asarray(part, np.float32) for part in parts]
 
     def _outputs(self, xs: NDArray[Any], states: dict[str, Array]) -> dict[str, Array]:
         assert self._evaluate is not None
         try:
-            found = self._evaluate(self._feeds(xs, states))
+            found = self._evaluate(self.found.roles.feeds(xs, states))
             return dict(zip(self.outputs, found, strict=True))
         except Exception as error:  # both raise almost anything
             first_line = str(error).strip().split("\n")[0]
@@ -205,8 +218,14 @@ class Source:
             ) from error
 
 
-def _rows(y: Array, time: int) -> Array:
-    return np.moveaxis(y, time, 0).reshape(y.shape[time], -1)
+def _are_joined(both: Array, each: list[Array]) -> bool:
+    """Tell whether an array is two others, one after the other along some axis."""
+    first = each[0]
+    axes = [n for n, size in enumerate(both.shape) if size != first.shape[n]]
+    if len(axes) != 1 or both.shape[axes[0]] != 2 * first.shape[axes[0]]:
+        return False
+    expected = np.concatenate(each, axes[0])
+    return bool((np.abs(both - expected) <= TOLERANCE * (1 + np.abs(expected))).all())
 
 
 def _evaluator(model: onnx.ModelProto) -> tuple[str, Any]:

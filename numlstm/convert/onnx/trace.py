@@ -189,6 +189,7 @@ class Trace:
     unknown    of other operators, why there is no layer of them, and what to do instead
     length     of the time axis, or 1 for a graph of one step
     in_step    within the body of a loop over the steps
+    fixed      the graph says this length
     refusals   of the nodes that cannot be converted
     carried    pairs of the ids of states and the ids of what they are one step later
     progress   how many nodes that depend on the input were converted
@@ -210,6 +211,7 @@ class Trace:
         self.opset = opset
         self.length = length
         self.in_step = False
+        self.fixed = False
         self.nodes: list[Node] = []
         self.refusals = Refusals("the graph")
         self.carried: list[tuple[Ids, Ids]] = []
