@@ -382,6 +382,11 @@ ROWS: dict[str, tuple[tuple[spec.Layer, ...], int]] = {
     ),
     "repeat": ((BOTH, spec.Pooling(8), spec.Repeat(8, 4), spec.GRU(8, 2)), 4),
     "stride": ((spec.Conv1d(3, 2, 2, stride=2), spec.GRU(2, 2)), 3),
+    "pool": ((spec.Pool1d(3, 4, padding=(0, 0)), spec.GRU(3, 2)), 3),
+    "pool ceil": ((spec.Pool1d(3, 4, stride=4, padding=(0, 0), ceil_mode=True),), 2),
+    "causal pool": ((spec.Pool1d(3, 4, "mean"), spec.GRU(3, 2)), 6),
+    "flatten": ((BOTH, spec.Flatten(8, 6), spec.Linear(48, 2)), 1),
+    "causal flatten": ((spec.GRU(3, 4), spec.Flatten(4, 6)), 6),
 }  # fmt: skip
 
 

@@ -411,7 +411,7 @@ REFUSALS: dict[str, tuple[Callable[[], tuple[Any, ...]], str]] = {
     "unknown pooling": (lambda: (nn.Linear(2, 2), "median"), "'median': is neither"),
     "no module": (lambda: (nn.Linear(2, 2), 3), "int: is neither"),
     "pooling first": (lambda: ("mean", nn.Linear(2, 2)), "0: mean: has nothing before it"),
-    "activation first": (lambda: (nn.Tanh(), nn.Linear(2, 2)), "0: Tanh: has nothing before it"),
+    "activation first": (lambda: (nn.Tanh(),), "0: Tanh: has nothing before it"),
     "softmax over time": (lambda: (nn.Linear(2, 2), nn.Softmax(dim=1)), "Softmax: dim=1"),
     "softmax without dim": (lambda: (nn.Linear(2, 2), nn.Softmax()), "Softmax: dim=None"),
     "embedding inside": (

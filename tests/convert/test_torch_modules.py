@@ -60,6 +60,7 @@ MODULES: dict[str, Callable[[], list[Any]]] = {
     "max pool padded": lambda: [nn.Conv1d(SIZE, 4, 1), nn.MaxPool1d(3, 2, 1), lstm()],
     "max pool ceil": lambda: [lstm(), nn.MaxPool1d(5, 3, ceil_mode=True)],
     "max pool of every step": lambda: [nn.Linear(SIZE, SIZE), nn.MaxPool1d(3, 1, 1), lstm()],
+    "a pool first": lambda: [nn.MaxPool1d(3, 2), nn.ReLU(), nn.BatchNorm1d(SIZE).eval(), lstm()],
     "mean pool": lambda: [lstm(), nn.AvgPool1d(3)],
     "mean pool, padding counted": lambda: [lstm(), nn.AvgPool1d(3, 2, 1), nn.Linear(6, 2)],
     "mean pool, not counted": lambda: [lstm(), nn.AvgPool1d(4, 1, 2, count_include_pad=False)],
@@ -238,6 +239,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
         r"1: RMSNorm: normalized_shape=\(2, 3\): only the features",
     ),
     "first": (lambda: [nn.MaxPool1d(2)], "0: MaxPool1d: has nothing before it"),
+    "gates first": (lambda: [nn.GLU(), nn.Linear(3, 2)], "0: GLU: has nothing before it"),
     "named options": (
         lambda: [lstm(), "MaxPool1d(2, size=3)"],
         r"'MaxPool1d\(2, size=3\)': got an unexpected keyword argument 'size'",

@@ -116,7 +116,10 @@ def test_words_without_tensors(words, modules, bidirectional):
     TOLERANCES["output"].check(model.run(xs.numpy()), expected)
 
 
-@pytest.mark.parametrize("word", [w for w in spec.FUNCTIONS if w not in ("log", "sqrt")])
+NOT_OF_ALL = ("log", "sqrt", "reciprocal")  # 1 / x of what is close to 0 is nothing but rounding
+
+
+@pytest.mark.parametrize("word", [w for w in spec.FUNCTIONS if w not in NOT_OF_ALL])
 def test_every_function_is_a_word(word):
     model = numlstm.from_torch(_state(net=nn.Linear(3, 4)), layers=f"net:Linear {word}")
     assert model.network.layers[0].activation == word

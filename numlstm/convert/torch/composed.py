@@ -104,6 +104,25 @@ def _resolved(step: Any, behind: Sequence[Any], shape: _Shape) -> Any:
     return step
 
 
+def input_size_of(steps: Sequence[Any]) -> int:
+    """Return how many numbers the first modules read that keep the size, said by those behind."""
+    for step in steps:
+        match step:
+            case nn.Conv1d():
+                return int(step.in_channels)
+            case nn.Linear():
+                return int(step.in_features)
+            case nn.RNNBase() | nn.RNNCellBase():
+                return int(step.input_size)
+            case nn.BatchNorm1d() | nn.InstanceNorm1d():
+                return int(step.num_features)
+            case nn.LayerNorm() if len(step.normalized_shape) == 1:
+                return int(step.normalized_shape[0])
+            case nn.GLU() | nn.Flatten() | nn.Embedding():
+                return 0
+    return 0
+
+
 def _is_one(size: Any) -> bool:
     return size in (1, (1,))
 

@@ -14,7 +14,7 @@ from numlstm import spec
 from numlstm.convert.assembly import Assembly, Draft, Refusals, Refused
 from numlstm.convert.gates import from_torch
 from numlstm.convert.torch.bare import bare
-from numlstm.convert.torch.composed import GROWN, Flat, name_of, resolved
+from numlstm.convert.torch.composed import GROWN, Flat, input_size_of, name_of, resolved
 from numlstm.convert.torch.functions import ELEMENTWISE, Function, named_module
 from numlstm.spec import POOLINGS, Layer, Network, WeightsError
 
@@ -152,7 +152,7 @@ def translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
     WeightsError
         Lists everything that cannot be converted.
     """
-    chain = _Chain()
+    chain = _Chain(input_size_of(steps))
     for n, step in enumerate(resolved(steps)):
         name = str(step) if isinstance(step, str | Function) else name_of(step)
         with chain.refusals.of(f"{n}: {name}"):
@@ -166,9 +166,13 @@ def translate(steps: Sequence[Step]) -> tuple[Network, Arrays]:
 
 
 class _Chain:
-    """The layers so far, each of which reads the one before it."""
+    """The layers so far, each of which reads the one before it.
 
-    def __init__(self) -> None:
+    size   of the input where modules stand first that do not say it, 0 if none behind them does
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.refusals = Refusals("the modules")
         self.assembly = Assembly()
         self.last: Draft | None = None
@@ -191,11 +195,11 @@ class _Chain:
             _check(step)
             for layer, tensors in _layers_of(step, pads):
                 self._grow(layer, _behind_flat(tensors, flat, self.last))
-        elif self.last is not None:
-            size = self.last.layer.output_size
-            if isinstance(step, str):
-                self._append_pooling(step, self.last)
-            elif type(step) in GROWN:
+        elif self.last is not None and isinstance(step, str):
+            self._append_pooling(step, self.last)
+        elif self.last is not None or (self.size and not isinstance(step, str)):
+            size = self.size if self.last is None else self.last.layer.output_size
+            if type(step) in GROWN:
                 self.last = GROWN[type(step)](self.assembly.grow, self.last, size, step)
             else:
                 self._append_elementwise(step, size)
