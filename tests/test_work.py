@@ -39,6 +39,9 @@ NETWORKS = {
         )
     ),
     "window": Network((spec.Conv1d(64, 1, 1000),)),
+    "long_pool": Network((spec.Pool1d(64, 1000, "mean"),)),
+    "wide_pool": wide(spec.Pool1d(WIDE, 3)),
+    "flatten": wide(spec.Flatten(64, 1000)),
     "frames": Network((spec.FrameConv1d(2048, 1, 64, 256, stride=2),)),
     "history": Network((spec.Conv1d(64, 1, 2, dilation=100_000),)),
     "long_history": Network((spec.Conv1d(1, 1, 2, dilation=2**20),)),
