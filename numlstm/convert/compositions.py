@@ -219,7 +219,7 @@ def divided_by_norm(
     grow: Grow,
     x: Any,
     size: int,
-    p: int = 2,
+    p: float = 2,
     num_groups: int = 1,
     *,
     plus: float = 0.0,

@@ -159,6 +159,18 @@ DESCRIBED: dict[str, tuple[str, Callable[[], dict[str, Any]], Callable[[Any, Any
         },
         lambda m, x: m["r"](m["g"](m["i"](m["a"](x).T).T)),
     ),
+    "heads": (
+        "a:Linear softmax(groups=3) normalize b:Linear relu normalize(p=1, eps=0.25, groups=2)",
+        lambda: {"a": nn.Linear(SIZE, 6), "b": nn.Linear(6, 4)},
+        lambda m, x: functional.normalize(
+            m["b"](functional.normalize(m["a"](x).unflatten(-1, (3, 2)).softmax(-1).flatten(1)))
+            .relu()
+            .unflatten(-1, (2, 2)),
+            1.0,
+            -1,
+            0.25,
+        ).flatten(1),
+    ),
     "flatten": (
         "a:Linear GELU(approximate=tanh) Flatten b:Linear Mish",
         lambda: {"a": nn.Linear(SIZE, 6), "b": nn.Linear(6 * STEPS, 2)},
@@ -240,6 +252,15 @@ REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
     ),
     "first": (lambda: [nn.MaxPool1d(2)], "0: MaxPool1d: has nothing before it"),
     "gates first": (lambda: [nn.GLU(), nn.Linear(3, 2)], "0: GLU: has nothing before it"),
+    "norm": (lambda: [lstm(), "normalize(p=3)"], "1: Normalize: a norm of p=3: known are 1 and 2"),
+    "eps": (
+        lambda: [lstm(), "normalize(eps=0)"],
+        "1: Normalize: eps=0, expected a positive number",
+    ),
+    "groups": (
+        lambda: [lstm(), "softmax(groups=4)"],
+        "1: GroupedSoftmax: 6 numbers are not 4 equal parts",
+    ),
     "named options": (
         lambda: [lstm(), "MaxPool1d(2, size=3)"],
         r"'MaxPool1d\(2, size=3\)': got an unexpected keyword argument 'size'",

@@ -12,7 +12,7 @@ from numlstm import spec
 from numlstm.convert import compositions
 from numlstm.convert.assembly import Refused
 from numlstm.convert.compositions import COMPOSED, Grow
-from numlstm.convert.torch.functions import is_plain_softplus
+from numlstm.convert.torch.functions import GroupedSoftmax, Normalize, is_plain_softplus
 
 _ROWS = ("a stream knows before its end neither the mean nor the variance of a sequence; norm the "
          "features of each step by a LayerNorm")  # fmt: skip
@@ -221,6 +221,12 @@ def _rms_norm(grow: Grow, x: Any, size: int, module: Any) -> Any:
     return compositions.rms_norm(grow, x, size, eps, weight)
 
 
+def _normalize(grow: Grow, x: Any, size: int, module: Normalize) -> Any:
+    if not module.eps > 0:
+        raise Refused(f"eps={module.eps}, expected a positive number")
+    return compositions.divided_by_norm(grow, x, size, module.p, module.groups, least=module.eps)
+
+
 def _of_sequence(grow: Grow, x: Any, size: int, module: _OfSequence) -> Any:
     raise Refused("would take the mean over all steps, but behind a pooling", _ROWS)
 
@@ -265,6 +271,8 @@ GROWN: dict[type[nn.Module], Callable[..., Any]] = {
     nn.GroupNorm: _group_norm,
     _OfSequence: _of_sequence,
     _ScaledSoftplus: _softplus,
+    Normalize: _normalize,
+    GroupedSoftmax: lambda grow, x, size, m: compositions.grouped_softmax(grow, x, size, m.groups),
     nn.MaxPool1d: _pooling,
     nn.AvgPool1d: _pooling,
     Flat: _flat,

@@ -57,6 +57,29 @@ class Function(nn.Module):  # type: ignore[misc]
         return function_text(self.name, *self.options)
 
 
+class Normalize(nn.Module):  # type: ignore[misc]
+    """torch.nn.functional.normalize of the features, or of so many equal parts of them."""
+
+    def __init__(self, p: float = 2, eps: float = 1e-12, groups: int = 1) -> None:
+        super().__init__()
+        self.p, self.eps, self.groups = p, eps, groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.unflatten(-1, (self.groups, -1))
+        return functional.normalize(parts, self.p, -1, self.eps).flatten(-2)
+
+
+class GroupedSoftmax(nn.Module):  # type: ignore[misc]
+    """A softmax of each of so many equal parts of the features."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2)
+
+
 def is_plain_softplus(threshold: float) -> bool:
     """Whether a softplus that is x beyond a threshold is log(1 + exp(x)) there too, in float32."""
     return math.exp(-threshold) < 2**-24 * threshold  # by which they differ
@@ -104,7 +127,7 @@ _NAMED: dict[str, type[nn.Module]] = {
         nn.Softshrink,
         nn.Tanhshrink,
     )
-}
+} | {"normalize": Normalize, "softmax": GroupedSoftmax}
 _WORD = re.compile(r"(\w+)(?:\(([^()]*)\))?")
 
 

@@ -12,8 +12,9 @@ option   nonlinearity=relu of an RNN; eps=1e-6 of a norm; num_groups of a GroupN
          padding=1, same, valid or causal, and stride, dilation, groups
 
 Without a prefix stand what has no tensors: last, mean, max, sum (pooling over time), final (h_n of
-the recurrent layer before it), softmax, log_softmax, functions as in ``leaky_relu(0.1)``, and
-modules as in ``MaxPool1d(2)``, ``AvgPool1d(3, padding=1)``, ``Flatten``, ``GELU``.
+the recurrent layer before it), softmax, log_softmax, softmax(groups=3), normalize (by the L2 norm
+of a step; p=1, eps=1e-12, groups), functions as in ``leaky_relu(0.1)``, and modules as in
+``MaxPool1d(2)``, ``AvgPool1d(3, padding=1)``, ``Flatten``, ``GELU``.
 """
 
 import re
