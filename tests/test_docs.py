@@ -21,6 +21,8 @@ FILES = {
     "textgenrnn_weights.hdf5": "textgenrnn/textgenrnn_weights.hdf5",
     "textgenrnn_vocab.json": "textgenrnn/textgenrnn_vocab.json",
     "ppo_lstm_cartpole_novel.zip": "recurrent_ppo/ppo_lstm_cartpole_novel.zip",
+    "pretrained.pt": "resemblyzer/pretrained.pt",
+    "ref_5.npz": "resemblyzer/ref_5.npz",
     "silero_vad_16k_op15.onnx": "silero_vad/silero_vad_16k_op15.onnx",
     "test.wav": "silero_vad/test.wav",
     "model.h5": "dtln/model.h5",

@@ -140,13 +140,14 @@ def convert(
     given |= {"constants": _constants(constant or []), "shapes": _shapes(shape or [])}
     given |= {"outputs": output or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    kind = "a folder" if source.is_dir() else source.suffix.lower()
+    kind = "folder" if source.is_dir() else source.suffix.lower()
     if kind not in _SOURCES:
         raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
     from_source, known = _SOURCES[kind]
+    what = f"{kind} files" if source.is_file() else "folders"
     for name in options.keys() - known:
         option = name.removesuffix("s") if name in _ONNX[1] else name
-        raise typer.BadParameter(f"--{option} is not for {source.suffix or kind} files")
+        raise typer.BadParameter(f"--{option} is not for {what}")
     if network is not None:
         options["network"] = numlstm.Network.from_json(_read_json(network))
     if config is not None:
@@ -171,7 +172,7 @@ _ONNX: _Source = (numlstm.from_onnx, {"constants", "shapes", "outputs"})
 _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
     **dict.fromkeys((".pt2", ".ptl", ".jit", ".ts", ".npz"), _TORCH),
-    **dict.fromkeys((".safetensors", ".json", "a folder"), _TORCH),
+    **dict.fromkeys((".safetensors", ".json", "folder"), _TORCH),
     **dict.fromkeys((".keras", ".h5", ".hdf5"), _KERAS),
     ".onnx": _ONNX,
 }

@@ -210,6 +210,40 @@ def test_convert_info_and_verify(tmp_path):
     assert abs(classified["score"] - scores.max()) < 1e-5
 
 
+def test_convert_leaves_out_what_it_is_told_and_says_so(tmp_path):
+    torch.manual_seed(1)
+    net = nn.ModuleDict({"rnn": nn.LSTM(6, 7), "head": nn.Linear(7, 2), "critic": nn.Linear(7, 1)})
+    state = {f"agent.{name}": tensor for name, tensor in net.state_dict().items()}
+    source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    torch.save({"model": state | {"agent.std": torch.ones(2)}, "iter": 3}, source)
+    arguments = ("convert", source, target, "--layers", "rnn:LSTM head:Linear")
+    _, stderr = numlstm_command(*arguments, code=1)
+    assert '(--ignore "agent.critic.*,agent.std")' in stderr
+    for ignore in (
+        ["--ignore", "agent.critic.*,agent.std"],
+        ["--ignore", "critic", "--ignore", "std", "--prefix", "agent", "--key", "model"],
+    ):
+        _, stderr = numlstm_command(*arguments, *ignore, "--force")
+        assert "left out, by ignore: agent.critic.weight, agent.critic.bias, agent.std" in stderr
+        assert numlstm_command("verify", target)[0].startswith("ok: 3 probes")
+
+
+def test_convert_reads_a_folder_and_load_says_the_command(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    net = nn.ModuleDict({"rnn": nn.GRU(6, 7), "head": nn.Linear(7, 2)})
+    source, target = tmp_path / "model.safetensors", tmp_path / "net.safetensors"
+    safetensors.save_file(net.state_dict(), source)
+    _, stderr = numlstm_command("info", source, code=1)
+    command = f'numlstm convert {source} model.numlstm.safetensors --layers "rnn:GRU head:Linear"'
+    assert command in stderr
+    for path in (source, tmp_path):
+        numlstm_command("convert", path, target, "--layers", "rnn:GRU head:Linear", "--force")
+        assert numlstm_command("verify", target)[0].startswith("ok: 3 probes")
+        target.unlink()
+    _, stderr = numlstm_command("convert", tmp_path, target, "--config", "x.json", code=2)
+    assert "--config is not for folders" in stderr
+
+
 @pytest.mark.parametrize(("dtype", "megabytes"), [("bfloat16", "0.2"), ("int8", "0.1")])
 def test_convert_to_a_dtype(tmp_path, dtype, megabytes):
     torch.manual_seed(1)

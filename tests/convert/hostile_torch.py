@@ -1,6 +1,7 @@
 """Hostile .pt files; see `hostile`."""
 
 import io
+import json
 import struct
 import zipfile
 from pathlib import Path
@@ -300,6 +301,124 @@ def old_file_without_numbers(folder: Path) -> Given:
     path, options = _saved(folder, _state(), zipped=False)
     path.write_bytes(path.read_bytes()[:-40])
     return path, options
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def _named(folder: Path, names: list[str], layers: str = "a:Linear") -> Given:
+    return _saved(folder, _state() | dict.fromkeys(names, torch.zeros(1)), layers)
+
+
+def name_of_dots(folder: Path) -> Given:
+    return _named(folder, ["." * 10**6, "a" + "." * 10**6 + "weight"])
+
+
+def name_of_wrappers(folder: Path) -> Given:
+    return _named(folder, ["module." * 10**5 + "weight"])
+
+
+def many_modules_that_no_layer_takes(folder: Path) -> Given:
+    return _named(folder, [f"b.{n}.c.weight" for n in range(30_000)])
+
+
+def many_places_of_one_layer(folder: Path) -> Given:
+    return _saved(folder, {f"b.{n}.a.weight": torch.zeros(1) for n in range(30_000)})
+
+
+def names_like_the_one_that_is_not_there(folder: Path) -> Given:
+    return _named(folder, [f"{'a' * 1000}{n}.weight" for n in range(3000)], "a" * 1000 + ":Linear")
+
+
+def dicts_within_dicts(folder: Path) -> Given:
+    """Each holds the one before it 30 times."""
+    inner: Any = {"b.weight": torch.zeros(1)}
+    for _ in range(9):
+        inner = dict.fromkeys((f"{n}" for n in range(30)), inner)
+    return _saved(folder, inner)
+
+
+def long_key_of_many_names(folder: Path) -> Given:
+    names = {f"{n}.weight": torch.zeros(1) for n in range(10_000)}
+    return _saved(folder, {"b" * 10**6: {"c" * 10**6: names}, "d": {"x.weight": torch.zeros(1)}})
+
+
+# Files of safetensors, folders --------------------------------------------------------------------
+
+
+def _safetensors(folder: Path, header: dict[str, Any], numbers: bytes = b"") -> Given:
+    text = json.dumps(header).encode()
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + numbers)
+    return path, _LAYERS
+
+
+def _f32(start: int, stop: int, *shape: int) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": list(shape), "data_offsets": [start, stop]}
+
+
+def safetensors_that_end_early(folder: Path) -> Given:
+    return _safetensors(folder, {"a.weight": _f32(0, 2**40, 2**38, 1)}, bytes(100))
+
+
+def safetensors_of_one_place(folder: Path) -> Given:
+    return _safetensors(folder, {f"a.{n}": _f32(0, 48, 3, 4) for n in range(1000)}, bytes(48))
+
+
+def safetensors_with_a_gap(folder: Path) -> Given:
+    return _safetensors(folder, {"a.weight": _f32(8, 56, 3, 4)}, bytes(56))
+
+
+def safetensors_of_other_sizes(folder: Path) -> Given:
+    return _safetensors(folder, {"a.weight": _f32(0, 48, 2**62, 4)}, bytes(48))
+
+
+def safetensors_of_unknown_numbers(folder: Path) -> Given:
+    one = _f32(0, 48, 3, 4) | {"dtype": "F4"}
+    return _safetensors(folder, {"a.weight": one}, bytes(48))
+
+
+def safetensors_without_a_shape(folder: Path) -> Given:
+    return _safetensors(folder, {"a.weight": {"dtype": "F32", "data_offsets": [0, 48]}}, bytes(48))
+
+
+def safetensors_that_share_themselves(folder: Path) -> Given:
+    shared = {"__metadata__": {"a.weight": "a.weight", "a.bias": "a.bias"}}
+    return _safetensors(folder, shared)
+
+
+def _index(folder: Path, weight_map: Any) -> Given:
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": weight_map}))
+    return folder, _LAYERS
+
+
+def index_of_itself(folder: Path) -> Given:
+    return _index(folder, {"a.weight": "model.safetensors.index.json"})
+
+
+def index_of_another_place(folder: Path) -> Given:
+    return _index(folder, {"a.weight": "/etc/passwd"})
+
+
+def index_of_a_link(folder: Path) -> Given:
+    (folder / "link.safetensors").symlink_to("/dev/zero")
+    return _index(folder, {"a.weight": "link.safetensors"})
+
+
+def index_of_a_hole(folder: Path) -> Given:
+    size = 2**36
+    header = json.dumps({"a.weight": _f32(0, size, size // 4, 1)}).encode()
+    with (folder / "a.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    return _index(folder, {"a.weight": "a.safetensors"})
+
+
+def index_of_many_names(folder: Path) -> Given:
+    _safetensors(folder, {"a.weight": _f32(0, 48, 3, 4)}, bytes(48))
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    return _index(folder, {f"a.{n}": "a.safetensors" for n in range(100_000)})
 
 
 # Descriptions -------------------------------------------------------------------------------------

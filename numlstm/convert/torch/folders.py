@@ -59,8 +59,14 @@ def _weights_in(folder: Path) -> Path:
             "give the path of the file that is meant",
         )
     path = beside(folder, found[0])
-    grow(path.stat().st_size)
+    grow(_on_disk(path))
     return folder / found[0]
+
+
+def _on_disk(path: Path) -> int:
+    """Return the size of a file without its holes, which read as zeros."""
+    found = path.stat()
+    return min(found.st_size, getattr(found, "st_blocks", 2**50) * 512 + 4096)
 
 
 def _read_shards(index: Path, key: str | None, fits: Fits) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def _read_shards(index: Path, key: str | None, fits: Fits) -> dict[str, Any]:
         paths = {name: beside(index.parent, name) for name in dict.fromkeys(places.values())}
     values: dict[str, Any] = {}
     for name, path in paths.items():
-        grow(path.stat().st_size)
+        grow(_on_disk(path))
         found = _read_file(path, key, lambda names: True)
         own = {tensor for tensor, place in places.items() if place == name}
         missing = own - found.keys()

@@ -15,8 +15,10 @@ import torch
 
 from numlstm.convert.assembly import Refusals
 from numlstm.convert.likely import Shapes, likely_kind
-from numlstm.convert.torch.names import Located, is_of_training
+from numlstm.convert.torch.names import Located, is_of_training, outer_modules
 from numlstm.errors import first_of
+
+_MOST = 12  # modules that are listed
 
 
 def patterns_of(ignore: str | Iterable[str]) -> tuple[str, ...]:
@@ -54,6 +56,7 @@ class Leftover:
     layers: str = "layer of the description"
     owned: Callable[[str], bool] | None = None
     taken: set[str] = field(default_factory=set)
+    _found: dict[str, None] = field(default_factory=dict, init=False, repr=False)
 
     def settle(self, refusals: Refusals) -> None:
         """Leave out what may be, and refuse the rest."""
@@ -100,7 +103,7 @@ class Leftover:
             module, _, last = name.rpartition(".")
             modules.setdefault(module, {})[last] = tuple(self.tensors[name].shape)
         fits = not refusals  # what is not found elsewhere may be meant by a word that does not fit
-        for module, own in modules.items():
+        for module, own in list(modules.items())[:_MOST]:
             inside = ours.get(f"{module}.{next(iter(own))}", "").rpartition(".")[0] or module
             shapes = [f"{name} {shape}" if module else str(shape) for name, shape in own.items()]
             refusals.add(
@@ -108,10 +111,21 @@ class Leftover:
                 f"{first_of(shapes)} belongs to no {self.layers}",
                 self._instead(module, inside, own) if fits else "",
             )
+        if len(modules) > _MOST:
+            refusals.add(
+                f"and {len(modules) - _MOST:,} modules more", f"belong to no {self.layers}"
+            )
         if len(modules) > 1 and fits:
             patterns = dict.fromkeys(self._short(module, own) for module, own in modules.items())
             every = ",".join(patterns)
             refusals.add("to leave out all of that", f'ignore="{every}" (--ignore "{every}")')
+
+    @property
+    def _owners(self) -> dict[str, None]:
+        """The modules that have tensors of a layer, and what they are in."""
+        if not self._found:
+            self._found = {o: None for name in self.taken for o in outer_modules(name)}
+        return self._found
 
     def _instead(self, module: str, inside: str, own: Shapes) -> str:
         kind = likely_kind(module, own) if self.owned is None else ""
@@ -121,18 +135,14 @@ class Leftover:
 
     def _pattern(self, module: str, own: Iterable[str]) -> str:
         """Return what matches these tensors and none that is taken."""
-        if module and not any(name.startswith(f"{module}.") for name in self.taken):
+        if module and module not in self._owners:
             return f"{_literal(module)}.*"
         return ",".join(_literal(f"{module}.{name}" if module else name) for name in own)
 
     def _short(self, module: str, own: Iterable[str]) -> str:
         """Return a pattern of the outermost module with these tensors and none that is taken."""
-        parts = module.split(".")
-        for n in range(1, len(parts) if module else 0):
-            outer = ".".join(parts[:n])
-            if not any(name.startswith(f"{outer}.") for name in self.taken):
-                return f"{_literal(outer)}.*"
-        return self._pattern(module, own)
+        outer = next((o for o in outer_modules(f"{module}.") if o and o not in self._owners), None)
+        return self._pattern(module, own) if outer is None else f"{_literal(outer)}.*"
 
 
 def _said(why: str, names: Collection[str]) -> None:

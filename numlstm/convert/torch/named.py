@@ -30,7 +30,8 @@ def wanted_by_network(network: Network, given: Mapping[str, Any]) -> Wanted:
 def owns(network: Network, name: str) -> bool:
     """Whether a tensor is of a module that a layer names."""
     module = name.rpartition(".")[0]
-    return any(module in (layer.name, _stack_of(layer)[0]) for layer in network.layers)
+    named = (n for layer in network.layers for n in (layer.name, _stack_of(layer)[0]) if n)
+    return module in named
 
 
 def tensors_of_network(network: Network, leftover: Leftover, given: Mapping[str, Any]) -> Arrays:

@@ -17,6 +17,9 @@ from numlstm.errors import first_of
 # What DataParallel, torch.compile, FSDP and checkpointing of activations put into names.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
+_DEEPEST = 40  # modules within modules
+_LONGEST = 200  # characters of a name that may be meant by another
+
 _TRAINING = {
     "accuracy", "criteria", "criterion", "loss", "losses", "metric", "metrics", "optim",
     "optimizer", "optimizers", "scheduler", "schedulers", "sched",
@@ -112,6 +115,12 @@ def _whole_prefix(names: Collection[str], prefix: str) -> str:
     raise Refused(f"no name begins with prefix={prefix!r}", f"the names begin with {begin}")
 
 
+def outer_modules(name: str) -> list[str]:
+    """Return the modules that a tensor is in, the outermost first: "a", "a.b" of "a.b.weight"."""
+    parts = name.split(".", _DEEPEST)[:-1]
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+
+
 class _Names:
     """Names, and what begins them."""
 
@@ -123,9 +132,9 @@ class _Names:
         """All modules, and what they are in, by their names with a dot before and behind."""
         found: dict[str, None] = {}
         for name in self.names:
-            spend("the names of the file", 10 * len(name), 1e4 + 100 * len(name))
-            ends = [n for n, character in enumerate(name) if character == "."]
-            found |= dict.fromkeys(f".{name[: end + 1]}" for end in ends)
+            outer = outer_modules(name)
+            spend("the names of the file", 100 + sum(map(len, outer)), 1e4 + 100 * len(name))
+            found |= dict.fromkeys(f".{module}." for module in outer)
         return found
 
     @cached_property
@@ -168,10 +177,13 @@ def is_of_training(name: str) -> bool:
 
 def like(module: str, names: Iterable[str]) -> list[str]:
     """Return the modules among names that one that is not there may be, the likeliest first."""
-    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name))
+    parents = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
+    modules = [parent for parent in parents if len(parent) <= _LONGEST][:1000]
     last = module.rpartition(".")[2]
     ends = [m for m in modules if last in (m.rpartition(".")[2], m.partition(".")[0])]
-    by_last = {other.rpartition(".")[2]: other for other in reversed(modules[:1000])}
-    close = difflib.get_close_matches(module[:100], modules[:1000], 3)
-    close += [by_last[name] for name in difflib.get_close_matches(last[:100], list(by_last), 3)]
+    by_last = {other.rpartition(".")[2]: other for other in reversed(modules)}
+    close = difflib.get_close_matches(module[:_LONGEST], modules, 3)
+    close += [
+        by_last[name] for name in difflib.get_close_matches(last[:_LONGEST], list(by_last), 3)
+    ]
     return list(dict.fromkeys([*ends, *close]))[:3]
