@@ -502,7 +502,7 @@ def test_a_missing_file_is_a_file_error(tmp_path):
 
 def test_integer_tensors_are_no_weights():
     state = {"a.weight": torch.ones(2, 2, dtype=torch.int8)}
-    with pytest.raises(WeightsError, match=r"weights of torch.int8, expected floating point"):
+    with pytest.raises(WeightsError, match=r"weight is torch.int8, expected floating point: whole"):
         numlstm.from_torch(state, layers="a:Linear")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,32 @@ def _shards(folder: Path) -> Path:
 def _saved(folder: Path, data: Any) -> Path:
     torch.save(data, folder / "net.pt")
     return folder / "net.pt"
+
+
+def _archive(folder: Path, **files: str) -> Path:
+    with zipfile.ZipFile(folder / "net.pt", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"net/{name.replace('__', '.')}", content)
+    return folder / "net.pt"
+
+
+def _frozen(folder: Path) -> Path:
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.jit.trace(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
+        torch.jit.freeze(program).save(str(folder / "net.pt"))
+    return folder / "net.pt"
+
+
+def _packed(folder: Path, *args: Any, **options: Any) -> Path:
+    net = nn.ModuleDict({"lstm": nn.LSTM(*args, **options)})
+    with warnings.catch_warnings(action="ignore"):
+        quantised = torch.ao.quantization.quantize_dynamic(net, {nn.LSTM})
+    return _saved(folder, quantised.state_dict())
+
+
+def _arrays(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "net.npz", **arrays)
+    return folder / "net.npz"
 
 
 NAMED = Network((spec.LSTM(8, 8, name="lstm"), spec.Linear(8, 3, name="head")))
@@ -244,6 +272,81 @@ WORDS: dict[str, Case] = {
         {"layers": LAYERS},
         "{folder}/net.pt: holds no state dict; save model.state_dict() with torch.save and convert "
         "that",
+    ),
+    "what only code makes": (
+        lambda folder: _saved(folder, {"lstm.weight_ih_l0": re.compile("a")}),
+        {"layers": LAYERS},
+        "{folder}/net.pt: cannot be read as tensors only: holds re._compile; save "
+        "model.state_dict() with torch.save and convert that",
+    ),
+    "a program that was frozen": (
+        _frozen,
+        {"layers": ":Linear"},
+        "{folder}/net.pt: is a TorchScript program whose tensors have no names: it was frozen, "
+        "which makes them constants of its code; save it before torch.jit.freeze or "
+        "optimize_for_mobile",
+    ),
+    "a program of long ago": (
+        lambda folder: _archive(folder, model__json="{}"),
+        {"layers": LAYERS},
+        "{folder}/net.pt: is a TorchScript program of PyTorch before 1.4; load it with PyTorch, "
+        "and save model.state_dict() with torch.save and convert that",
+    ),
+    "an export of another version": (
+        lambda folder: _archive(folder, archive_format="pt2"),
+        {"layers": LAYERS},
+        "{folder}/net.pt: is a program of torch.export with 0 lists of weights, expected 1, as "
+        "PyTorch 2.8 writes it; save torch.export.load(path).state_dict with torch.save, and "
+        "convert that",
+    ),
+    "a zip of something else": (
+        lambda folder: _archive(folder, readme__txt="hello"),
+        {"layers": LAYERS},
+        "{folder}/net.pt: is an archive, but not of torch.save: it holds no data.pkl; save "
+        "model.state_dict() with torch.save and convert that",
+    ),
+    "two layers or two directions": (
+        lambda folder: _packed(folder, 4, 4, 2),
+        {"layers": "lstm:LSTM"},
+        "{folder}/net.pt: the state dict cannot be converted:\n  lstm: two packed cells that read "
+        "4 numbers and have 4 units may be two layers, or the two directions of one; save the "
+        "whole module with torch.save(model, path) in place of its state dict",
+    ),
+    "arrays of objects": (
+        lambda folder: _arrays(folder, a=np.array([None])),
+        {"layers": "a:Linear"},
+        "{folder}/net.npz: the file cannot be converted:\n  a: it is an array of objects, which "
+        "are pickles, and not read; save an array of numbers",
+    ),
+    "arrays of texts": (
+        lambda folder: {"a.weight": np.array(["b"])},
+        {"layers": "a:Linear"},
+        "a state dict has names and tensors; here 'a.weight' is an array of <U1",
+    ),
+    "complex numbers": (
+        lambda folder: {"a.weight": np.ones((2, 2), np.complex64)},
+        {"layers": "a:Linear"},
+        "a state dict has names and tensors; here 'a.weight' is a tensor of torch.complex64",
+    ),
+    "whole numbers": (
+        lambda folder: {"a.weight": torch.ones(2, 2, dtype=torch.int8)},
+        {"layers": "a:Linear"},
+        f"{LISTED}a:Linear: weight is torch.int8, expected floating point: whole numbers are "
+        "weights only with the scale that they are to be multiplied with; the state dict has "
+        "weight (2, 2)",
+    ),
+    "a weight that code makes of others": (
+        lambda folder: {"a.parametrizations.weight.original": torch.ones(2, 2)},
+        {"layers": "a:Linear"},
+        f"{LISTED}a.weight: it is made of original by a parametrization, which is code; "
+        "save the state dict after torch.nn.utils.parametrize.remove_parametrizations(module, "
+        "tensor_name)",
+    ),
+    "parts of a weight that do not go together": (
+        lambda folder: {"a.weight_g": torch.ones(3, 1), "a.weight_v": torch.ones(2, 2)},
+        {"layers": "a:Linear"},
+        f"{LISTED}a.weight: g (3, 1) of weight norm does not go with v (2, 2); save the state dict "
+        "after torch.nn.utils.remove_weight_norm(module, tensor_name)",
     ),
 }
 

@@ -9,6 +9,7 @@ import zipfile
 from typing import Any, BinaryIO
 
 from numlstm.budget import spend
+from numlstm.convert.assembly import Refused
 from numlstm.convert.torch.pickles import follow
 from numlstm.convert.torch.stored import FUNCTIONS, NumbersOf, Storage, Storages
 from numlstm.spec import WeightsError
@@ -90,7 +91,7 @@ def read_archive(archive: Archive) -> tuple[Any, NumbersOf]:
             f"with the PyTorch that wrote it, and {INSTEAD}"
         )
     if not archive.root:
-        raise WeightsError("is an archive, but not of torch.save: it holds no data.pkl")
+        raise Refused("is an archive, but not of torch.save: it holds no data.pkl", INSTEAD)
     if archive.text("byteorder") == "big":
         raise WeightsError(f"has its numbers in the order of another kind of CPU; there, {INSTEAD}")
     return archive.follow("data.pkl"), archive.numbers_of

@@ -14,6 +14,7 @@ from torch import nn
 from numlstm import spec
 from numlstm.budget import spend
 from numlstm.convert.torch.modules import CRF
+from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 
 Own = dict[str, torch.Tensor]  # tensors by their names within a module
@@ -44,7 +45,10 @@ def modules_of(kind: str, own: Own, given: Options) -> list[nn.Module]:
         raise WeightsError(f"{kind} is not known; known: {', '.join(_KINDS)}")
     strange = _strange_dtypes(own)
     if strange:
-        raise WeightsError(f"weights of {strange}, expected floating point")
+        raise WeightsError(
+            f"{strange}, expected floating point: whole numbers are weights only with the scale "
+            "that they are to be multiplied with"
+        )
     make, named, num_axes = _KINDS[kind]
     weights = [own[name] for name in named if name in own]
     if any(weight.dim() != num_axes for weight in weights):
@@ -70,14 +74,10 @@ def _no_option(kind: str, given: Options) -> str:
 
 
 def _strange_dtypes(own: Mapping[str, torch.Tensor]) -> str:
-    return ", ".join(
-        sorted(
-            {
-                str(tensor.dtype)
-                for name, tensor in own.items()
-                if not tensor.is_floating_point() and not _is_count(name)
-            }
-        )
+    return first_of(
+        f"{name} is {tensor.dtype}"
+        for name, tensor in own.items()
+        if not tensor.is_floating_point() and not _is_count(name)
     )
 
 

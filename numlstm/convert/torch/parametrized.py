@@ -24,6 +24,7 @@ from numlstm.convert.assembly import Refusals, Refused
 
 _NEW = re.compile(r"((?:.+\.)?)parametrizations\.([^.]+)\.(.+)")
 _OLD = re.compile(r"(.+)_(g|v|u|orig|mask)")
+_SAVE = "save the state dict after"
 _RAW = re.compile(r"((?:.+\.)?)((?:weight|bias)[^.]*)_raw")
 
 
@@ -144,7 +145,8 @@ def _weight_norm(own: dict[str, torch.Tensor]) -> torch.Tensor:
     g = g.reshape((1,) * v.dim()) if g.numel() == 1 else g
     if g.dim() != v.dim() or any(n not in (1, m) for n, m in zip(g.shape, v.shape, strict=True)):
         raise Refused(
-            f"g {tuple(own['g'].shape)} of weight norm does not go with v {tuple(v.shape)}"
+            f"g {tuple(own['g'].shape)} of weight norm does not go with v {tuple(v.shape)}",
+            f"{_SAVE} torch.nn.utils.remove_weight_norm(module, tensor_name)",
         )
     axes = [axis for axis, n in enumerate(g.shape) if n == 1]
     norms = v.square().sum(axes, keepdim=True).sqrt() if axes else v.abs()
@@ -159,7 +161,8 @@ def _spectral_norm(own: dict[str, torch.Tensor]) -> torch.Tensor:
             return weight / (u @ matrix @ v)
     raise Refused(
         f"u {tuple(u.shape)} and v {tuple(v.shape)} of spectral norm do not go with the weight "
-        f"{tuple(weight.shape)}"
+        f"{tuple(weight.shape)}",
+        f"{_SAVE} torch.nn.utils.remove_spectral_norm(module, tensor_name)",
     )
 
 
@@ -167,7 +170,8 @@ def _pruned(own: dict[str, torch.Tensor]) -> torch.Tensor:
     if own["mask"].shape != own["orig"].shape:
         raise Refused(
             f"the mask {tuple(own['mask'].shape)} of pruning does not go with the weight "
-            f"{tuple(own['orig'].shape)}"
+            f"{tuple(own['orig'].shape)}",
+            f"{_SAVE} torch.nn.utils.prune.remove(module, tensor_name)",
         )
     return own["orig"] * own["mask"]
 
@@ -175,8 +179,7 @@ def _pruned(own: dict[str, torch.Tensor]) -> torch.Tensor:
 def _unknown(own: dict[str, torch.Tensor]) -> torch.Tensor:
     raise Refused(
         f"it is made of {', '.join(own)} by a parametrization, which is code",
-        "call torch.nn.utils.parametrize.remove_parametrizations(module, tensor_name), and save "
-        "the state dict then",
+        f"{_SAVE} torch.nn.utils.parametrize.remove_parametrizations(module, tensor_name)",
     )
 
 
