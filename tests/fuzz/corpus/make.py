@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,18 @@ def torches() -> None:
         "crf.start_transitions": torch.zeros(3), "crf.end_transitions": torch.ones(3),
         "crf.transitions": torch.eye(3),
     }  # fmt: skip
+    net = nn.ModuleDict({"embed": nn.Embedding(7, 3), "lstm": nn.LSTM(3, 4, bidirectional=True),
+                         "norm": nn.LayerNorm(8), "head": nn.Linear(8, 2)})  # fmt: skip
+    normed = nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "out": nn.Linear(4, 3)})
+    nn.utils.parametrizations.weight_norm(normed["cell"], "weight_hh")
+    nn.utils.parametrizations.spectral_norm(normed["out"])
+    with warnings.catch_warnings(action="ignore"):
+        packed = torch.ao.quantization.quantize_dynamic(net, {nn.LSTM, nn.Linear}).state_dict()
+        program = torch.jit.script(net["head"])
+    write("torch", "program.pt", file_of(lambda path: program.save(str(path))))
+    state_dicts = {"normed": normed.state_dict(), "packed": packed, "module": net}
+    for name, data in state_dicts.items():
+        write("torch", f"{name}.pt", file_of(lambda path, d=data: torch.save(d, path)))
     for name, data in {"tokens": tokens, "vectors": vectors, "cells": cells,
                        "checkpoint": {"epoch": 3, "state": tokens}}.items():  # fmt: skip
         write("torch", f"{name}.pt", file_of(lambda path, d=data: torch.save(d, path)))

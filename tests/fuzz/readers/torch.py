@@ -1,6 +1,7 @@
 """Files of state dicts: their bytes, their pickles, and other tensors under their names."""
 
 import io
+import pickle
 import pickletools
 import warnings
 from pathlib import Path
@@ -22,6 +23,9 @@ _DESCRIPTIONS = {
     "embed.weight": "embed:Embedding lstm:LSTM mean norm:LayerNorm head:Linear softmax",
     "conv.weight": "conv:Conv1d(padding=causal) bn:BatchNorm1d gru:GRU final head:Linear",
     "cell.weight_ih": "cell:LSTMCell out:Linear tanh crf:CRF",
+    "out.parametrizations": "cell:LSTMCell out:Linear",
+    "_parameters": "embed:Embedding lstm:LSTM norm:LayerNorm head:Linear",
+    "__torch__": ":Linear",
 }
 
 
@@ -31,7 +35,10 @@ def change(data: bytes, donor: bytes, random: Random) -> bytes:
     if random.random() < 0.5:
         return _with_other_pickle(data, donor, random)
     with warnings.catch_warnings(action="ignore"):
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(data), weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):  # of a whole module, or of a program
+            return _with_other_pickle(data, donor, random)
         for _ in some(4, random):
             _change(state, random)
         file = io.BytesIO()
@@ -71,24 +78,24 @@ def _with_other_pickle(data: bytes, donor: bytes, random: Random) -> bytes:
     if random.random() < 0.2:
         change_entries(files, random)
         return archived(files or {"x": b""})
-    pickle = bytearray(files[name])
+    program = bytearray(files[name])
     starts = [at or 0 for _, _, at in pickletools.genops(files[name])]
     for _ in some(6, random):
         at, other = random.choice(starts), random.choice(starts)
         match random.randrange(4):
-            case 0 if at < len(pickle):
-                pickle[at] = ord(random.choice(pickletools.opcodes).code.encode("latin-1"))
+            case 0 if at < len(program):
+                program[at] = ord(random.choice(pickletools.opcodes).code.encode("latin-1"))
             case 1:
-                del pickle[at : at + random.randrange(1, 12)]
+                del program[at : at + random.randrange(1, 12)]
             case 2:
-                pickle[at:at] = pickle[other : other + random.randrange(1, 40)]
+                program[at:at] = program[other : other + random.randrange(1, 40)]
             case _:
                 swapped = random.choice(
                     (b"torch._utils", b"torch FloatStorage", b"builtins", b"os")
                 )
-                pickle = pickle.replace(b"torch", swapped, 1)
+                program = program.replace(b"torch", swapped, 1)
     files[name] = (
-        bytes(pickle)
+        bytes(program)
         if random.random() < 0.8
         else change_bytes(
             files[name], next(d for n, d in others.items() if n.endswith("data.pkl")), random
