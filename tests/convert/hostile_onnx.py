@@ -429,6 +429,80 @@ def type_of_none(folder: Path) -> Path:
     return _added(folder, constants=[onnx.TensorProto(name="c", data_type=99, dims=(1,))])
 
 
+# Integers and halves ------------------------------------------------------------------------------
+
+
+def _rounded(folder: Path, node: Node, *constants: onnx.TensorProto) -> Path:
+    """Write a graph of a node of ONNX Runtime that reads the input."""
+    node.domain = "com.microsoft"
+    model = _model([node], constants)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return _file(folder, model)
+
+
+def _integers(name: str, *shape: int) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ones(shape, np.uint8), name)
+
+
+def four_bits_of_blocks_without_end(folder: Path) -> Path:
+    options = {"K": 2**40, "N": 2, "bits": 4, "block_size": 2**40}
+    node = helper.make_node("MatMulNBits", ["x", "q", "s"], ["y"], **options)
+    scale = numpy_helper.from_array(np.ones(2, np.float32), "s")
+    return _rounded(folder, node, _integers("q", 2, 1, 16), scale)
+
+
+def scales_that_make_a_matrix(folder: Path) -> Path:
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["y"], axis=0)
+    constants = [_integers("q", 1, 2**14), numpy_helper.from_array(np.ones(2**14, "f4"), "s")]
+    return _rounded(folder, node, *constants)
+
+
+def weights_of_another_layer(folder: Path) -> Path:
+    reads = ["x", "w", "r", "", "", "", "", "", "s", "", "s", ""]
+    node = helper.make_node("DynamicQuantizeLSTM", reads, ["y"], hidden_size=2**30)
+    scale = numpy_helper.from_array(np.ones(7, np.float32), "s")
+    return _rounded(folder, node, _integers("w", 1, 4, 8), _integers("r", 3, 8), scale)
+
+
+def a_range_of_nothing(folder: Path) -> Path:
+    node = helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])
+    scale = numpy_helper.from_array(np.zeros((0, 3), np.float32), "s")
+    return _rounded(folder, node, scale, _integers("z", 0, 3))
+
+
+def integers_above_the_folder(folder: Path) -> Path:
+    inner = folder / "inner"
+    inner.mkdir()
+    (folder / "secret").write_bytes(bytes(16))
+    tensor = onnx.TensorProto(name="q", data_type=onnx.TensorProto.INT8, dims=(4, 4))
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    node = helper.make_node("DynamicQuantizeMatMul", ["x", "q", "s"], ["y"])
+    return _rounded(inner, node, tensor, _scalar("s", 1.0))
+
+
+def integers_in_a_hole(folder: Path) -> Path:
+    with (folder / "data").open("wb") as file:
+        file.truncate(_HUGE)
+    tensor = onnx.TensorProto(name="q", data_type=onnx.TensorProto.INT8, dims=(4, _HUGE // 4))
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="data")
+    node = helper.make_node("DynamicQuantizeMatMul", ["x", "q", "s"], ["y"])
+    return _rounded(folder, node, tensor, _scalar("s", 1.0))
+
+
+def halves_that_do_not_fit(folder: Path) -> Path:
+    half = onnx.TensorProto.FLOAT16
+    return _added(folder, constants=[
+        onnx.TensorProto(name="c", data_type=half, dims=(2**40, 2**20), raw_data=bytes(16))
+    ])  # fmt: skip
+
+
+def nodes_in_a_ring(folder: Path) -> Path:
+    nodes = [helper.make_node("Add", [f"n{n}", "x"], [f"n{(n + 1) % 3000}"]) for n in range(3000)]
+    return _file(folder, _model(nodes, output="n1"))
+
+
 # Bytes --------------------------------------------------------------------------------------------
 
 
