@@ -11,6 +11,7 @@ import onnx
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.integers import RANGES, Array, dequantized, quantized, spread
+from numlstm.convert.onnx.ranges import EVERY
 from numlstm.convert.onnx.rewriting import Replaced, Rewriting, Rule
 
 INT8_WEIGHTS = "int8 weights"
@@ -72,17 +73,23 @@ def _rounded(
         raise Refused("a scale for each row of what is computed")
     offset = 0 if not zero else int(r.array(zero).reshape(()))
     bounds = [float(of_scale.reshape(())) * (n - offset) for n in (low, high)]
-    if r.clips:
+    start, end = r.ranges.get(x, EVERY)
+    if start >= bounds[0] and end <= bounds[1]:
+        r.emit("Identity", [x], name)
+    elif r.clips:
         _clip(r, x, bounds[0], bounds[1], name)
     else:
-        r.emit("Identity" if bounds[0] or x in r.positive else "Relu", [x], name)
+        r.emit("Relu" if bounds[0] == 0 and start < 0 else "Identity", [x], name)
     r.units[name] = (scale, zero)
 
 
 def _clip(r: Rewriting, x: str, low: float, high: float, name: str = "") -> str:
     if r.opset < 11:
-        return r.emit("Clip", [x], name, min=low, max=high)
-    return r.emit("Clip", [x, r.constant(low), r.constant(high)], name)
+        found = r.emit("Clip", [x], name, min=low, max=high)
+    else:
+        found = r.emit("Clip", [x, r.constant(low), r.constant(high)], name)
+    r.ranges[found] = (low, high)
+    return found
 
 
 # Operators of ONNX --------------------------------------------------------------------------------

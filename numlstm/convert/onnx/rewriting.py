@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.onnx.integers import Array, dequantized
+from numlstm.convert.onnx.ranges import Range, range_of
 from numlstm.spec import WeightsError
 
 # A tensor of integers is kept as what they stand for: (x - zero point) * scale.
@@ -27,8 +28,6 @@ _MOVING = (
     "Concat Expand Flatten Gather GlobalMaxPool Identity MaxPool Pad ReduceMax Reshape Slice Split "
     "Squeeze Tile Transpose Unsqueeze"
 )
-_POSITIVE = "Abs Exp HardSigmoid Relu Sigmoid Softmax Sqrt"  # what they give
-_KEEPING = "Identity ReduceMean ReduceMax ReduceSum Reshape Squeeze Transpose Unsqueeze"
 
 
 class Rewriting:
@@ -38,7 +37,7 @@ class Rewriting:
     nodes   of the new graph so far
     units   of the tensors that were integers
     renamed    tensors that others stand for
-    positive   the names of what is never negative
+    ranges     where what is given ends
     fixed   the names of what does not depend on an input
     stored  the tensors that the file has
     made    those in float32 in their place, and new ones
@@ -59,7 +58,7 @@ class Rewriting:
         self.made: dict[str, TensorProto] = {}
         self.units: dict[str, Units] = dict(outer.units) if outer else {}
         self.renamed: dict[str, str] = dict(outer.renamed) if outer else {}
-        self.positive: set[str] = set()
+        self.ranges: dict[str, Range] = {}
         self.fixed: set[str] = set(outer.fixed) if outer else set()
         self.kinds: dict[str, None] = {} if outer is None else outer.kinds
         self.refusals: Refusals = Refusals("the graph") if outer is None else outer.refusals
@@ -123,22 +122,10 @@ class Rewriting:
         """Note what is known of what a node gives."""
         if self.is_fixed(node.input) and not any(a.HasField("g") for a in node.attribute):
             self.fixed |= set(node.output)
-        if self._is_positive(node):
-            self.positive |= set(node.output)
+        self.ranges |= dict.fromkeys(node.output, range_of(node, self.ranges, self._held))
 
-    def _is_positive(self, node: onnx.NodeProto) -> bool:
-        """Tell whether what a node gives is never negative, as far as that is seen here."""
-        a, b = [*node.input, "", ""][:2]
-        if node.op_type == "Mul" and a == b:
-            return True
-        if node.op_type == "Pow" and self.holds(b):
-            return bool((self.array(b) == 2).all())
-        if node.op_type in _KEEPING.split() and a in self.positive:
-            return True
-        if node.op_type == "Add" and self.positive & {a, b}:
-            others = [n for n in (a, b) if n not in self.positive]
-            return all(self.holds(n) and bool((self.array(n) >= 0).all()) for n in others)
-        return node.op_type in _POSITIVE.split()
+    def _held(self, name: str) -> Array | None:
+        return self.array(name) if self.holds(name) else None
 
     def is_fixed(self, names: Iterable[str]) -> bool:
         return all(name in self.fixed for name in names if name)
