@@ -288,6 +288,9 @@ def from_onnx(
     The batch is one: its axis is 1 or free, and so is that of time, as ``dynamic_axes`` and
     ``dynamic_shapes`` of PyTorch make them. W, R and B are initializers.
 
+    A graph in half precision or with int8 weights is held to float32 of the weights it has; how far
+    its own answers are from that is in ``model.weights.origin`` and in the log.
+
     Parameters
     ----------
     source : str, path, bytes or onnx.ModelProto

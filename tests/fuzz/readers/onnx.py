@@ -23,6 +23,8 @@ _WORDS = (
     "bidirectional", "reverse", "activations", "axis", "axes", "perm", "to", "value", "clip",
     "layout", "linear_before_reset", "x", "y", "", "ai.onnx", "location", "offset", "length",
     "../secret.bin", "/etc/passwd", "data.bin", "input_forget", "shape", "start", "body",
+    "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "com.microsoft",
+    "DynamicQuantizeLSTM", "QLinearMatMul", "QLinearConv", "FusedConv", "block_size", "transB",
 )  # fmt: skip
 SECRET = np.float32(1234.5)
 
