@@ -101,6 +101,30 @@ def speech() -> plt.Figure:
     return figure
 
 
+def vad() -> plt.Figure:
+    """A sound, the probability of speech in every 32 ms of it, and the segments."""
+    path = WEIGHTS / "digits.wav"
+    with open_sound(path) as (rate, blocks):
+        samples = np.concatenate(list(blocks)).mean(axis=1, dtype=np.float32)
+    pipe = numlstm.pipeline("vad")
+    found = pipe(path)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 3), sharex=True)
+    top.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.4)
+    top.set_yticks([])
+    times = (np.arange(len(found.probabilities)) + 0.5) * found.chunk_seconds
+    bottom.step(times, found.probabilities, where="mid", color=BLUE)
+    for height in (pipe.hysteresis.threshold, pipe.hysteresis.lower):
+        bottom.axhline(height, color=GREY, linewidth=0.8, linestyle="--")
+    for axes in (top, bottom):
+        for each in found.segments:
+            axes.axvspan(each.start, each.end, color=BLUE, alpha=0.12, linewidth=0)
+    bottom.set_xlabel("seconds")
+    bottom.set_ylabel("p(speech)")
+    bottom.set_ylim(0, 1.05)
+    bottom.set_xlim(0, len(samples) / rate)
+    return figure
+
+
 def attention() -> plt.Figure:
     """Which words of an abstract the summarizer looks at, and when it copies."""
     text = (
@@ -142,6 +166,7 @@ PICTURES = {
     "surprise": surprise,
     "lookahead": lookahead,
     "speech": speech,
+    "vad": vad,
     "attention": attention,
 }
 

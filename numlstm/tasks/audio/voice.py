@@ -136,7 +136,7 @@ class VoiceStream(PipelineStream[VoiceActivity]):
     """A sound in progress. Get one from `VoiceDetector.stream`; it belongs to one thread at a time.
 
     In whatever pieces it arrives, the probabilities have the same bits and the segments are the
-    same. If a call raises, the stream is as it was before.
+    same. If samples are refused, the stream is as it was before.
 
     Attributes
     ----------

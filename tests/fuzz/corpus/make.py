@@ -106,6 +106,7 @@ def texts() -> None:
         "trace": ["trace", "sentiment", "Not bad.", "--layer", "layers.0", "--json"],
         "transcribe": ["transcribe", "FILE.wav", "--times"],
         "raw": ["transcribe", "-", "--rate", "8000", "--channels", "1", "--format", "s16"],
+        "vad": ["vad", "FILE.wav", "--json", "--min-silence-duration", "0.2"],
         "list": ["list"],
     }.items():
         write("command", f"{name}.json", json.dumps({"words": words, "file": ""}).encode())
