@@ -44,7 +44,7 @@ class VoiceDetector(Pipeline[Sound, VoiceActivity]):
                 problems = [f"another one reads {rate} Hz as well"]
             if problems:
                 name = f", {part}" if part else ""
-                raise WeightsError(f"the model cannot find speech{name}: {', '.join(problems)}")
+                raise WeightsError(f"the model cannot find speech{name}: {'; '.join(problems)}")
             self.models[rate] = model
         self.hysteresis = Hysteresis(**options)
 
