@@ -191,7 +191,7 @@ def from_torch(
     ignore : str or list of str, optional
         Patterns of names, as ``"critic.*, std"``, of tensors that no layer takes and that are left
         out. Without one only those are that say so themselves: of a loss, a criterion, a metric, an
-        optimizer, and no weight matrix. What is left out is said in the log.
+        optimizer, where they do not look like a layer. What is left out is said in the log.
     tensors : dict of arrays, optional
         Only with a network: tensors by their names in it (``network.tensor_shapes()``), which are
         not looked for in the state dict.

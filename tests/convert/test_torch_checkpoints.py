@@ -217,6 +217,9 @@ def test_a_pattern_takes_nothing_from_a_layer():
         {"loss_head": lambda: nn.Linear(8, 4)},
         {"metric": lambda: nn.Embedding(3, 4)},
         {"scale": lambda: nn.PReLU()},
+        {"metrics_norm": lambda: nn.LayerNorm(8)},
+        {"loss_bn": lambda: nn.BatchNorm1d(8, affine=False)},
+        {"metrics_rms": lambda: nn.RMSNorm(8)},
     ],
     ids=lambda more: next(iter(more)),
 )

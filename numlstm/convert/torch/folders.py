@@ -13,6 +13,7 @@ from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.folders import beside
 from numlstm.convert.torch.checkpoints import Fits
 from numlstm.convert.torch.files import read_state_dict
+from numlstm.convert.torch.leftover import say
 from numlstm.convert.torch.safetensors import read_safetensors
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
@@ -59,6 +60,7 @@ def _weights_in(folder: Path) -> Path:
             "give the path of the file that is meant",
         )
     path = beside(folder, found[0])
+    say(f"the weights of the folder are those of {found[0]}")
     grow(_on_disk(path))
     return folder / found[0]
 

@@ -1,7 +1,7 @@
 """What of a state dict no layer takes: it is left out where that is safe or wished, else refused.
 
-Safe is what its name says to be of training (a loss, a metric, an optimizer) unless it is a weight
-matrix of a layer, and what counts steps. A layer that was forgotten is never left out by itself.
+Safe is what its name says to be of training (a loss, a metric, an optimizer), unless it looks like
+a layer of the network, and what counts steps. A layer that was forgotten is never left out so.
 """
 
 import logging
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from functools import cached_property
 
 import torch
 
@@ -19,6 +19,7 @@ from numlstm.convert.torch.names import Located, is_of_training, outer_modules
 from numlstm.errors import first_of
 
 _MOST = 12  # modules that are listed
+_NORM = re.compile(r"norm|(^|[._])(bn|ln|rms)\d*[._]")  # of a layer, though it may have one tensor
 
 
 def patterns_of(ignore: str | Iterable[str]) -> tuple[str, ...]:
@@ -56,7 +57,6 @@ class Leftover:
     layers: str = "layer of the description"
     owned: Callable[[str], bool] | None = None
     taken: set[str] = field(default_factory=set)
-    _found: dict[str, None] = field(default_factory=dict, init=False, repr=False)
 
     def settle(self, refusals: Refusals) -> None:
         """Leave out what may be, and refuse the rest."""
@@ -70,7 +70,7 @@ class Leftover:
                 beyond.append(name)
             elif self._is_ignored(name, ours.get(name, name)):
                 ignored.append(name)
-            elif _is_safe(name, tensor):
+            elif _is_count(tensor) or self._is_of_training(name):
                 training.append(name)
             elif self.owned is not None and not self.owned(ours.get(name, "")):
                 others.append(name)
@@ -84,6 +84,23 @@ class Leftover:
         _said("by ignore", ignored)
         _said("of training as the names say, or a count", training)
         _said("of no layer of the network", others)
+
+    def _is_of_training(self, name: str) -> bool:
+        """Whether a tensor is of training by its name, and of no layer by what is beside it."""
+        if not is_of_training(name):
+            return False
+        module, _, last = name.rpartition(".")
+        beside = self._shapes_by_module.get(module, {})
+        is_matrix = last.startswith("weight") and len(beside[last]) > 1
+        return not (is_matrix or likely_kind(module, beside) or _NORM.search(name.lower()))
+
+    @cached_property
+    def _shapes_by_module(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        modules: dict[str, dict[str, tuple[int, ...]]] = {}
+        for name, tensor in self.tensors.items():
+            module, _, last = name.rpartition(".")
+            modules.setdefault(module, {})[last] = tuple(tensor.shape)
+        return modules
 
     def _is_ignored(self, *names: str) -> bool:
         return any(_matches(pattern, *names) for pattern in self.ignore)
@@ -120,12 +137,10 @@ class Leftover:
             every = ",".join(patterns)
             refusals.add("to leave out all of that", f'ignore="{every}" (--ignore "{every}")')
 
-    @property
-    def _owners(self) -> dict[str, None]:
-        """The modules that have tensors of a layer, and what they are in."""
-        if not self._found:
-            self._found = {o: None for name in self.taken for o in outer_modules(name)}
-        return self._found
+    @cached_property
+    def _owners(self) -> set[str]:
+        """The modules that have tensors of a layer, and what they are in, once all are taken."""
+        return {outer for name in self.taken for outer in outer_modules(name)}
 
     def _instead(self, module: str, inside: str, own: Shapes) -> str:
         kind = likely_kind(module, own) if self.owned is None else ""
@@ -160,7 +175,5 @@ def _literal(name: str) -> str:
     return re.sub(r"[*?[,\"]", "?", name)
 
 
-def _is_safe(name: str, tensor: Any) -> bool:
-    counts = tensor.dim() == 0 and not tensor.is_floating_point()
-    is_matrix = name.rpartition(".")[2].startswith("weight") and tensor.dim() > 1
-    return counts or (is_of_training(name) and not is_matrix)
+def _is_count(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 0 and not tensor.is_floating_point()
