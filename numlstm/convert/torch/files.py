@@ -72,9 +72,11 @@ def _read(file: BinaryIO) -> tuple[Any, NumbersOf]:
     archive = Archive(file)
     if is_npz([*archive.entries]):
         return read_npz(file), lambda storage: bytearray()
+    if is_exported(archive):
+        return read_exported(archive)
     if any(name.endswith("/model.json") for name in archive.entries):
         raise Refused("is a TorchScript program of PyTorch before 1.4", _RENEW)
-    return read_exported(archive) if is_exported(archive) else read_archive(archive)
+    return read_archive(archive)
 
 
 def _loaded(value: Any, numbers_of: NumbersOf) -> Any:
