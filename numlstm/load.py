@@ -171,8 +171,9 @@ def from_torch(
         Modules in forward order, and words: "last", "mean", "max", "sum" for pooling over time;
         "final" after a recurrent module for the last h of each of its directions; functions, as
         "leaky_relu(0.1)". Or one state dict, of tensors or arrays, or the path of what holds one:
-        a .pt or .safetensors file, a folder of Hugging Face's libraries or its index of several
-        files. They are read as data: nothing in them is run.
+        a .pt file (a state dict, a checkpoint, a whole module, or TorchScript), a .pt2, .npz or
+        .safetensors file, a folder of Hugging Face's libraries or its index of several files. They
+        are read as data: nothing in them is run.
     layers : str or list of str, optional
         Only with a state dict: what its tensors are, in forward order, for example
         ``"embed:Embedding lstm:LSTM mean head:Linear softmax"``. Before the colon is the name in
