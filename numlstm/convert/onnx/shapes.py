@@ -12,6 +12,7 @@ from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
 from numlstm.convert.onnx.whole import at_each_step
 from numlstm.spec import Conv1d, Embedding, Flatten, OneHot, Pooling, Reverse
 
+_SOME_STEPS = "known are all, the first, the last; take others of the answers of all"
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 _INTEGERS = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
 
@@ -74,7 +75,7 @@ def steps_of(trace: Trace, op: Op, value: Value, steps: Sequence[int], keep: boo
             return _trimmed(trace, op, value, taken[0], total - 1 - taken[-1])
     if taken and taken.step == 1 and len(taken) == value.length:
         return delayed(trace, op, value, value.pads[0] - taken[0])
-    raise Refused(f"it takes {len(steps)} of {total} steps; known: all, the first, the last")
+    raise Refused(f"it takes {len(steps)} of {total} steps, which no layer does", _SOME_STEPS)
 
 
 def _as_range(steps: Sequence[int], total: int) -> range | None:
@@ -97,7 +98,8 @@ def _trimmed(trace: Trace, op: Op, value: Value, first: int, last: int) -> Value
         total = value.length
         if not first:
             return replace(value, pads=(0, -last))
-        raise Refused(f"it takes steps {first} to {total - last} of {total}, which no layer does")
+        taken = f"it takes steps {first} to {total - last} of {total}, which no layer does"
+        raise Refused(taken, _SOME_STEPS)
     before, after = layer.pads
     if first > before or last > after:
         raise Refused(f"it drops {(first, last)} steps, more than the padding {layer.pads}")
