@@ -387,23 +387,35 @@ def test_what_the_quantizer_of_onnxruntime_writes(tmp_path, static, per_channel)
     assert np.abs(found.run(xs) - exact.run(xs)).max() < (0.02 if static is None else 0.15)
 
 
+ROWS = rounded(I, O).clip(-127, 127)
+ROWS[0] = [127, -127, 127]
+SCALES = np.array([0.01, 0.0043, 0.0077], np.float32)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_rows_in_int8_stay_in_int8(symmetric):
     """Each integer as the file has it, where each row has a scale; else float32, exactly."""
-    q = rounded(I, O).clip(-127, 127)
-    q[0] = [127, -127, 127]
-    scale = np.array([0.01, 0.0043, 0.0077], np.float32)
     zero = np.array([0, 0, 0 if symmetric else 1], np.int8)
-    nodes = [node("DequantizeLinear", "w s z", "v", axis=1), node("MatMul", "x v", "y")]
-    found = numlstm.from_onnx(model(nodes, {"w": q, "s": scale, "z": zero}))
+    nodes = [node("DynamicQuantizeMatMul", "x w s z", "y", MS)]
+    found = numlstm.from_onnx(model(nodes, {"w": ROWS, "s": SCALES, "z": zero}))
     (matrix,) = encoded(found.weights).values()
     if symmetric:
-        assert np.array_equal(matrix.numbers, q.T)
-        assert np.abs(matrix.scale / scale - 1).max() <= 2.0**-15
-        assert "integers and scales of rows as they are in layers.0" in found.weights.origin
+        assert np.array_equal(matrix.numbers, ROWS.T)
+        assert np.abs(matrix.scale / SCALES - 1).max() <= 2.0**-15
+        assert found.weights.origin.endswith("; rows in int8 as they are: layers.0")
     else:
-        assert np.array_equal(matrix, ((q - zero.astype(np.float32)) * scale).T)
-        assert "float32 in layers.0" in found.weights.origin
+        assert np.array_equal(matrix, ((ROWS - zero.astype(np.float32)) * SCALES).T)
+        assert found.weights.origin.endswith("; float32: layers.0")
+
+
+def test_rows_in_int8_that_are_multiplied_in_float32_are_float32():
+    nodes = [node("DequantizeLinear", "w s", "v", axis=1), node("MatMul", "x v", "y")]
+    found = converted(model(nodes, {"w": ROWS, "s": SCALES}), 1e-5)
+    (matrix,) = encoded(found.weights).values()
+    assert np.array_equal(matrix, (ROWS * SCALES).T)
+    assert "; float32 until astype('int8') keeps rows: layers.0" in found.weights.origin
+    (matrix,) = encoded(found.astype("int8").weights).values()
+    assert np.array_equal(matrix.numbers, ROWS.T)
 
 
 # Halves -------------------------------------------------------------------------------------------
@@ -558,6 +570,25 @@ REFUSALS: dict[str, tuple[list[Any], dict[str, np.ndarray], str]] = {
         {"q": np.zeros((O, 1, 32), np.uint8), "s": np.ones(O, np.float32)},
         "MatMulNBits 'y': 8 bits, or g_idx, expected 4 bits in order",
     ),
+    "a factor that is turned": (
+        [node("FusedMatMul", "x w", "y", MS, transA=1)],
+        {"w": numbers(I, O)},
+        "FusedMatMul 'y': transA",
+    ),
+    "blocks that do not fit": (
+        [node("DequantizeLinear", "w s", "v", axis=0, block_size=2), node("MatMul", "x v", "y")],
+        {"w": rounded(I, O), "s": numbers(2, O)},
+        "DequantizeLinear 'v': 2 blocks of 2 for 5 numbers",
+    ),
+    "pools of a device": (
+        [
+            node("QuantizeLinear", "x s z", "q"),
+            node("QLinearGlobalAveragePool", "q s z s z", "p", MS, channels_last=1),
+            node("DequantizeLinear", "p s z", "y"),
+        ],
+        {"s": np.float32(0.1), "z": np.uint8(9)},
+        "QLinearGlobalAveragePool 'p': channels_last; optimise the model for no device, or not at",
+    ),
     "parts of other scales": (
         [
             node("QuantizeLinear", "x a z", "q"),
@@ -575,7 +606,7 @@ REFUSALS: dict[str, tuple[list[Any], dict[str, np.ndarray], str]] = {
 def test_refused(name):
     nodes, constants, words = REFUSALS[name]
     with pytest.raises(WeightsError) as error:
-        from_onnx.convert(model(nodes, constants, opset=17))
+        from_onnx.convert(model(nodes, constants, opset=21 if "blocks" in name else 17))
     assert words in str(error.value)
 
 

@@ -22,7 +22,7 @@ from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.onnx.bound import bind, check_outputs, fix
 from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.plain import Plain, in_float32
-from numlstm.convert.onnx.quantized import INT8_WEIGHTS
+from numlstm.convert.onnx.quantized import DYNAMIC, INT8_WEIGHTS, STATIC
 from numlstm.convert.onnx.rounding import compared
 from numlstm.convert.onnx.rows import with_int8_rows
 from numlstm.convert.onnx.sizes import sized
@@ -71,7 +71,8 @@ def convert(
         _spend_answers(own, len(model.graph.node))
         origin += f" in float32; {compared(own, unrounded.kinds, probes)}"
     if INT8_WEIGHTS in unrounded.kinds:
-        network, said = with_int8_rows(network, found.tensors)
+        is_rounded = not {STATIC, DYNAMIC}.isdisjoint(unrounded.kinds)
+        network, said = with_int8_rows(network, found.tensors, is_rounded)
         origin += f"; {said}"
     inputs = tuple(Columns(part.name, part.size) for part in found.roles.data)
     answers = tuple(Columns(answer.name, answer.size) for answer in found.answers)

@@ -15,8 +15,8 @@ from numlstm.convert.onnx.ranges import EVERY
 from numlstm.convert.onnx.rewriting import Replaced, Rewriting, Rule
 
 INT8_WEIGHTS = "int8 weights"
-_STATIC = "activations in the range of their 8 bits"
-_DYNAMIC = "activations that were rounded as they came"
+STATIC = "activations in the range of their 8 bits"
+DYNAMIC = "activations that were rounded as they came"
 
 # Numbers -----------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ def _quantize(r: Rewriting, node: Replaced) -> str:
         return _computed_range(r, node)
     if not r.is_fixed([x]):
         _rounded(r, x, scale, zero, node.outputs[0], kind)
-        return _STATIC
+        return STATIC
     low, high = _range(r, zero, kind)
     if not r.holds(x):  # a constant that is computed
         found = r.emit("Round", [r.emit("Div", [x, scale])]) if r.opset >= 11 else ""
@@ -135,7 +135,7 @@ def _computed_range(r: Rewriting, node: Replaced) -> str:
     for name, number in zip(node.inputs[1:3], (1.0, 0.0), strict=False):
         r.renamed[name] = r.constant(number)
     r.emit("Identity", [node.input(0)], node.outputs[0])
-    return _DYNAMIC
+    return DYNAMIC
 
 
 def _dynamic(r: Rewriting, node: Replaced) -> str:
@@ -143,7 +143,7 @@ def _dynamic(r: Rewriting, node: Replaced) -> str:
     for name, number in zip(node.outputs[1:3], (1.0, 0.0), strict=True):
         if name:
             r.constant(number, name)
-    return _DYNAMIC
+    return DYNAMIC
 
 
 def _matmul_integer(r: Rewriting, node: Replaced) -> str:
@@ -171,7 +171,7 @@ def _qlinear_matmul(r: Rewriting, node: Replaced) -> str:
     a = _real(r, node.input(0), node.input(1), node.input(2))
     b = _real(r, node.input(3), node.input(4), node.input(5), -1)
     _rounded(r, r.emit("MatMul", [a, b]), node.input(6), node.input(7), node.outputs[0])
-    return _STATIC
+    return STATIC
 
 
 def _bias(r: Rewriting, name: str, x_scale: str, w_scale: str, alpha: float = 1.0) -> str:
@@ -190,7 +190,7 @@ def _qlinear_conv(r: Rewriting, node: Replaced) -> str:
     y = r.emit("Conv", inputs, **_options(node, _OF_CONV))
     y = r.emit("Transpose", [y], perm=[0, *range(2, rank), 1]) if last else y
     _rounded(r, y, node.input(6), node.input(7), node.outputs[0])
-    return _STATIC
+    return STATIC
 
 
 # Operators of ONNX Runtime ------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def _qgemm(r: Rewriting, node: Replaced) -> str:
     y = r.emit("Gemm", inputs, "" if rounds else node.outputs[0], **options)
     if rounds:
         _rounded(r, y, node.input(7), node.input(8), node.outputs[0])
-    return _STATIC if rounds else INT8_WEIGHTS
+    return STATIC if rounds else INT8_WEIGHTS
 
 
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
@@ -218,7 +218,7 @@ def _qlinear_binary(r: Rewriting, node: Replaced) -> str:
     a, b = (_real(r, node.input(n), node.input(n + 1), node.input(n + 2)) for n in (0, 3))
     y = r.emit(_BINARY[node.kind], [a, b])
     _rounded(r, y, node.input(6), node.input(7), node.outputs[0])
-    return _STATIC
+    return STATIC
 
 
 # Those of one input: what they compute, and the options that it has.
@@ -245,14 +245,14 @@ def _qlinear_unary(r: Rewriting, node: Replaced) -> str:
         inputs.append(r.constant(np.array(options.pop("axes"), np.int64)))
     y = r.emit(kind, inputs, **options)
     _rounded(r, y, node.input(3), node.input(4), node.outputs[0])
-    return _STATIC
+    return STATIC
 
 
 def _qlinear_concat(r: Rewriting, node: Replaced) -> str:
     parts = [_real(r, *node.inputs[n : n + 3]) for n in range(2, len(node.inputs), 3)]
     y = r.emit("Concat", parts, axis=node.attribute("axis"))
     _rounded(r, y, node.input(0), node.input(1), node.outputs[0])
-    return _STATIC
+    return STATIC
 
 
 def _with_bias(r: Rewriting, a: str, b: str, bias: str, output: str) -> None:
@@ -271,7 +271,7 @@ def _matmul_to_float(r: Rewriting, node: Replaced) -> str:
 def _dynamic_matmul(r: Rewriting, node: Replaced) -> str:
     a, b, scale, zero, bias = (node.input(n) for n in range(5))
     _with_bias(r, a, _real(r, b, scale, zero, -1), bias, node.outputs[0])
-    return _DYNAMIC
+    return DYNAMIC
 
 
 _OF_LSTM = (
@@ -292,7 +292,7 @@ def _dynamic_lstm(r: Rewriting, node: Replaced) -> str:
         inputs[n] = r.constant(weights.transpose(0, 2, 1))
     r.kinds[INT8_WEIGHTS] = None
     r.emit_all("LSTM", inputs, node.outputs[:3], **_options(node, _OF_LSTM))
-    return _DYNAMIC
+    return DYNAMIC
 
 
 def _of_directions(array: Array, count: int) -> Array:

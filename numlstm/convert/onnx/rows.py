@@ -1,7 +1,8 @@
 """Which weights in int8 are rows of ours: integers up to 127 and a scale for each row.
 
-Their integers stay as they are, their scales to 16 bits. What shares a scale between rows, or has a
-zero point, would be rounded once more: it stays in float32, exactly.
+Their integers stay as they are, their scales to 16 bits, and what they are multiplied with is
+rounded to 16 bits. What shares a scale between rows, or has a zero point, would be rounded once
+more: it stays in float32, exactly.
 """
 
 from dataclasses import replace
@@ -16,8 +17,14 @@ from numlstm.spec import Layer, Network, Tensors
 _OFF = 2.0**-8  # 127 times how much larger a scale of 16 bits may be, in steps
 
 
-def with_int8_rows(network: Network, tensors: Tensors) -> tuple[Network, str]:
-    """Return the network with the layers in int8 that are, and what to say of that."""
+def with_int8_rows(network: Network, tensors: Tensors, is_rounded: bool) -> tuple[Network, str]:
+    """Return the network with the layers in int8 that are, and what to say of that.
+
+    Parameters
+    ----------
+    is_rounded : whether the file rounds what enters its products, too; if it multiplies float32,
+        so does the network, and `Model.astype` makes int8 of it.
+    """
     kept: list[str] = []
     others: list[str] = []
     layers: list[Layer] = []
@@ -26,12 +33,12 @@ def with_int8_rows(network: Network, tensors: Tensors) -> tuple[Network, str]:
             names = [f"{prefix}.{name}" for name in layer.matrices()]
             is_kept = all(_is_in_rows(tensors[name]) for name in names)
             (kept if is_kept else others).append(prefix)
-            layer = replace(layer, dtype="int8") if is_kept else layer
+            layer = replace(layer, dtype="int8") if is_kept and is_rounded else layer
         layers.append(layer)
-    said = f"integers and scales of rows as they are in {', '.join(kept)}" if kept else ""
-    if others:
-        said += f"{'; ' if kept else ''}float32 in {', '.join(others)}"
-    return Network(tuple(layers)), said
+    how = "rows in int8 as they are" if is_rounded else "float32 until astype('int8') keeps rows"
+    said = [f"{how}: {', '.join(kept)}"] if kept else []
+    said += [f"float32: {', '.join(others)}"] if others else []
+    return Network(tuple(layers)), "; ".join(said)
 
 
 def _is_in_rows(weight: Floats) -> bool:
