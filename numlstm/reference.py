@@ -111,6 +111,8 @@ def clip(x: Doubles, bound: float | None) -> Doubles:
     return x if bound is None else apply(spec.function_text("clip", -bound, bound), x)
 
 
+Look = Callable[[int, list[NDArray[Any]], Doubles], None]
+
 # The network --------------------------------------------------------------------------------------
 
 
@@ -121,6 +123,7 @@ def run(
     memory: ArrayLike | None = None,
     states: Mapping[str, ArrayLike] | None = None,
     memory_ids: ArrayLike | None = None,
+    look: Look | None = None,
 ) -> tuple[Doubles, dict[str, Doubles]]:
     """Run a sequence from the initial state.
 
@@ -131,6 +134,7 @@ def run(
     memory : what `Attention` and `Copy` read, (M, memory_size)
     states : first states that replace the initial ones, ``layers.{n}.h``
     memory_ids : the tokens that `Copy` copies, (M,)
+    look : called with the number of each layer that was run, the rows that it read, and its answers
 
     Returns
     -------
@@ -140,14 +144,12 @@ def run(
     Raises
     ------
     TypeError, ValueError
-        If something is not as above, or every step is masked of a network that is not causal.
+        If something is not as above.
     """
     values: Any = _rows("xs", xs, network.input_size, network.vocab_size)
-    walk = _Walk(network, tensors, memory, memory_ids, dict(states or {}))
+    walk = _Walk(network, tensors, memory, memory_ids, dict(states or {}), look)
     masked = network.masked(values)
     if masked is not None and masked.any():
-        if masked.all() and not network.is_causal:
-            raise ValueError("every step of xs is masked")
         return walk.run_unmasked(values, masked), walk.kept()
     return walk.run(values), walk.kept()
 
@@ -185,8 +187,10 @@ class _Walk:
         memory: ArrayLike | None,
         memory_ids: ArrayLike | None,
         states: dict[str, ArrayLike],
+        look: Look | None = None,
     ) -> None:
         self.network = network
+        self.look = look
         if (memory is None) != (network.memory_size is None):
             raise ValueError("memory must be given to a network that attends to one, and only then")
         self.memory, self.memory_ids = np.zeros((0, 0)), np.zeros(0, np.int64)
@@ -229,13 +233,22 @@ class _Walk:
         return self.rows(xs)
 
     def run_unmasked(self, xs: Any, masked: NDArray[np.bool_]) -> Doubles:
-        """Run the steps that are not masked; a masked one has the answer of the one before."""
-        rows = self.run(xs[~masked])
+        """Run the steps that are not masked; a masked one has the answer of the one before.
+
+        Before the first of them, and at each where the network `rests`, the layer that masks and
+        every recurrent layer give zeros.
+        """
         if self.network.rows[-1] != self.network.rows_of(-1):
-            return rows
-        # Before the first of them, every recurrent layer gives zeros.
-        idle = self.rows(xs[:1], idle=True)
-        return np.concatenate([idle, rows])[np.cumsum(~masked)]
+            return self.rows(xs[:1] * 0, idle=True) if masked.all() else self.run(xs[~masked])
+        rows, numbers = self.run(xs[~masked]), np.cumsum(~masked)
+        idle = self.rows(xs[:1] * 0, idle=True)[-1:]
+        numbers = np.where(masked, 0, numbers) if self.network.rests else numbers
+        return np.concatenate([idle, rows])[numbers]
+
+    def _reads_steps(self, n: int) -> bool:
+        """Whether a layer reads a row for each step, of which some may be left out."""
+        network = self.network
+        return any(network.rows_of(s) == network.rows_of(-1) for s in network.sources(n))
 
     def rows(self, xs: Any, idle: bool = False) -> Doubles:
         values: list[Doubles] = []
@@ -262,10 +275,10 @@ class _Walk:
                 case spec.Copy():
                     ys = copied(layer, np.hstack(sources), self.memory, self.memory_ids)
                 case spec.Recurrent():
-                    if idle:
+                    if idle and self._reads_steps(n):
                         ys = np.zeros((1, layer.output_size))
                     else:
-                        ys = recurrent(layer, own, np.hstack(sources), state)
+                        ys = recurrent(layer, own, np.hstack(sources), {} if idle else state)
                 case spec.Add():
                     ys = np.sum(sources, 0)
                 case spec.Multiply():
@@ -275,6 +288,8 @@ class _Walk:
                     ys = feed_forward(layer, own, x, {} if idle else state)
             if layer.pools and not self.network.is_causal:
                 ys = ys[-1:]
+            if self.look is not None and not idle:
+                self.look(n, [np.asarray(source) for source in sources], ys)
             values.append(ys)
         for n, layer in enumerate(self.network.layers):
             if isinstance(layer, spec.Feedback) and not idle:

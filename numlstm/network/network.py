@@ -29,6 +29,7 @@ from numlstm.network.layers import (
     Repeat,
     Windowed,
 )
+from numlstm.network.recurrent import Recurrent
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -245,6 +246,27 @@ class Network:
         """Whether it skips some steps."""
         first = self.layers[0]
         return isinstance(first, Masking) or (isinstance(first, Embedding) and first.mask_zero)
+
+    @cached_property
+    def rests(self) -> bool:
+        """Whether skipped steps have the answer to a layer's rest, not that to the step before.
+
+        So where a layer reads later steps: in both directions its answers at skipped steps are
+        zeros, as Keras's and those of a packed sequence of PyTorch are. It is the recurrent layers
+        that the answer reads through no other one that count.
+        """
+        reached: list[Layer] = []
+        waiting, seen = [len(self.layers) - 1], set()
+        while waiting:
+            n = waiting.pop()
+            if n < 0 or n in seen:
+                continue
+            seen.add(n)
+            if isinstance(self.layers[n], Recurrent):
+                reached.append(self.layers[n])
+            else:
+                waiting += self.sources(n)
+        return not self.is_causal and not all(layer.is_causal for layer in reached)
 
     def masked(self, xs: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Return which steps are skipped, (T,), or None for a network that skips none."""

@@ -175,13 +175,14 @@ class Compiled:
         if self.program.memory is None:
             return self._answer_alone
         compiled, x = self._resting
-        return answer_or_zeros(lambda: compiled.run_whole(x, memory_rows)[0], self.output_size)
+        ys = answer_or_zeros(lambda: compiled.run_whole(x, memory_rows), self.output_size)
+        return np.asarray(ys[0])
 
     @cached_property
     def _answer_alone(self) -> Floats:
         network, tensors, x = resting(self.network, self.tensors)
         alone = Compiled(network, tensors)  # which is not kept
-        return answer_or_zeros(lambda: alone.run_whole(x)[0], self.output_size)
+        return np.asarray(answer_or_zeros(lambda: alone.run_whole(x), self.output_size)[0])
 
     @cached_property
     def _resting(self) -> tuple["Compiled", NDArray[Any]]:

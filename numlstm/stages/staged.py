@@ -35,8 +35,6 @@ class Staged:
         self.stages, self._parts = split(network, tensors, fold, num_threads)
         held = {name for part in self._parts for name in part.names.values()}
         self._beside = {name: deepcopy(t) for name, t in tensors.items() if name not in held}
-        # Where there is an answer to each step, masked ones repeat the one before.
-        self._repeats = network.rows[-1] == network.rows_of(INPUT)
 
     @property
     def tensors(self) -> dict[str, Floats]:
@@ -54,17 +52,17 @@ class Staged:
     def run(self, xss: list[NDArray[Any]]) -> list[Floats]:
         """Return the outputs of sequences of checked rows, leaving masked steps out.
 
-        They repeat the answer before, where there is an answer to each step.
+        They repeat the answer before, or have that of a network at rest, where there is an answer
+        to each step; see `Network.rests`.
         """
-        before = (lambda: self._answer_before_any) if self._repeats else None
-        return run_unmasked(self.network, xss, self._run, before)
+        return run_unmasked(self.network, xss, self._run, lambda: self._answer_at_rest)
 
     @cached_property
-    def _answer_before_any(self) -> Floats:
-        """What masked steps repeat before the first answer, (O,); zeros where that overflows."""
+    def _answer_at_rest(self) -> Floats:
+        """What is answered to a masked step alone, (1, O) as a rule; zeros where that overflows."""
         network, tensors, x = resting(self.network, self.tensors)
         staged = Staged(network, tensors, False)
-        return answer_or_zeros(lambda: staged.run([x])[0][-1], self.network.output_size)
+        return answer_or_zeros(lambda: staged.run([x])[0], self.network.output_size)
 
     def _run(self, xss: list[NDArray[Any]]) -> list[Floats]:
         # Without a row there is nothing that a stage could join or pool.

@@ -31,8 +31,22 @@ def test_masks_of_a_network_that_is_not_causal_leave_rows_out():
     model = numlstm.Model(weights)
     TOLERANCES["output"].check(model.run(xs), expected)
     assert_same_bits(model.run(xs)[[1, 3, 4]], model.run(xs[xs > 0]))
-    with pytest.raises(ValueError, match="every step of xs is masked"):
-        model.run(np.zeros(4, np.int32))
+    np.testing.assert_array_equal(model.run(xs)[xs == 0], 0)  # as Keras answers
+
+
+def test_a_sequence_that_is_all_masked_has_an_answer_and_takes_none_from_the_others():
+    layers = (spec.Embedding(9, 5, mask_zero=True), spec.LSTM(5, 7, direction="bidirectional"))
+    for ends in ((), (spec.Pooling(14),), (spec.Pooling(14, "max"), spec.Repeat(14, 3))):
+        network = Network((*layers, *ends, spec.Linear(14, 2)))
+        weights = random_weights(network)
+        model = numlstm.Model(weights)
+        xss = [np.array([3, 0, 4]), np.zeros(4, int), np.array([1, 2])]
+        yss = model.run_batch(xss)
+        for xs, ys in zip(xss, yss, strict=True):
+            TOLERANCES["output"].check(ys, reference.run(network, weights.tensors, xs)[0])
+            assert_same_bits(ys, model.run(xs))
+        bias = weights.tensors[f"layers.{len(network.layers) - 2}.bias"]
+        np.testing.assert_array_equal(yss[1], np.tile(bias, (len(yss[1]), 1)))
 
 
 def test_rows_that_a_convolution_leaves_out_are_not_looked_at():
