@@ -159,10 +159,14 @@ class Draft:
 
 
 class Assembly:
-    """The drafts of a network, in the order in which they grow: each after what it reads."""
+    """The drafts of a network, in the order in which they grow: each after what it reads.
+
+    names   of the layers of the `network` that was made, by which its source calls them
+    """
 
     def __init__(self) -> None:
         self.drafts: list[Draft] = []
+        self.names: list[str] = []
 
     def grow(
         self,
@@ -201,6 +205,7 @@ class Assembly:
             order.append(Draft(Concat(size), [answer]))
         order = _begun(order, input_size)
         network = Network(_named(order))
+        self.names = [draft.name for draft in order]
         return network, named_tensors(network, (draft.tensors for draft in order))
 
     def _needed(self, answer: Read) -> list[Draft]:

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from numlstm import reference
 from numlstm.budget import spend
+from numlstm.convert.assembly import Refused
+from numlstm.network.functions import LARGEST
 from numlstm.spec import (
     TOLERANCE,
     Attention,
     Copy,
+    Layer,
     Network,
     Probe,
     Repeat,
@@ -36,6 +39,8 @@ def make_probes(
     run: Callable[..., NDArray[Any]],
     num_steps: int = _NUM_STEPS,
     draw: Callable[[int, np.random.Generator], NDArray[Any]] | None = None,
+    shape: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    exactly: int | None = None,
 ) -> tuple[Probe, ...]:
     """Return probes: what ``run`` answers to random input.
 
@@ -48,15 +53,21 @@ def make_probes(
         of a network that attends to one with ``memory=``, and ``memory_ids=`` if it copies
     num_steps : at most, per probe
     draw : seq_len, generator -> xs, where not every input is one of the source
+    shape : makes of any random rows such as the source reads, of which some numbers may be ids
+    exactly : the only number of steps that ``run`` takes
 
     Raises
     ------
     WeightsError
         If ``run`` gives other shapes.
+    NoAnswer
+        If the network has no answer to any input that is tried.
     """
     generator = np.random.default_rng(0)
     least = _least_steps(network)
     num_steps = min(num_steps, max(_NUM_OUTPUTS // network.output_size, 1))
+    if exactly is not None:
+        least, num_steps = exactly, 1
     # Each by the framework, which may run a sequence once per step, and twice by `reference`.
     spend_runs(network, least - 1 + num_steps, 3 * _NUM_PROBES)
     probes = []
@@ -64,6 +75,8 @@ def make_probes(
         seq_len = least - 1 + num_steps
         xs = draw(seq_len, generator) if draw else random_input(network, seq_len, generator)
         given = _random_memory(network, generator)
+        tries = [xs] if draw else _tries(xs, shape)
+        xs = _within_domains(network, tensors, tries, given)
         while len(xs) > least and _is_chaotic(network, tensors, xs, given, generator):
             xs = xs[: max(len(xs) // 2, least)].copy()
         ys = np.array(run(xs, **given), np.float32)
@@ -74,6 +87,95 @@ def make_probes(
             )
         probes.append(Probe(xs, ys, **given))
     return tuple(probes)
+
+
+class NoAnswer(Refused):
+    """The network has no answer to random input: a layer gives an infinity or a NaN.
+
+    layer   its number
+    """
+
+    layer: int = 0
+
+    def by_name(self, name: str) -> "NoAnswer":
+        """Return the same, of a layer as its source calls it."""
+        return NoAnswer(self.why, self.instead, f'layer "{name}"') if name else self
+
+
+# Where a function has no answer: its name, of what it has none, and how it is kept from it.
+_DOMAINS = {
+    "log": ("numbers above 0", "add a small number before the logarithm, or bound what it reads"),
+    "sqrt": ("numbers from 0", "bound what the root reads"),
+    "reciprocal": ("numbers other than 0", "add a small number to what is divided by"),
+    "exp": ("numbers below 88", "scale what it reads"),
+}
+
+
+def _tries(
+    xs: NDArray[Any], shape: Callable[[NDArray[Any]], NDArray[Any]] | None
+) -> list[NDArray[Any]]:
+    """Return random input, then the same, positive, and smaller; token ids are what they are."""
+    tries = [xs]
+    if xs.ndim == 2:
+        tries += [np.abs(xs), np.abs(xs) * np.float32(0.1)]
+    return tries if shape is None else [shape(tried) for tried in tries]
+
+
+def _within_domains(
+    network: Network,
+    tensors: Tensors,
+    tries: list[NDArray[Any]],
+    given: dict[str, Any],
+) -> NDArray[Any]:
+    """Return the first input of those to try that the network has an answer to.
+
+    Raises
+    ------
+    NoAnswer
+        If it has none to all of these; the first layer that has none is named.
+    """
+    problem = None
+    for tried in tries:
+        found = _first_overflow(network, tensors, tried, given)
+        if found is None:
+            return tried
+        problem = problem or found
+    assert problem is not None
+    raise problem
+
+
+def _first_overflow(
+    network: Network, tensors: Tensors, xs: NDArray[Any], given: dict[str, Any]
+) -> NoAnswer | None:
+    """Return which layer first gives a number that is none, and of what; None if there is none."""
+    found: list[NoAnswer] = []
+
+    def look(n: int, sources: list[NDArray[Any]], ys: NDArray[Any]) -> None:
+        if not found and not (np.abs(ys) <= LARGEST).all():
+            found.append(_no_answer(network.layers[n], n, sources, ys))
+
+    with np.errstate(all="ignore"):
+        reference.run(network, tensors, xs, **given, look=look)
+    return found[0] if found else None
+
+
+def _no_answer(layer: Layer, n: int, sources: list[NDArray[Any]], ys: NDArray[Any]) -> NoAnswer:
+    """Return that a layer has no answer, of what, and what to do about it."""
+    function = str(getattr(layer, "function", "") or getattr(layer, "activation", "") or "")
+    domain, instead = _DOMAINS.get(function.partition("(")[0], ("smaller numbers", ""))
+    wrong = ys[~(np.abs(ys) <= LARGEST)]
+    of = ""
+    if hasattr(layer, "function"):
+        x = sources[0][~(np.abs(ys) <= LARGEST)]
+        of = f" of {x.flat[0]:.3g}"
+    error = NoAnswer(
+        f"gives {wrong.flat[0]:.3g}{of} on random input, expected {domain}: neither it nor its "
+        "source has an answer that the conversion could be checked by",
+        instead or "scale the weights, or convert the network up to this layer",
+        f"layer {n}, {layer}",
+    )
+    error.layer = n
+    return error
 
 
 def spend_runs(network: Network, seq_len: int, count: int) -> None:
