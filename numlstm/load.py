@@ -233,13 +233,16 @@ def from_keras(
     *,
     network: "Network | None" = None,
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    custom: Mapping[str, str] | None = None,
     labels: Sequence[str] = (),
     tokenizer: str | None = None,
     budget: "Budget | None" = None,
 ) -> "Model":
     """Convert a Keras model, and check it against Keras where that is installed.
 
-    Files are read as data: Keras is not needed, and nothing in them is executed.
+    Files are read as data: Keras is not needed, and nothing in them is executed. Several inputs
+    stand in a row end to end, those of the whole sequence in every row: `Model.inputs` has their
+    names, `Model.joined` makes the rows.
 
     Parameters
     ----------
@@ -250,6 +253,12 @@ def from_keras(
     config : dict, str or path, optional
         Of a file with weights only: the model's configuration, as ``model.to_json()`` gives it, or
         the path of a file with it.
+    custom : dict of str, optional
+        Classes that Keras does not have, or single layers by their names, as layers of Keras, one
+        behind the other: ``{"ReversedLSTM": "LSTM Reverse", "lambda_2": "last"}``. The first has
+        the weights and the options of the file; options in brackets stand above those, as in
+        ``"LSTM(recurrent_activation=hard_sigmoid)"``. Beside the layers of Keras there are
+        ``Reverse`` (of the steps) and ``last``, ``mean``, ``max``, ``sum`` (over them).
     labels : list of str
         Names of the outputs.
     tokenizer : str, optional
@@ -269,8 +278,9 @@ def from_keras(
     --------
     >>> model = numlstm.from_keras("model.keras")
     >>> model = numlstm.from_keras("weights.h5", config="model.json")
+    >>> model = numlstm.from_keras("tagger.h5", custom={"ReversedLSTM": "LSTM Reverse"})
     """
-    options = {"network": network, "config": config}
+    options = {"network": network, "config": config, "custom": custom}
     return _from("keras", "Keras", (source,), labels, tokenizer, budget, options)
 
 

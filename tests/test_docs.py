@@ -18,6 +18,11 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.S)
 FILES = {
     "aorc_hourly_model_epoch009.pt": "noaa_streamflow/aorc_hourly_model_epoch009.pt",
     "regression_model.h5": "turbofan_lstm/regression_model.h5",
+    "eval_model.h5": "rnnmorph_en/eval_model.h5",
+    "eval_model.json": "rnnmorph_en/eval_model.json",
+    "char_set.txt": "rnnmorph_en/char_set.txt",
+    "gram_input.json": "rnnmorph_en/gram_input.json",
+    "gram_output.json": "rnnmorph_en/gram_output.json",
     "textgenrnn_weights.hdf5": "textgenrnn/textgenrnn_weights.hdf5",
     "textgenrnn_vocab.json": "textgenrnn/textgenrnn_vocab.json",
     "ppo_lstm_cartpole_novel.zip": "recurrent_ppo/ppo_lstm_cartpole_novel.zip",

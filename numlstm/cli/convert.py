@@ -51,6 +51,14 @@ def convert(
         Path | None,
         typer.Option("--config", help="The model's JSON, of an .h5 file with weights only."),
     ] = None,
+    custom: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--custom",
+            help="A class or a layer of a Keras model that Keras does not have, as layers of it: "
+            '"ReversedLSTM=LSTM Reverse". May be given several times.',
+        ),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option("--key", help="Where in a .pt file the state dict is: model.state."),
@@ -139,6 +147,7 @@ def convert(
     given |= {"prefix": prefix, "ignore": ignore or None}
     given |= {"constants": _constants(constant or []), "shapes": _shapes(shape or [])}
     given |= {"outputs": output or None}
+    given |= {"custom": _custom(custom or [])}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kind = "folder" if source.is_dir() else source.suffix.lower()
     if kind not in _SOURCES:
@@ -167,7 +176,7 @@ def convert(
 
 _Source: TypeAlias = "tuple[Callable[..., numlstm.Model], set[str]]"
 _TORCH: _Source = (numlstm.from_torch, {"layers", "network", "key", "prefix", "ignore"})
-_KERAS: _Source = (numlstm.from_keras, {"network", "config"})
+_KERAS: _Source = (numlstm.from_keras, {"network", "config", "custom"})
 _ONNX: _Source = (numlstm.from_onnx, {"constants", "shapes", "outputs"})
 _SOURCES: dict[str, _Source] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _TORCH),
@@ -204,6 +213,15 @@ def _shapes(texts: list[str]) -> dict[str, Any] | None:
                 f"--shape {text}, expected a name and sizes: x=1,?,40"
             ) from None
     return found or None
+
+
+def _custom(given: list[str]) -> dict[str, str] | None:
+    """Return what names stand for, of ``name=layers``."""
+    pairs = [text.partition("=") for text in given]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise typer.BadParameter(f"--custom {name}, expected --custom 'Name=LSTM Reverse'")
+    return {name.strip(): words for name, _, words in pairs} or None
 
 
 def _read_json(path: Path) -> Any:

@@ -232,8 +232,8 @@ def refused_by_keras() -> Any:
     pytest.importorskip("h5py")
     from numlstm.convert.keras import convert
 
-    pool, flat = keras.layers.MaxPooling1D(name="pool"), keras.layers.Flatten(name="flat")
-    return convert(keras.Sequential([keras.Input((4, 2)), pool, flat, keras.layers.Dense(2)]))
+    more, flat = keras.layers.UpSampling1D(name="more"), keras.layers.Flatten(name="flat")
+    return convert(keras.Sequential([keras.Input((4, 2)), more, flat, keras.layers.Dense(2)]))
 
 
 def refused_by_onnx() -> Any:
@@ -263,7 +263,8 @@ def refused_by_onnx() -> Any:
             refused_by_keras,
             [
                 "the Keras model cannot be converted:",
-                'layer 1 "pool": MaxPooling1D: is not a layer numlstm knows',
+                'layer 1 "more": UpSampling1D: gives more steps than it reads; '
+                "a step has one row of answers",
             ],
         ),
         (

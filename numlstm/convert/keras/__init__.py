@@ -8,19 +8,21 @@ differs by layer, becomes the answer to the step before. A layer that returns no
 a causal network, its answer so far. A `stateful` layer keeps its state as every stream does.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.assembly import Refusals, Refused, reading
+from numlstm.convert.keras.custom import Word, missing, read_custom, renamed
 from numlstm.convert.keras.files import Source, read
 from numlstm.convert.keras.graph import translate
 from numlstm.convert.keras.probes import probes_of
 from numlstm.convert.keras.tensors import tensors_of
 from numlstm.convert.probes import make_probes, reference_run
 from numlstm.errors import first_of
-from numlstm.spec import Network, Probe, Tensors, Weights, WeightsError
+from numlstm.spec import Columns, Network, Probe, Tensors, Weights, WeightsError
 
 
 def convert(
@@ -28,6 +30,7 @@ def convert(
     *,
     network: Network | None = None,
     config: Any = None,
+    custom: Mapping[str, str] | None = None,
 ) -> Weights:
     """Convert a Keras model.
 
@@ -40,6 +43,8 @@ def convert(
         become what Keras's layer of the same kind would make of them.
     config : dict, JSON text, or path of a JSON file, optional
         For weights alone: what ``model.to_json()`` gives.
+    custom : dict of str, optional
+        Classes of a user, or names of layers, in layers of Keras: see `custom`.
 
     Raises
     ------
@@ -48,9 +53,14 @@ def convert(
     """
     if network is not None and config is not None:
         raise WeightsError("network and config both say what the layers are; give one of them")
+    words = read_custom(custom)
     found = read(source, config)
+    if words:
+        _rename(found, words)
     tensors: Tensors
     probes: tuple[Probe, ...]
+    inputs: tuple[Columns, ...] = ()
+    outputs: tuple[Columns, ...] = ()
     if network is not None:
         tensors = _tensors_by_name(network, found)
         probes = make_probes(network, tensors, reference_run(network, tensors))
@@ -63,13 +73,25 @@ def convert(
     else:
         translation = translate(found)
         network, tensors = translation.network, translation.tensors
+        inputs, outputs = translation.inputs, translation.outputs
         probes, answered = probes_of(found, translation)
     return Weights(
         network=network,
         tensors=tensors,
         probes=probes,
         origin=f"{f'Keras {found.version}'.strip()}, {answered}",
+        inputs=inputs,
+        outputs=outputs,
     )
+
+
+def _rename(source: Source, words: Mapping[str, tuple[Word, ...]]) -> None:
+    """Let the config say what names stand for."""
+    unknown = missing(words, source.config)
+    if unknown:
+        raise WeightsError(f"custom names {first_of(unknown)}, which the model does not have")
+    with reading("the config cannot be read"):
+        source.config, source.is_custom = renamed(source.config, words), True
 
 
 def _tensors_by_name(network: Network, source: Source) -> Tensors:

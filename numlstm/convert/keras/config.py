@@ -56,6 +56,22 @@ def layers_of(item: Config) -> list[Config]:
     return layers
 
 
+def place_of(n: int, layer: Config) -> str:
+    return f'layer {n} "{name_of(layer)}"'
+
+
+def every_layer(item: Any) -> Iterator[Config]:
+    """Yield the layers of a model and those within them."""
+    config = config_of(item)
+    inner = config.get("layers") if class_of(item) in MODELS else None
+    parts = [*(inner or []), *(config.get("cells") or [])]
+    parts += [config.get(name) for name in ("layer", "backward_layer", "cell")]
+    for part in parts:
+        if isinstance(part, dict):
+            yield part
+            yield from every_layer(part)
+
+
 def leaves_of(item: Config, key: Key, path: str, is_trained: bool = True) -> Iterator[Leaf]:
     """Yield the parts of a layer that have arrays, in the order in which Keras lists them."""
     config, kind = config_of(item), class_of(item)
@@ -105,8 +121,12 @@ def _num_arrays(kind: str, config: Config) -> tuple[int, int]:
             return 2 + bias, 0
         case "BatchNormalization":
             return sum(config.get(name, True) is not False for name in ("scale", "center")), 2
-        case "LayerNormalization":
+        case "LayerNormalization" | "GroupNormalization":
             return sum(config.get(name, True) is not False for name in ("scale", "center")), 0
+        case "Normalization":
+            return 0, 0 if config.get("mean") is not None else 3
+        case "PReLU" | "RMSNormalization":
+            return 1, 0
         case "Attention":
             return bool(config.get("use_scale")) + (config.get("score_mode") == "concat"), 0
         case "AdditiveAttention":
@@ -119,7 +139,8 @@ def _segments(layers: Sequence[Any]) -> list[str]:
     seen: dict[str, int] = {}
     names = []
     for layer in layers:
-        parts = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", class_of(layer)).lower()
+        kind = str(layer.get("written_as") or class_of(layer))
+        parts = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", kind).lower()
         count = seen.get(parts, 0)
         seen[parts] = count + 1
         names.append(f"{parts}_{count}" if count else parts)

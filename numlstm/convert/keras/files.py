@@ -56,6 +56,7 @@ class Source:
     model     the live model, or None
     file      whence Keras itself can load it, or None
     has_config   whether that file has a config of its own
+    is_custom    whether the config stands for classes of a user
     """
 
     config: Config | None
@@ -67,6 +68,7 @@ class Source:
     model: Any = None
     file: Path | None = None
     has_config: bool = True
+    is_custom: bool = False
 
     @property
     def major(self) -> int | None:
@@ -142,7 +144,7 @@ def _place(named: tuple[str, Array]) -> tuple[bool, list[tuple[int, str]]]:
 
 _ORDER = (
     "embeddings", "kernel", "recurrent_kernel", "gamma", "beta", "bias", "scale",
-    "moving_mean", "moving_variance",
+    "moving_mean", "moving_variance", "mean", "variance", "count",
 )  # fmt: skip
 
 

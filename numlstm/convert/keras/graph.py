@@ -1,5 +1,6 @@
 """The config of a Keras model -> the layers of a network and their tensors."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from numlstm import spec
 from numlstm.budget import spend
 from numlstm.cached import cached_property
-from numlstm.convert.assembly import Assembly, Misfit, Refusals, Refused, reading
-from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
+from numlstm.convert.assembly import Assembly, Misfit, Read, Refusals, Refused, reading
+from numlstm.convert.keras.call import SEQUENCE, STATE, TOKENS, Call, Value
 from numlstm.convert.keras.config import (
     MODELS,
     RECURRENT,
@@ -20,16 +21,18 @@ from numlstm.convert.keras.config import (
     Key,
     class_of,
     config_of,
+    every_layer,
     layers_of,
     leaves_of,
     name_of,
     paths_of,
+    place_of,
 )
+from numlstm.convert.keras.entrances import entrances_of, values_of
 from numlstm.convert.keras.files import Source
 from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.layers import LAYERS
 from numlstm.convert.keras.nodes import (
-    OF_MASKS,
     Node,
     Ref,
     is_own_mask,
@@ -37,12 +40,13 @@ from numlstm.convert.keras.nodes import (
     order_of,
     refs_of,
 )
-from numlstm.spec import Network, WeightsError
+from numlstm.convert.keras.operations import OPERATIONS, operation_of
+from numlstm.convert.keras.recurrent import APART
+from numlstm.convert.keras.strangers import stranger, strangers_of
+from numlstm.spec import Columns, Network, WeightsError
 
 Values: TypeAlias = list[Value | None]  # None for what a refused layer would have given
 
-# Of keras.ops, what joins values as the layers of the same names do.
-_JOINING = {"Add", "Multiply", "Subtract", "Concatenate"}
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "training": (None, False),
     "mask": (None,),
@@ -54,20 +58,34 @@ _OF_ONE_STEP = {
     "Embedding", "Masking", "LeakyReLU", "ELU", "ReLU", "Concatenate", "Add", "Multiply",
 }  # fmt: skip
 
+# What a model of any length is made of, though its input may have a length.
+_OF_ANY_LENGTH = _OF_ONE_STEP | {
+    *RECURRENT, *MODELS, "RNN", "Bidirectional", "Conv1D", "BatchNormalization", "Normalization",
+    "GlobalMaxPooling1D", "GlobalAveragePooling1D", "Rescaling", "SpatialDropout1D",
+    "GaussianNoise", "Attention", "AdditiveAttention", "LSTMCell", "GRUCell", "SimpleRNNCell",
+    "StackedRNNCells", "Identity", "Softmax", "PReLU", "Subtract", "Average",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Translation:
     """A model as a network, and what its inputs and outputs are.
 
-    inputs   sizes of the inputs, which the network reads joined
+    inputs, outputs   names and sizes of the columns of a row, where there are several
+    reads, gives      what each input and output is
+    num_steps         the only length that the model itself can run, or None
+    names             of the layers, by which the model calls them
     """
 
     network: Network
     tensors: dict[str, NDArray[np.float32]]
-    inputs: tuple[int, ...]
-    input_kind: str
-    output_kind: str
+    inputs: tuple[Columns, ...]
+    outputs: tuple[Columns, ...]
+    reads: tuple[Value, ...]
+    gives: tuple[Value, ...]
     time_major: bool
+    num_steps: int | None
+    names: list[str]
 
 
 def translate(source: Source) -> Translation:
@@ -93,31 +111,77 @@ class _Translator:
         self.unbound: set[str] = set()  # layers whose weights were not found
 
     def run(self) -> Translation:
-        self.refusals.found += _strangers(self.config, "")
+        self.refusals.found += strangers_of(self.config, "")
         self._bind()
-        every = list(_every_layer(self.config))
+        every = list(every_layer(self.config))
         time_major = self._check_time_major(every)
-        inputs = self._inputs(any(class_of(layer) == "Embedding" for layer in every), time_major)
+        entrances = entrances_of(self.config, self._kernel_of)
+        inputs = values_of(entrances, self.assembly, self.refusals, time_major)
         found = self.model(self.config, (), inputs, "")
-        kinds = {value.kind for value in found if value is not None}
-        if len(kinds) > 1 and not self.refusals:
-            self.refusals.add("the outputs", f"{' and '.join(sorted(kinds))}, expected one kind")
-        self.refusals.check()
         outputs = [value for value in found if value is not None]
+        self._check_outputs(outputs)
+        self.refusals.check()
         size = sum(value.size for value in outputs)
         answer = self.assembly.joined([value.draft for value in outputs], size)
-        sizes = tuple(value.size for value in inputs)
-        network, tensors = self.assembly.network(answer, sum(sizes))
-        return Translation(network, tensors, sizes, inputs[0].kind, outputs[0].kind, time_major)
+        network, tensors = self._network(answer, sum(value.size for value in inputs))
+        if len({value.kind for value in outputs}) > 1 and not network.is_causal:
+            raise Refused(
+                "the outputs are a sequence and one vector, which a row for each step has only "
+                "where no step reads later ones",
+                "convert a model of one of them",
+            )
+        names = [entrance.name for entrance in entrances]
+        return Translation(
+            network, tensors, _columns(names, inputs), _columns(self._output_names(), outputs),
+            tuple(inputs), tuple(outputs), time_major, self._length(inputs), self.assembly.names,
+        )  # fmt: skip
+
+    def _network(self, answer: Read, input_size: int) -> tuple[Network, dict[str, Any]]:
+        try:
+            return self.assembly.network(answer, input_size)
+        except WeightsError as error:
+            if "a network with feedback must be causal" not in str(error):
+                raise
+            raise Refused(
+                "the c of an LSTM is read beside a layer that reads later steps",
+                "read its h, or convert the part up to the c as a model of its own",
+            ) from error
+
+    def _kernel_of(self, name: str) -> Array | None:
+        """Return the first array of a layer."""
+        found = [arrays for key, arrays in self.arrays.items() if key[0] == name and arrays]
+        return found[0][0] if found else None
+
+    def _check_outputs(self, outputs: list[Value]) -> None:
+        for value in outputs:
+            if value.kind in (TOKENS, STATE) or value.ids or value.flat:
+                what = "a sequence of numbers without features" if value.flat else value.described
+                self.refusals.add("an output", f"is {what}, expected a sequence or one vector")
+            if value.mixed and value.kind == SEQUENCE:
+                logging.getLogger("numlstm").warning(
+                    "at masked steps Keras repeats a part of the answer and not the rest: "
+                    "the answers to masked steps differ from its own, those to others do not"
+                )
+
+    def _output_names(self) -> list[str]:
+        if class_of(self.config) == "Sequential":
+            return ["output"]
+        return [name for name, _, _ in refs_of(config_of(self.config).get("output_layers"))]
+
+    def _length(self, inputs: list[Value]) -> int | None:
+        """Return how many steps the model needs, if it is made for so many."""
+        lengths = [v.steps for v in inputs if v.kind == SEQUENCE and v.steps is not None]
+        is_free = all(map(_is_of_any_length, every_layer(self.config)))
+        return max(lengths) if lengths and not is_free else None
 
     def _bind(self) -> None:
         """Find the arrays of every layer."""
         layers = layers_of(self.config)
         for n, (layer, path) in enumerate(zip(layers, paths_of(self.config), strict=True)):
             leaves = list(leaves_of(layer, (name_of(layer),), path))
-            known = not _strangers({"class_name": "Model", "config": {"layers": [layer]}}, "")
+            known = not strangers_of({"class_name": "Model", "config": {"layers": [layer]}}, "")
             before = len(self.refusals)
-            with self.refusals.of(f"{_place(n, layer)}: {class_of(layer)}"):
+            with self.refusals.of(f"{place_of(n, layer)}: {class_of(layer)}"):
                 self.arrays |= self.source.arrays_of(leaves) if leaves and known else {}
             if len(self.refusals) > before:
                 self.unbound.add(name_of(layer))
@@ -141,67 +205,6 @@ class _Translator:
             self.refusals.add("the layers", f"time_major=True together with {with_}")
         return True
 
-    # Inputs ---------------------------------------------------------------------------------------
-
-    def _inputs(self, has_tokens: bool, time_major: bool) -> list[Value]:
-        shapes = self.input_shapes(has_tokens)
-        values, before = [], len(self.refusals)
-        for name, shape in shapes:
-            steps = shape[0 if time_major else 1] if len(shape) > 1 else None
-            steps = steps if isinstance(steps, int) else None
-            if len(shape) == 2 and has_tokens:
-                values.append(Value(None, 1, TOKENS, steps))
-            elif len(shape) in (2, 3) and isinstance(shape[-1], int):
-                kind = SEQUENCE if len(shape) == 3 else VECTOR
-                values.append(Value(None, shape[-1], kind, steps if kind == SEQUENCE else None))
-            else:
-                self.refusals.add(
-                    f'input "{name}"',
-                    f"has shape {tuple(shape)}, expected (batch, steps) token ids, "
-                    "(batch, steps, features) or (batch, features)",
-                )
-        if len({(value.kind, value.steps) for value in values}) > 1 or (
-            len(values) > 1 and has_tokens
-        ):
-            self.refusals.add("several inputs", "expected all sequences or all vectors of numbers")
-        if len(self.refusals) > before:
-            self.refusals.check()
-        if len(values) == 1:
-            return values
-        total = sum(value.size for value in values)
-        stops = np.cumsum([value.size for value in values]).tolist()
-        named = []
-        for value, stop, (name, _) in zip(values, stops, shapes, strict=True):
-            draft = self.assembly.part(None, total, stop - value.size, stop, name)
-            named.append(replace(value, draft=draft))
-        return named
-
-    def input_shapes(self, has_tokens: bool) -> list[tuple[str, list[Any]]]:
-        """Return the shape of each input of the model."""
-        layers = layers_of(self.config)
-        if class_of(self.config) != "Sequential":
-            by_name = {name_of(layer): layer for layer in layers}
-            names = [name for name, _, _ in refs_of(config_of(self.config).get("input_layers"))]
-            return [(name, _shape_of(by_name.get(name, {})) or []) for name in names]
-        if not layers:
-            raise WeightsError("the Keras model has no layers")
-        first = layers[0]
-        while class_of(first) in MODELS and layers_of(first):
-            if class_of(first) != "Sequential":
-                return _Translator(replace(self.source, config=first)).input_shapes(has_tokens)
-            first = layers_of(first)[0]
-        shape = _shape_of(first) or config_of(self.config).get("build_input_shape")
-        if not isinstance(shape, list):
-            shape = (self.config.get("build_config") or {}).get("input_shape")
-        if not isinstance(shape, list) and class_of(first) == "Embedding":
-            shape = [None, None]
-        if not isinstance(shape, list) and class_of(first) in (*RECURRENT, "Bidirectional", "RNN"):
-            kernels = [a for key, a in self.arrays.items() if key[0] == name_of(first) and a]
-            shape = [None, None, kernels[0][0].shape[0]] if kernels else None
-        if not isinstance(shape, list):
-            raise WeightsError("the config names no shape of the input; build the model, then save")
-        return [(name_of(first), shape)]
-
     # Models ---------------------------------------------------------------------------------------
 
     def model(self, item: Config, key: Key, inputs: Values | list[Value], place: str) -> Values:
@@ -211,13 +214,13 @@ class _Translator:
         values: Values = list(inputs)
         for n, layer in enumerate(layers_of(item)):
             if class_of(layer) != "InputLayer":
-                where = place + _place(n, layer)
+                where = place + place_of(n, layer)
                 values = self.layer(layer, (*key, name_of(layer)), values, where)
         return values
 
     def _functional(self, item: Config, key: Key, inputs: Values, place: str) -> Values:
         layers = {name_of(layer): layer for layer in layers_of(item)}
-        places = {name: place + _place(n, x) for n, (name, x) in enumerate(layers.items())}
+        places = {name: place + place_of(n, x) for n, (name, x) in enumerate(layers.items())}
         config = config_of(item)
         given = [name for name, _, _ in refs_of(config.get("input_layers"))]
         outputs = refs_of(config.get("output_layers"))
@@ -232,14 +235,19 @@ class _Translator:
         for name, n in order:
             node, layer = nodes[name, n], layers[name]
             reads = [self._output(values, ref, places[name]) for ref in node.refs]
-            wrong = self._wrong_options(node, layer, nodes, layers)
+            is_operation = operation_of(layer) is not None
+            wrong = [] if is_operation else self._wrong_options(node, layer, nodes, layers)
             if calls[name] > 1 and any(
-                config_of(part).get("stateful") for part in (layer, *_every_layer(layer))
+                config_of(part).get("stateful") for part in (layer, *every_layer(layer))
             ):
                 wrong.append("stateful=True and called more than once")
             for why in wrong:
-                self.refusals.add(f"{places[name]}: {class_of(layer)}", why)
-            values[name, n] = self.layer(layer, (*key, name), reads, places[name])
+                instead = APART if "initial_state" in why else ""
+                self.refusals.add(f"{places[name]}: {class_of(layer)}", why, instead)
+            if is_operation:
+                layer = layer | {"config": config_of(layer) | node.options}
+            args = _resolved(node.args, iter(reads))
+            values[name, n] = self.layer(layer, (*key, name), reads, places[name], args)
         return [self._output(values, ref, "the output") for ref in outputs]
 
     def _output(self, values: dict[tuple[str, int], Values], ref: Ref, place: str) -> Value | None:
@@ -248,9 +256,7 @@ class _Translator:
         if index < len(found):
             return found[index]
         if None not in found:
-            self.refusals.add(
-                place, f'reads output {index} of "{name}", a state, expected output 0'
-            )
+            self.refusals.add(place, f'reads output {index} of "{name}", which has {len(found)}')
         return None
 
     def _wrong_options(
@@ -272,36 +278,37 @@ class _Translator:
         """Return which numbers of the input Keras's own masks are made from."""
         return {
             0.0 if class_of(x) == "Embedding" else config_of(x).get("mask_value", 0.0)
-            for x in _every_layer(self.config)
-            if class_of(x) == "Masking" or config_of(x).get("mask_zero")
+            for x in every_layer(self.config)
+            if class_of(x) == "Masking" or config_of(x).get("mask_zero") or "written_as" in x
         }
 
     # Layers ---------------------------------------------------------------------------------------
 
-    def layer(self, item: Config, key: Key, inputs: Values, place: str) -> Values:
+    def layer(
+        self, item: Config, key: Key, inputs: Values, place: str, args: tuple[Any, ...] = ()
+    ) -> Values:
         """Call a layer, or a model that stands as one."""
         # A model that is called twice, within one that is: layers without end, of a small file.
         spend(f"the call of {place[-_MOST_PLACE:]}", 5000 + len(place), 2e5)
         kind = class_of(item)
         if kind in MODELS:
             return self.model(item, key, inputs, f"{place} > ")
-        subject = f"{place}: {kind}"
-        refused = _stranger(item)
-        if refused is None and kind not in LAYERS:
-            refused = Refused("an operation for masks, read as numbers")
+        subject = f"{place}: {operation_of(item) or item.get('written_as') or kind}"
+        refused = stranger(item)
         if refused is not None:
             self.refusals.add(subject, refused.why, refused.instead)
             return [None]
         known = [value or Value(None, 1) for value in inputs]
         call = Call(
             item, key[-1], key, known, self.arrays, self.assembly,
-            self.source.major, self.source.version, self._inner(place),
+            self.source.major, self.source.version, self._inner(place), args,
         )  # fmt: skip
         with self.refusals.of(subject, None not in inputs and key[0] not in self.unbound):
             reads_input = any(v is not None and v.draft is None for v in inputs)
             if reads_input and _masks_input(self.assembly):
                 raise Misfit("reads the input beside the layer that masks it")
-            return [LAYERS[kind](call)]
+            found = _called(call)
+            return found if None not in inputs else [None] * len(found)
         return [None]
 
     def _inner(self, place: str) -> Any:
@@ -316,67 +323,51 @@ class _Translator:
         return call
 
 
+def _called(call: Call) -> Values:
+    """Return what a call gives, behind it the layers that say what a user's class does."""
+    operation = operation_of(call.item)
+    translate = LAYERS[class_of(call.item)] if operation is None else OPERATIONS[operation]
+    found = translate(call)
+    then = call.item.get("then")
+    for word in then if isinstance(then, tuple) else ():  # never of a file
+        value = found[0] if isinstance(found, list) else found
+        call = replace(call, item={"class_name": word.kind, "config": word.options}, inputs=[value])
+        found = word.translate(call)
+    return list(found) if isinstance(found, list) else [found]
+
+
+def _resolved(args: Any, reads: Iterator[Value | None]) -> tuple[Any, ...]:
+    """Return the arguments of an operation with values in place of what names them."""
+    found: list[Any] = []
+    for arg in args:
+        refs = refs_of(arg)
+        values = [next(reads) or Value(None, 1) for _ in refs]
+        found += [values[0] if len(values) == 1 else values] if refs else [arg]
+    return tuple(found)
+
+
+def _columns(names: list[str], values: list[Value]) -> tuple[Columns, ...]:
+    """Return the names of columns, each another, where there are several."""
+    if len(values) < 2:
+        return ()
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    found = []
+    for name, value in zip(names, values, strict=True):
+        seen[name] += 1
+        unique = f"{name}_{seen[name] - 1}" if counts[name] > 1 and seen[name] > 1 else name
+        found.append(Columns(unique, value.size))
+    return tuple(found)
+
+
+def _is_of_any_length(layer: Config) -> bool:
+    config = config_of(layer)
+    pads_by_length = config.get("padding") == "same" and config.get("strides", 1) not in (1, [1])
+    return class_of(layer) in _OF_ANY_LENGTH and not pads_by_length
+
+
 def _masks_input(assembly: Assembly) -> bool:
     """Tell whether the first layer masks steps of the input."""
     first = assembly.drafts[0].layer if assembly.drafts else None
     is_mask = isinstance(first, spec.Masking)
     return is_mask or (isinstance(first, spec.Embedding) and first.mask_zero)
-
-
-def _strangers(item: Config, place: str) -> list[Refused]:
-    """Return which layers of a model, and within it, numlstm does not have."""
-    found = []
-    for n, layer in enumerate(layers_of(item)):
-        kind, where = class_of(layer), place + _place(n, layer)
-        for inner in [layer, *_every_layer(layer)] if kind not in MODELS else []:
-            refused = _stranger(inner)
-            if refused is not None:
-                refused.subject = f"{where}: {class_of(inner) or 'nothing'}"
-                found.append(refused)
-        if kind in MODELS:
-            found += _strangers(layer, f"{where} > ")
-    return found
-
-
-def _stranger(item: Config) -> Refused | None:
-    """Return why a layer cannot be had, or None."""
-    kind, module = class_of(item), str(item.get("module") or "")
-    if kind == "Lambda":
-        return Refused("code in a file is not run", "write it as layers")
-    if kind in MODELS or kind.endswith(("Cell", "Cells")):
-        return None
-    if kind in LAYERS:
-        is_operation = ".ops" in module and kind not in _JOINING
-        return Refused("is an operation, not the layer of that name") if is_operation else None
-    if kind in OF_MASKS:
-        return None  # of a mask; refused where it is read as numbers
-    return Refused("is not a layer numlstm knows")
-
-
-def _place(n: int, layer: Config) -> str:
-    return f'layer {n} "{name_of(layer)}"'
-
-
-def _every_layer(item: Any) -> Iterator[Config]:
-    """Yield the layers of a model and those within them."""
-    config = config_of(item)
-    inner = config.get("layers") if class_of(item) in MODELS else None
-    parts = [*(inner or []), *(config.get("cells") or [])]
-    parts += [config.get(name) for name in ("layer", "backward_layer", "cell")]
-    for part in parts:
-        if isinstance(part, dict):
-            yield part
-            yield from _every_layer(part)
-
-
-def _shape_of(layer: Config) -> list[Any] | None:
-    """Return the shape of a batch of inputs, if the layer has one in its config."""
-    config = config_of(layer)
-    for name in ("batch_shape", "batch_input_shape"):
-        if isinstance(config.get(name), list):
-            return list(config[name])
-    if isinstance(config.get("input_shape"), list):
-        return [None, *config["input_shape"]]
-    if isinstance(config.get("layer"), dict):
-        return _shape_of(config["layer"])
-    return None

@@ -2,18 +2,40 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from numlstm import spec
 from numlstm.budget import spend
 from numlstm.convert.assembly import Misfit, Refused
+from numlstm.convert.compositions import grouped_norm, prelu, rms_norm
 from numlstm.convert.keras.call import SEQUENCE, TOKENS, VECTOR, Call, Value
 from numlstm.convert.keras.config import class_of, config_of
+from numlstm.convert.keras.merging import (
+    added,
+    attention,
+    averaged,
+    concatenate,
+    dot,
+    largest,
+    multiplied,
+    plain,
+    smallest,
+    subtracted,
+    unit,
+)
 from numlstm.convert.keras.options import Options, advanced, function_of
 from numlstm.convert.keras.recurrent import bidirectional, recurrent
-from numlstm.spec import Layer
+from numlstm.convert.keras.reshaping import flatten, permute, repeat, reshape
+from numlstm.convert.keras.windows import (
+    conv,
+    cropping,
+    global_pooling,
+    pooling,
+    zero_padding,
+)
+from numlstm.network.layer import SMALLEST
 
 # Layers of one step -------------------------------------------------------------------------------
 
@@ -24,7 +46,7 @@ def _input(call: Call) -> Value:
 
 def _same(call: Call) -> Value:
     """Dropout and others that end with training."""
-    return call.one()
+    return call.any_one()
 
 
 def _embedding(call: Call) -> Value:
@@ -33,6 +55,9 @@ def _embedding(call: Call) -> Value:
     mask_zero = options.flag("mask_zero")
     options.take("dropout")
     options.end()
+    value = call.any_one()
+    if value.ids:
+        return _embedded(call, value, size, mask_zero)
     value = call.one(TOKENS)
     if value.draft is not None or call.assembly.drafts:
         raise Misfit("is not the first and only layer that reads the token ids")
@@ -40,6 +65,26 @@ def _embedding(call: Call) -> Value:
         spec.Embedding, vocab_size, size, reads=[value], arrays=call.own, mask_zero=mask_zero
     )
     return call.then(value, layer, kind=SEQUENCE, masked=mask_zero)
+
+
+def _embedded(call: Call, value: Value, size: int, mask_zero: bool) -> Value:
+    """Embed ids that stand as ones among other numbers: a row of the table for each."""
+    if mask_zero:
+        raise Refused(
+            "mask_zero=True beside other inputs, whose steps are not skipped with it",
+            "give sequences without padding, and "
+            'custom={"Embedding": "Embedding(mask_zero=false)"}',
+        )
+    (table,) = call.own or [np.zeros((0, 0))]
+    count = value.table or 1
+    if table.shape != (value.ids, size):
+        raise Misfit(f"embeddings expected {(value.ids, size)}, found {table.shape}")
+    weight = np.tile(table.T, (count, 1))[..., None]
+    layer = call.add(
+        spec.Conv1d, value.size, count * size, 1, False,
+        reads=[value], tensors={"weight": weight}, groups=count,
+    )  # fmt: skip
+    return call.then(value, layer, ids=0)
 
 
 def _masking(call: Call) -> Value:
@@ -91,7 +136,7 @@ def _check_axis(options: Options, value: Value) -> None:
     """Refuse a normalisation over anything but the features."""
     axis = options.take("axis", default=-1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if axis not in (-1, 2 if value.kind == SEQUENCE else 1):
+    if axis not in (-1, value.axis):
         raise Refused(f"axis={axis!r}, expected that of the features")
 
 
@@ -120,189 +165,88 @@ def _layer_norm(call: Call) -> Value:
     return call.then(value, layer)
 
 
-def _reshape(call: Call) -> Value:
-    """Flatten and Reshape, where they change nothing."""
+def _normalization(call: Call) -> Value:
+    """Normalization: (x - mean) / max(sqrt(variance), epsilon), or the way back."""
     options = call.options
-    target = options.take("target_shape")
-    options.expect("data_format", "channels_last", None)
-    options.end()
     value = call.one(SEQUENCE, VECTOR)
-    if value.masked:
-        raise Misfit("reads a sequence with a mask")
-    flat = target in (None, [value.size], [-1])
-    if flat and (value.kind == VECTOR or value.steps == 1):
-        return replace(value, kind=VECTOR, steps=None)
-    if value.kind == SEQUENCE and target in ([-1, value.size], [value.steps, value.size]):
-        return value
-    raise Misfit(f"changes the shape of {value.kind}: the steps would become features")
-
-
-def _repeat(call: Call) -> Value:
-    options = call.options
-    count = options.size("n")
+    if options.rest.get("axis", -1) not in (None, []):  # of one mean for all
+        _check_axis(options, value)
+    options.take("axis")
+    mean, variance = options.numbers("mean"), options.numbers("variance")
+    invert = options.flag("invert")
     options.end()
-    value = call.one(VECTOR)
-    layer = call.add(spec.Repeat, value.size, count, reads=[value])
-    return call.then(value, layer, kind=SEQUENCE, steps=count)
-
-
-# Layers over time ---------------------------------------------------------------------------------
-
-
-def _conv(call: Call) -> Value:
-    options = call.options
-    size, length = (
-        options.size("filters", "nb_filter"),
-        options.size("kernel_size", "filter_length"),
-    )
-    bias = options.flag("use_bias", "bias", default=True)
-    function = function_of(options.take("activation"), call.major)
-    stride = options.size("strides", "subsample_length", default=1)
-    dilation = options.size("dilation_rate", "atrous_rate", default=1)
-    groups = options.size("groups", default=1)
-    padding = options.take("padding", "border_mode", default="valid")
-    options.expect("data_format", "channels_last", None)
-    options.end()
-    value = call.one(SEQUENCE)
-    if value.masked:
-        raise Misfit("reads a sequence with a mask, which it would not heed")
-    reach = (length - 1) * dilation
-    if padding == "same" and stride > 1:
-        raise Refused("padding='same' with strides, which depends on the length")
-    if padding not in ("causal", "same", "valid"):
-        raise Refused(f"padding={padding!r}")
-    pads = {"causal": None, "same": (reach // 2, reach - reach // 2), "valid": (0, 0)}[padding]
-    steps = None
-    if value.steps is not None:
-        steps = (value.steps + (0 if padding == "valid" else reach) - reach - 1) // stride + 1
-    return replace(
-        call.weighted(
-            spec.Conv1d, value, function, value.size, size, length, bias,
-            dilation=dilation, stride=stride, groups=groups, padding=pads,
-        ),
-        steps=steps,
-    )  # fmt: skip
-
-
-def _pooling(mode: str) -> Callable[[Call], Value]:
-    def pooling(call: Call) -> Value:
-        options = call.options
-        options.expect("data_format", "channels_last", None)
-        keepdims = options.flag("keepdims")
-        options.end()
-        value = call.one(SEQUENCE)
-        if keepdims:
-            raise Refused("keepdims=True")
-        if value.masked and mode != "mean":
-            raise Misfit("reads a sequence with a mask, which it would not heed")
-        layer = call.add(spec.Pooling, value.size, mode, reads=[value])
-        return call.then(value, layer, kind=VECTOR, steps=None, masked=False)
-
-    return pooling
-
-
-def _attention(call: Call) -> Value:
-    options = call.options
-    additive = class_of(call.item) == "AdditiveAttention"
-    use_scale = options.flag("use_scale", default=additive)
-    additive = options.take("score_mode", default="dot") == "concat" or additive
-    options.take("causal")
-    options.end()
-    if config_of(call.item).get("causal"):
-        raise Refused("causal=True")
-    if len(call.inputs) == 3 and call.inputs[2] == call.inputs[1]:
-        call.inputs.pop()
-    if len(call.inputs) != 2 or {value.kind for value in call.inputs} != {SEQUENCE}:
-        raise Misfit("expected [query, value], two sequences")
-    query, value = call.inputs
-    own = [float(np.squeeze(a)) if a.size == 1 else np.asarray(a, np.float32) for a in call.own]
-    memory = value
-    if value.draft is None:  # a memory is what a layer gives
-        memory = call.then(value, call.add(spec.Concat, value.size, reads=[value]))
-    size = query.size
-    if not additive:
-        given: dict[str, Any] = {"scale": own[0]} if use_scale and own else {}
-        layer = call.add(
-            spec.Attention, size, value.size, "dot", memory=memory.draft, reads=[query], **given
-        )
-        return call.then(query, layer)
-    is_concat = class_of(call.item) == "Attention"
-    spend(f"the weights of {call.name}", 3 * 8 * size**2, size**2)
-    scale = np.ones(size, np.float32) * (own[0] if use_scale and own else 1.0)
-    score = np.ones(size, np.float32) * (own[-1] if is_concat and own else 1.0)
-    # Of "concat" the scale is within the tanh, of AdditiveAttention it weighs what comes out.
-    inside, outside = (scale, score) if is_concat else (np.ones_like(scale), scale)
+    if mean is None or variance is None:
+        if len(call.own) < 2:
+            raise Refused("has no mean and variance", "adapt it to data, then save the model")
+        mean, variance = call.own[:2]
+    deviation = np.maximum(np.sqrt(np.asarray(variance, np.float64)), 1e-7)
+    if invert:
+        return call.affine(value, deviation, mean)
     tensors = {
-        "weight_query": np.diag(inside).astype(np.float32),
-        "weight_memory": np.diag(inside).astype(np.float32),
-        "bias": np.zeros(size, np.float32),
-        "weight_score": np.asarray(outside, np.float32),
+        "running_mean": call.per_feature(value, mean),
+        "running_var": call.per_feature(value, deviation**2),
     }
     layer = call.add(
-        spec.Attention,
-        size,
-        value.size,
-        "additive",
-        memory=memory.draft,
-        size=size,
-        reads=[query],
-        tensors=tensors,
+        spec.BatchNorm, value.size, SMALLEST, False, False, reads=[value], tensors=tensors
     )
-    return call.then(query, layer)
+    return call.then(value, layer)
 
 
-# Several inputs -----------------------------------------------------------------------------------
-
-
-def _together(call: Call, same_size: bool = True) -> Value:
-    """Return the first input, after a look at whether all go together."""
-    first, *others = call.inputs
-    if not others:
-        raise Misfit("reads one input, expected several")
-    for value in others:
-        if value.kind != first.kind or value.masked != first.masked or first.kind == TOKENS:
-            raise Misfit(f"joins {_describe(first)} and {_describe(value)}")
-        if same_size and value.size != first.size:
-            raise Misfit(f"joins {first.size} and {value.size} features, which it would stretch")
-        if None not in (value.steps, first.steps) and value.steps != first.steps:
-            raise Misfit(f"joins sequences of {first.steps} and {value.steps} steps")
-    return first
-
-
-def _describe(value: Value) -> str:
-    return value.kind + (" with a mask" if value.masked else "")
-
-
-def _concatenate(call: Call) -> Value:
+def _unit_normalization(call: Call) -> Value:
     options = call.options
-    axis = options.take("axis", "concat_axis", default=-1)
+    value = call.one(SEQUENCE, VECTOR)
+    _check_axis(options, value)
     options.end()
-    value = _together(call, same_size=False)
-    if axis not in (-1, 2 if value.kind == SEQUENCE else 1):
-        raise Refused(f"axis={axis!r}, expected that of the features")
-    size = sum(v.size for v in call.inputs)
-    return call.then(value, call.add(spec.Concat, size, reads=call.inputs))
+    return unit(call, value)
 
 
-def _elementwise(kind: type[Layer]) -> Callable[[Call], Value]:
-    def join(call: Call) -> Value:
-        call.options.end()
-        value = _together(call)
-        return call.then(value, call.add(kind, value.size, reads=call.inputs))
+def _group_norm(call: Call) -> Value:
+    """GroupNormalization of a vector: each group of features by itself."""
+    options = call.options
+    value = call.one(SEQUENCE, VECTOR)
+    _check_axis(options, value)
+    groups = options.take("groups", default=32)
+    eps = options.number("epsilon", default=1e-3)
+    scale, center = options.flag("scale", default=True), options.flag("center", default=True)
+    options.end()
+    if value.kind == SEQUENCE:
+        raise Misfit(
+            "groups of features are normalised over all steps together",
+            "LayerNormalization is over the features of each step",
+        )
+    groups = value.size if groups == -1 else groups
+    if type(groups) is not int:
+        raise Refused(f"groups={groups!r}, expected a whole number")
+    arrays = [call.per_feature(value, array) for array in call.own]
+    weight, bias = arrays[0] if scale else None, arrays[-1] if center else None
+    spend(f"the groups of {call.name}", 5000 * groups, 1e5 * groups)
+    return call.then(
+        value, grouped_norm(call.grow, value.draft, value.size, groups, eps, weight, bias)
+    )
 
-    return join
+
+def _rms_norm(call: Call) -> Value:
+    options = call.options
+    value = call.one(SEQUENCE, VECTOR)
+    _check_axis(options, value)
+    eps = options.number("epsilon", default=1e-6)
+    options.end()
+    (weight,) = call.own or [np.ones(1)]
+    weight = call.per_feature(value, weight)
+    return call.then(value, rms_norm(call.grow, value.draft, value.size, eps, weight))
 
 
-def _average(call: Call) -> Value:
-    found = _elementwise(spec.Add)(call)
-    return call.function(found, spec.function_text("affine", 1 / len(call.inputs), 0.0))
-
-
-def _subtract(call: Call) -> Value:
-    if len(call.inputs) == 2:
-        negative = call.function(call.inputs[1], spec.function_text("affine", -1.0, 0.0))
-        call.inputs[1] = negative
-    return _elementwise(spec.Add)(call)
+def _prelu(call: Call) -> Value:
+    """PReLU: max(x, 0) + alpha min(x, 0), alpha for each feature."""
+    options = call.options
+    options.take("shared_axes")
+    options.end()
+    value = call.one(SEQUENCE, VECTOR)
+    (alpha,) = call.own or [np.zeros(0)]
+    rows = alpha.reshape(-1, alpha.shape[-1]) if alpha.ndim else alpha
+    if not rows.size or (rows != rows[0]).any():
+        raise Refused(f"alpha {alpha.shape} of each step apart", "make it with shared_axes=[1]")
+    return call.then(value, prelu(call.grow, value.draft, call.per_feature(value, rows[0])))
 
 
 def _merge(call: Call) -> Value:
@@ -322,56 +266,70 @@ def _merge(call: Call) -> Value:
         raise Refused(f"mode={mode!r}")
     config = {"axis": axis} if mode == "concat" else {}
     call.item = {"class_name": joins[mode], "config": config}
-    return LAYERS[joins[mode]](call)
+    return LAYERS[joins[mode]](call)  # type: ignore[return-value]  # of one output
 
 
 def _time_distributed(call: Call) -> Value:
     options = call.options
     item = options.take("layer")
     options.end()
-    value = call.one(SEQUENCE)
-    step = replace(value, kind=VECTOR, steps=None, masked=False)
+    value = call.any_one()
+    if value.kind != SEQUENCE:
+        raise Misfit(f"reads {value.described}, expected a sequence")
+    step = replace(value, kind=VECTOR, steps=None, masked=False, holds=False)
     (found,) = call.inner(item, (*call.key, "layer"), [step])
     if found.kind != VECTOR:
         raise Misfit(f"{class_of(item)} gives {found.kind} for each step")
-    return replace(found, kind=SEQUENCE, steps=value.steps, masked=value.masked)
+    return replace(found, kind=SEQUENCE, steps=value.steps, masked=value.masked, holds=value.holds)
 
 
 # Every layer there is -----------------------------------------------------------------------------
 
-Translate: TypeAlias = Callable[[Call], Value]
+Translate: TypeAlias = Callable[[Call], Value | list[Value]]
 
 _TRAINED_ONLY = (
     "Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
-    "ActivityRegularization", "Identity",
+    "ActivityRegularization", "Identity", "AlphaDropout", "Autocast",
 )  # fmt: skip
-_MEAN, _MAX = _pooling("mean"), _pooling("max")
+_MEAN, _MAX = global_pooling("mean"), global_pooling("max")
 LAYERS: dict[str, Translate] = {
     **dict.fromkeys(_TRAINED_ONLY, _same),
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU", "RNN"), recurrent),
     **dict.fromkeys(("LeakyReLU", "ELU", "ThresholdedReLU", "ReLU", "Softmax"), _advanced),
-    **dict.fromkeys(("Conv1D", "Convolution1D", "AtrousConvolution1D"), _conv),
-    **dict.fromkeys(("Flatten", "Reshape"), _reshape),
-    **dict.fromkeys(("Attention", "AdditiveAttention"), _attention),
+    **dict.fromkeys(("Conv1D", "Convolution1D", "AtrousConvolution1D"), conv),
+    **dict.fromkeys(("MaxPooling1D", "MaxPool1D"), pooling("max")),
+    **dict.fromkeys(("AveragePooling1D", "AvgPool1D"), pooling("mean")),
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAvgPool1D"), _MEAN),
+    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPool1D"), _MAX),
+    **dict.fromkeys(("Attention", "AdditiveAttention"), attention),
     **dict.fromkeys(("Dense", "TimeDistributedDense"), _dense),
     "InputLayer": _input,
     "Embedding": _embedding,
     "Masking": _masking,
     "Activation": _activation,
+    "PReLU": _prelu,
     "Rescaling": _rescaling,
+    "Normalization": _normalization,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
-    "RepeatVector": _repeat,
-    "GlobalAveragePooling1D": _MEAN,
-    "GlobalMaxPooling1D": _MAX,
-    "GlobalAvgPool1D": _MEAN,
-    "GlobalMaxPool1D": _MAX,
+    "GroupNormalization": _group_norm,
+    "RMSNormalization": _rms_norm,
+    "UnitNormalization": _unit_normalization,
+    "Flatten": flatten,
+    "Reshape": reshape,
+    "Permute": permute,
+    "RepeatVector": repeat,
+    "Cropping1D": cropping,
+    "ZeroPadding1D": zero_padding,
     "Bidirectional": bidirectional,
     "TimeDistributed": _time_distributed,
-    "Concatenate": _concatenate,
-    "Add": _elementwise(spec.Add),
-    "Multiply": _elementwise(spec.Multiply),
-    "Average": _average,
-    "Subtract": _subtract,
+    "Concatenate": concatenate,
+    "Add": plain(added),
+    "Multiply": plain(multiplied),
+    "Average": plain(averaged),
+    "Subtract": plain(subtracted),
+    "Maximum": plain(largest),
+    "Minimum": plain(smallest),
+    "Dot": dot,
     "Merge": _merge,
 }

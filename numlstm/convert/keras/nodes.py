@@ -14,13 +14,24 @@ OF_MASKS = {"Any", "LogicalOr", "LogicalAnd", "ExpandDims", "ZerosLike", "OnesLi
              "ConvertToTensor", "NotEqual", "BroadcastTo", "Cast"}  # fmt: skip
 
 
+OPERATIONS_OF_KERAS_2 = ("TFOpLambda", "SlicingOpLambda")
+_CONSTANT = "_CONSTANT_VALUE"
+
+
 @dataclass(frozen=True)
 class Node:
-    """One call in a functional model."""
+    """One call in a functional model.
+
+    refs        what it reads
+    options     by name
+    constants   arguments that are not read
+    args        all arguments, in their order, with the refs of those that are read
+    """
 
     refs: tuple[Ref, ...]
     options: dict[str, Any]
     constants: tuple[Any, ...] = ()
+    args: tuple[Any, ...] = ()
 
 
 def refs_of(data: Any) -> list[Ref]:
@@ -44,14 +55,31 @@ def nodes_of(layer: Config) -> list[Node]:
         if isinstance(node, dict):
             args = node.get("args") or []
             constants = tuple(arg for arg in args if not refs_of(arg))
-            found.append(Node(tuple(refs_of(args)), node.get("kwargs") or {}, constants))
+            kwargs = node.get("kwargs") or {}
+            found.append(Node(tuple(refs_of(args)), kwargs, constants, tuple(args)))
             continue
         node = [node] if node and isinstance(node[0], str) else node
         options: dict[str, Any] = {}
         for ref in node:
             options |= ref[3] if isinstance(ref, list) and len(ref) > 3 else {}
-        found.append(Node(tuple(refs_of([ref[:3] for ref in node])), options))
+        found.append(_node_of_keras_2(node, options, class_of(layer) in OPERATIONS_OF_KERAS_2))
     return found
+
+
+def _node_of_keras_2(node: list[Any], options: dict[str, Any], is_operation: bool) -> Node:
+    """Return a call as Keras 2 writes it: ``[["lstm", 0, 0, {...}]]``.
+
+    Of an operation more may be read by name, and the first argument may be a constant:
+    ``["_CONSTANT_VALUE", -1, 2.0, {"y": ["lstm", 0, 0]}]``.
+    """
+    firsts = [ref[:3] for ref in node]
+    if not is_operation:
+        return Node(tuple(refs_of(firsts)), options)
+    args = [ref[2] if ref[0] == _CONSTANT else ref for ref in firsts]
+    options = {name: value for name, value in options.items() if name != "name"}
+    args += [options.pop(name) for name in ("y", "b") if name in options]
+    refs = refs_of([arg for arg in args if isinstance(arg, list)])
+    return Node(tuple(refs), options, (), tuple(args))
 
 
 def numbered(layers: dict[str, Config], outputs: list[Ref]) -> dict[tuple[str, int], Node]:

@@ -3,6 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from numlstm.convert.assembly import Refused
 from numlstm.spec import FUNCTIONS, function_text
 
@@ -61,6 +64,22 @@ class Options:
             raise Refused(f"{names[0]}={value!r}, expected a number")
         return float(value)
 
+    def numbers(self, name: str) -> NDArray[np.float64] | None:
+        """Return an option that is numbers, in lists or an array as Keras writes it, or None."""
+        value = self.take(name)
+        if isinstance(value, dict):
+            inner = value.get("config")
+            value = (inner if isinstance(inner, dict) else value).get("value")
+        if value is None:
+            return None
+        try:
+            found = np.asarray(value, np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Refused(f"{name}={str(value)[:60]}, expected numbers") from error
+        if not np.isfinite(found).all():
+            raise Refused(f"{name}={str(value)[:60]}, expected finite numbers")
+        return found
+
     def expect(self, name: str, *allowed: Any) -> None:
         """Refuse an option that has another value than the allowed ones, the first its default."""
         value = self.take(name, default=allowed[0])
@@ -93,8 +112,15 @@ _OTHER = {
     "relu6": function_text("clip", 0.0, 6.0),
     "hard_tanh": "clip",
     "leaky_relu": function_text("leaky_relu", 0.2),
+    "gelu": "gelu",
 }
 _ROWS = ("softmax", "log_softmax")  # functions of all features of a step
+# Functions that are layers of their own, by their names in `compositions`.
+_COMPOSED = {
+    "hard_silu": "hard_swish", "hard_swish": "hard_swish", "mish": "mish", "celu": "celu",
+    "log_sigmoid": "log_sigmoid", "tanh_shrink": "tanh_shrink", "soft_shrink": "soft_shrink",
+    "hard_shrink": "hard_shrink",
+}  # fmt: skip
 
 
 def function_of(value: Any, major: int | None) -> str:
@@ -119,9 +145,9 @@ def function_of(value: Any, major: int | None) -> str:
         return value
     if value in _OTHER:
         return _OTHER[value]
-    if value in ("hard_sigmoid", "hard_silu", "hard_swish"):
-        if value != "hard_sigmoid":
-            raise Refused(f"activation {value!r}")
+    if value in _COMPOSED:
+        return _COMPOSED[value]
+    if value == "hard_sigmoid":
         if major is None:
             raise Refused("activation 'hard_sigmoid' without the version of Keras")
         # clip(0.2 x + 0.5, 0, 1), since Keras 3 relu6(x + 3) / 6.
@@ -132,7 +158,7 @@ def function_of(value: Any, major: int | None) -> str:
 def elementwise(value: Any, major: int | None) -> str:
     """Return a function of single numbers, as a recurrent layer needs it."""
     function = function_of(value, major)
-    if function in _ROWS:
+    if function in _ROWS or function in _COMPOSED.values():
         raise Refused(f"activation {value!r} in a recurrent layer")
     return function
 

@@ -16,8 +16,9 @@ from numlstm.convert.keras.files import Source
 from numlstm.convert.keras.graph import Translation
 from numlstm.convert.keras.layers import LAYERS
 from numlstm.convert.keras.nodes import OF_MASKS
+from numlstm.convert.keras.operations import OPERATIONS
 from numlstm.convert.keras.options import IGNORED_ENDINGS
-from numlstm.convert.probes import make_probes, reference_run
+from numlstm.convert.probes import NoAnswer, make_probes, reference_run
 from numlstm.spec import Probe
 
 Run = Callable[[NDArray[Any]], NDArray[Any]]
@@ -29,19 +30,27 @@ def probes_of(source: Source, found: Translation) -> tuple[tuple[Probe, ...], st
         with warnings.catch_warnings(action="ignore"):
             model, framework = _original(source, found)
             run = _run_of(model, found)
-            return make_probes(found.network, found.tensors, run), f"probes from {framework}"
+            return _probes(found, run), f"probes from {framework}"
     except OverBudget:
         raise
+    except NoAnswer as error:
+        raise error.by_name(found.names[error.layer]) from None
     except Exception as error:  # Keras raises almost anything
         why = str(error).strip().split("\n")[0] or type(error).__name__
-    run = reference_run(found.network, found.tensors)
-    probes = make_probes(found.network, found.tensors, run)
+    probes = _probes(found, reference_run(found.network, found.tensors))
     return probes, f"probes from numlstm's reference ({why[:100]})"
+
+
+def _probes(found: Translation, run: Run) -> tuple[Probe, ...]:
+    def shape(xs: NDArray[Any]) -> NDArray[Any]:
+        return shaped(xs, found)
+
+    return make_probes(found.network, found.tensors, run, shape=shape, exactly=found.num_steps)
 
 
 def _original(source: Source, found: Translation) -> tuple[Any, str]:
     """Return the model as Keras itself runs it, for any number of steps, and Keras's name."""
-    text = json.dumps(source.config)
+    text = json.dumps(source.config, default=str)
     if "float16" in text:
         raise NotImplementedError("the model computes in half precision")
     if found.time_major:
@@ -52,7 +61,7 @@ def _original(source: Source, found: Translation) -> tuple[Any, str]:
     root = type(model).__module__.partition(".")[0]
     version = getattr(importlib.import_module(root), "__version__", "")
     config = model.get_config()
-    opened = _opened(config, found.input_kind)
+    opened = _opened(config, found)
     if json.dumps(opened, default=str) != json.dumps(config, default=str):
         weights = model.get_weights()
         model = type(model).from_config(opened)
@@ -62,11 +71,13 @@ def _original(source: Source, found: Translation) -> tuple[Any, str]:
 
 def _from_file(source: Source, found: Translation) -> tuple[Any, str]:
     """Return the model of a file, made of what this package knows of its config."""
+    if source.is_custom:
+        raise NotImplementedError("the file names classes of a user")
     if source.file is None:
         raise NotImplementedError("the source is arrays")
     # Keras 3 reads files of Keras 2, but its hard_sigmoid is another function.
     root = "keras" if (source.major or 0) >= 3 else "tf_keras"
-    config = _cleaned(_opened(source.config, found.input_kind))
+    config = _cleaned(_opened(source.config, found))
     spend("the model in Keras", 1e4 * len(found.network.layers), 1e7 * len(found.network.layers))
     keras = importlib.import_module(root)
     if int(keras.__version__.partition(".")[0]) != (source.major or 2):
@@ -77,7 +88,8 @@ def _from_file(source: Source, found: Translation) -> tuple[Any, str]:
 
 
 # Classes that Keras makes from a config, beside layers and cells.
-_KNOWN = {"function", "DTypePolicy", "Policy", "__keras_tensor__", "__tuple__"}
+_KNOWN = {"function", "DTypePolicy", "Policy", "__keras_tensor__", "__tuple__", "__slice__",
+          "__ellipsis__", "__numpy__"}  # fmt: skip
 _CELLS = ("Cell", "Cells")
 
 
@@ -93,7 +105,9 @@ def _cleaned(config: Any) -> Any:
         return config
     if "class_name" in config:
         kind, module = str(config["class_name"]), config.get("module") or "keras"
-        is_known = kind in (*LAYERS, *MODELS, *_KNOWN, *OF_MASKS) or kind.endswith(_CELLS)
+        is_known = kind in (*LAYERS, *OPERATIONS, *MODELS, *_KNOWN, *OF_MASKS) or kind.endswith(
+            _CELLS
+        )
         if not is_known or str(module).partition(".")[0] not in ("keras", "builtins"):
             raise NotImplementedError(f"{kind} of {module} is not of Keras alone")
     return {
@@ -103,54 +117,116 @@ def _cleaned(config: Any) -> Any:
     }
 
 
-def _opened(config: Any, kind: str) -> Any:
-    """Return a config whose layers take any number of steps and begin from zero states."""
+def _opened(config: Any, found: Translation, name: str = "") -> Any:
+    """Return a config whose layers take any number of steps and begin from zero states.
+
+    name   of the layer that the config is of
+    """
     if isinstance(config, list | tuple):
-        return [_opened(value, kind) for value in config]
+        return [_opened(value, found, name) for value in config]
     if not isinstance(config, dict):
         return config
-    found = {}
-    for name, value in config.items():
-        if name in ("batch_shape", "batch_input_shape") and isinstance(value, list | tuple):
-            fixed = 1 if kind == VECTOR else 2
-            value = tuple(None if n < fixed else size for n, size in enumerate(value))
-        elif name in ("stateful", "unroll"):
+    opened = {}
+    name = str(config.get("name") or name)
+    for option, value in config.items():
+        if option in ("batch_shape", "batch_input_shape") and isinstance(value, list | tuple):
+            free = _num_free(found, name, len(value))
+            value = tuple(None if n < free else size for n, size in enumerate(value))
+        elif option in ("stateful", "unroll"):
             value = False
-        elif name == "input_length":
-            value = None
+        elif option == "input_length":
+            value = None if found.num_steps is None else value
         else:
-            value = _opened(value, kind)
-        found[name] = value
-    return found
+            value = _opened(value, found, name)
+        opened[option] = value
+    return opened
+
+
+def _num_free(found: Translation, name: str, rank: int) -> int:
+    """Return how many axes of an input are free: that of the batch, and that of the steps."""
+    if found.num_steps is not None:
+        return 1
+    values = {c.name: v for c, v in zip(found.inputs, found.reads, strict=False)}
+    value = values.get(name)
+    if value is not None:
+        return 1 if value.kind == VECTOR else 2
+    if rank != 2:
+        return 2
+    return 2 if any(v.kind == TOKENS or v.flat or v.ids for v in found.reads) else 1
+
+
+# Rows of a network <-> arrays of Keras ------------------------------------------------------------
+
+
+def shaped(xs: NDArray[Any], found: Translation) -> NDArray[Any]:
+    """Return random rows as the inputs are: ones at ids, the same numbers in every row."""
+    if found.reads[0].kind == TOKENS:
+        return xs
+    xs, start = xs.copy(), 0
+    for value in found.reads:
+        part = xs[:, start : start + value.size]
+        if value.ids:
+            ids = part.reshape(len(xs), -1, value.ids).argmax(-1)
+            part[:] = np.eye(value.ids, dtype=np.float32)[ids].reshape(part.shape)
+        if value.fixed:
+            part[:] = part[:1]
+        start += value.size
+    return xs
+
+
+def _arrays(xs: NDArray[Any], found: Translation) -> list[NDArray[Any]]:
+    """Return the inputs of Keras, a batch of one, that rows are."""
+    if found.reads[0].kind == TOKENS:
+        return [xs[None]]
+    arrays, start = [], 0
+    for value in found.reads:
+        part = xs[:, start : start + value.size]
+        start += value.size
+        if value.ids:
+            part = part.reshape(len(xs), -1, value.ids).argmax(-1).astype(np.float32)
+        squeezed = value.flat or (value.ids and not value.table)
+        part = part[:, 0] if squeezed else part
+        if value.kind == VECTOR:
+            arrays.append(part[-1:] if value.fixed else part)
+        else:
+            arrays.append(part[None])
+    return arrays
 
 
 def _run_of(model: Any, found: Translation) -> Run:
     """Return what runs a model as a network of numlstm runs: a row per step."""
+    has_steps = any(value.kind != VECTOR for value in found.reads)
+    only_sequences = all(value.kind == SEQUENCE for value in found.gives)
+    is_causal = found.network.is_causal
 
-    def call(xs: NDArray[Any]) -> NDArray[Any]:
-        """xs with an axis of the batch -> the outputs, joined."""
-        if len(found.inputs) > 1:
-            parts: Any = np.split(xs, np.cumsum(found.inputs)[:-1], -1)
-        else:
-            parts = xs
-        ys = model(parts, training=False)
-        every = ys if isinstance(ys, list | tuple) else [ys]
-        if isinstance(ys, dict):
-            every = list(ys.values())
-        return np.concatenate([_array(y) for y in every], -1)
+    def call(xs: NDArray[Any]) -> list[NDArray[Any]]:
+        arrays = _arrays(xs, found)
+        ys = model(arrays if len(arrays) > 1 else arrays[0], training=False)
+        every = list(ys.values()) if isinstance(ys, dict) else ys
+        every = every if isinstance(every, list | tuple) else [every]
+        return [
+            y.reshape(*y.shape[: 2 if value.kind == SEQUENCE else 1], -1)
+            for y, value in zip(map(_array, every), found.gives, strict=True)
+        ]
+
+    def last(xs: NDArray[Any]) -> NDArray[Any]:
+        """Return the answer to the last step, (1, O)."""
+        pairs = zip(call(xs), found.gives, strict=True)
+        return np.concatenate([y[:, -1] if v.kind == SEQUENCE else y for y, v in pairs], -1)
 
     def run(xs: NDArray[Any]) -> NDArray[Any]:
-        is_causal = found.network.is_causal
-        if found.input_kind == VECTOR:
-            ys = call(xs if is_causal else xs[-1:])
-            return ys if is_causal or found.output_kind == VECTOR else ys[0]
-        if found.output_kind == SEQUENCE:
-            return np.asarray(call(xs[None])[0])
+        if not has_steps:
+            ys = np.concatenate(call(xs if is_causal else xs[-1:]), -1)
+            return np.asarray(ys[0] if only_sequences and not is_causal else ys)
+        if only_sequences:
+            return np.asarray(np.concatenate(call(xs), -1)[0])
         if not is_causal:
-            return call(xs[None])
-        return np.concatenate([call(xs[None, : t + 1]) for t in range(len(xs))])
+            return last(xs)
+        if found.num_steps is None:
+            return np.concatenate([last(xs[: t + 1]) for t in range(len(xs))])
+        ys = reference_run(found.network, found.tensors)(xs)
+        return np.concatenate([ys[:-1], last(xs)])
 
-    assert found.input_kind in (TOKENS, SEQUENCE, VECTOR)
     return run
 
 
