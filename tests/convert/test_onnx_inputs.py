@@ -333,3 +333,39 @@ def test_what_is_left_out_may_be_what_no_layer_gives():
         caught.value
     )
     assert numlstm.from_onnx(model, outputs=["hs"]).output_size == 4
+
+
+# The sizes of an output that a tool left open -----------------------------------------------------
+
+
+OPEN = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 3] x, float[2, n, 4] state) => (float[n, 2] y, float[{sizes}] {name}) {{
+    zero = Constant <value_ints = [0]> () one = Constant <value_ints = [1]> ()
+    g0 = Gather <axis = 0> (state, zero) h = Squeeze (g0, zero)
+    g1 = Gather <axis = 0> (state, one) s = Squeeze (g1, zero)
+    a = MatMul (x, w) b = MatMul (h, r) c = Add (a, b) new = Tanh (c)
+    d = Mul (s, half) sum = Add (d, new)
+    y = MatMul (sum, v)
+    e = Unsqueeze (new, zero) f = Unsqueeze (sum, zero) {name} = Concat <axis = 0> (e, f)
+}}"""
+
+
+def open_graph(sizes: str, name: str) -> "onnx.ModelProto":
+    model = onnx.parser.parse_model(OPEN.format(sizes=sizes, name=name))
+    generator = np.random.default_rng(0)
+    shapes = {"w": (3, 4), "r": (4, 4), "v": (4, 2), "half": ()}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.float32(generator.standard_normal(shape) * 0.5), n)
+        for n, shape in shapes.items()
+    )
+    return model
+
+
+@pytest.mark.parametrize("sizes", ["2, n, 4", "a, n, b", "2, n, b", "a, b, c"])
+def test_a_state_goes_on_as_the_output_of_its_name_whatever_sizes_that_leaves_open(sizes):
+    model = numlstm.from_onnx(open_graph(sizes, "stateN"), shapes={"x": (1, 3)})
+    expected = numlstm.from_onnx(open_graph("2, n, 4", "stateN"), shapes={"x": (1, 3)})
+    assert (model.input_size, model.output_size) == (3, 2)
+    xs = np.random.default_rng(1).standard_normal((7, 3)).astype(np.float32)
+    assert model.run(xs).tobytes() == expected.run(xs).tobytes()
+    assert np.abs(model.run(xs)[-1] - model.run(xs[-1:])[0]).max() > 0.1  # it remembers

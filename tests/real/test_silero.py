@@ -113,3 +113,14 @@ def test_the_probabilities_and_states_of_400_chunks(runner: Runner, weights, chu
 
 def test_a_stream_has_the_bits_of_a_run(weights, chunks):
     assert_streams(weights, chunks[:200])
+
+
+def test_the_graph_itself_is_converted(real, chunks, expected, record):
+    """Its state goes on as an output whose sizes it leaves open; a row has any."""
+    path, options = real / "silero_vad_16k_op15.onnx", {"constants": {"sr": 16000}}
+    model = numlstm.from_onnx(path, **options, shapes={"input": (1, CHUNK + CONTEXT)})
+    found = model.stream().run(chunks)[:, 0]
+    PROBABILITIES.check(found, expected["prob"], "probabilities")
+    difference = np.abs(found - expected["prob"]).max()
+    record("silero VAD, its graph", "probabilities", difference, PROBABILITIES)
+    assert len(numlstm.pipeline("vad", model)(real / "test.wav").segments) > 10

@@ -6,7 +6,7 @@ from that, so there are few ways, and the usual come first.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -52,7 +52,7 @@ class Search:
         self.uses = Uses(graph)
         self.inputs = [i for i in every if self.uses.is_read(i.name)]
         self._unread = [i for i in every if not self.uses.is_read(i.name)]
-        self._outputs = [Input.of(info) for info in graph.output]
+        self._outputs = _completed([Input.of(info) for info in graph.output], self.inputs)
         self._by_name = _named_alike(self.inputs, self._outputs)
         self._resets = {i.name for i in self.inputs if self._is_reset(i)}
         self.refusals = Refusals("the graph")
@@ -311,6 +311,24 @@ def _axes(data: Input) -> Iterator[tuple[int | None, int | None]]:
 
 
 # States -------------------------------------------------------------------------------------------
+
+
+def _completed(outputs: Iterable[Input], inputs: Sequence[Input]) -> list[Input]:
+    """Return outputs; one whose sizes were left open has those of the input that is called so."""
+    found = []
+    for output in outputs:
+        stem = _stem(output.name)
+        alike = [i for i in inputs if stem and _stem(i.name) == stem and _may_be(output, i)]
+        found.append(replace(output, shape=alike[0].shape) if len(alike) == 1 else output)
+    return found
+
+
+def _may_be(output: Input, tensor: Input) -> bool:
+    """Whether an output can have the sizes of an input."""
+    sizes = zip(output.shape, tensor.shape, strict=False)
+    return (output.type, len(output.shape)) == (tensor.type, len(tensor.shape)) and all(
+        own is None or own == given for own, given in sizes
+    )
 
 
 def _named_alike(inputs: Iterable[Input], outputs: Iterable[Input]) -> dict[str, Input]:
