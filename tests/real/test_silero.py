@@ -116,9 +116,9 @@ def test_a_stream_has_the_bits_of_a_run(weights, chunks):
 
 
 def test_the_graph_itself_is_converted(real, chunks, expected, record):
-    """Its state goes on as an output whose sizes it leaves open; a row has any."""
-    path, options = real / "silero_vad_16k_op15.onnx", {"constants": {"sr": 16000}}
-    model = numlstm.from_onnx(path, **options, shapes={"input": (1, CHUNK + CONTEXT)})
+    """Its state goes on as an output whose sizes it leaves open, and so it does that of a row."""
+    model = numlstm.from_onnx(real / "silero_vad_16k_op15.onnx", constants={"sr": 16000})
+    assert model.input_size == CHUNK + CONTEXT
     found = model.stream().run(chunks)[:, 0]
     PROBABILITIES.check(found, expected["prob"], "probabilities")
     difference = np.abs(found - expected["prob"]).max()

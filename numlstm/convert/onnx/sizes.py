@@ -5,7 +5,7 @@ what it never reads of longer ones. So the row is the longest of which nothing i
 Silero VAD calls a chunk, with its context.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -52,7 +52,7 @@ def sized(model: onnx.ModelProto, attempt: Attempt) -> tuple[str, int, Found] | 
     for info in model.graph.input:
         tensor = Input.of(info)
         if info.name not in constants and len(tensor.shape) > 1 and tensor.shape[-1] is None:
-            found = _longest(partial(_tried, model, attempt, info.name))
+            found = _longest(partial(_tried, model, attempt, info.name), _likely(model.graph))
             if found is not None:
                 return info.name, *found
     return None
@@ -69,9 +69,27 @@ def _tried(model: onnx.ModelProto, attempt: Attempt, name: str, size: int) -> Fo
         return None
 
 
-def _longest(tried: Callable[[int], Found | None]) -> tuple[int, Found] | None:
+def _likely(graph: onnx.GraphProto) -> list[int]:
+    """Return sizes to try: first those that a kernel could slide along, which may be padded."""
+    widest = max(_kernels(graph), default=0)
+    return sorted(_SIZES, key=lambda size: 2 * size < widest)
+
+
+def _kernels(graph: onnx.GraphProto) -> Iterator[int]:
+    """Yield how much the windows of a graph and of its branches read at once."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "kernel_shape":
+                yield from attribute.ints
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _kernels(attribute.g)
+
+
+def _longest(
+    tried: Callable[[int], Found | None], sizes: Sequence[int]
+) -> tuple[int, Found] | None:
     """Return the longest row of which nothing is left over, and what is found then."""
-    first = next(_that_can_be(tried), None)
+    first = next(_that_can_be(tried, sizes), None)
     if first is None:
         return None
     size, found = first
@@ -89,8 +107,10 @@ def _longest(tried: Callable[[int], Found | None]) -> tuple[int, Found] | None:
     return best
 
 
-def _that_can_be(tried: Callable[[int], Found | None]) -> Iterator[tuple[int, Found]]:
-    for size in _SIZES:
+def _that_can_be(
+    tried: Callable[[int], Found | None], sizes: Sequence[int]
+) -> Iterator[tuple[int, Found]]:
+    for size in sizes:
         found = tried(size)
         if found is not None:
             yield size, found
