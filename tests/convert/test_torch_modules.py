@@ -118,6 +118,7 @@ def test_a_flatten_behind_a_convolution_joins_the_steps_of_each_channel():
     """Where nothing puts the features last again, as in one nn.Sequential."""
     torch.manual_seed(0)
     net = nn.Sequential(
+        nn.BatchNorm1d(SIZE),
         nn.Conv1d(SIZE, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2),
         nn.Flatten(), nn.Linear(30, 8), nn.GELU(), nn.Linear(8, 2), nn.Softmax(dim=1),
     ).eval()  # fmt: skip
@@ -125,6 +126,15 @@ def test_a_flatten_behind_a_convolution_joins_the_steps_of_each_channel():
     with torch.no_grad():
         expected = net(xs.transpose(1, 2)).numpy()
     TOLERANCES["output"].check(numlstm.from_torch(net).run(xs[0].numpy()), expected)
+
+
+def test_a_flatten_behind_a_norm_alone_joins_them_alike():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm1d(SIZE), nn.Flatten(), nn.Linear(SIZE * STEPS, 2)).eval()
+    xs = torch.randn(1, STEPS, SIZE)
+    with torch.no_grad():
+        expected = net(xs.transpose(1, 2)).numpy()
+    TOLERANCES["output"].check(numlstm.from_torch(net).run(xs[0].numpy())[-1:], expected)
 
 
 def test_what_stands_behind_a_convolution_may_name_the_channels():
@@ -213,6 +223,11 @@ REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
         lambda: [lstm(), nn.Flatten()],
         r"1: Flatten: would join the steps of a sequence, and does not say how many; it may stand "
         r"right before the Linear that reads them all, whose size says it",
+    ),
+    "flatten of a norm": (
+        lambda: [lstm(), nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(12, 2)],
+        r"2: Flatten: behind a norm of \(N, C, L\) and what gives \(N, T, F\): whether steps or "
+        r"features stand first is not said; describe the network in layers",
     ),
     "flatten of no steps": (
         lambda: [lstm(), nn.Flatten(), nn.Linear(20, 2)],

@@ -52,10 +52,14 @@ class _Shape:
 
     is_row           whether they have no time axis any more
     channels_first   whether the features stand before the steps, (N, C, L)
+    is_sure          whether nothing between modules may have turned that round again
+    has_begun        whether there was a module that says something of it
     """
 
     is_row: bool = False
     channels_first: bool = False
+    is_sure: bool = True
+    has_begun: bool = False
 
     def behind(self, step: Any) -> None:
         match step:
@@ -64,9 +68,13 @@ class _Shape:
             case Flat():
                 self.is_row, self.channels_first = True, False
             case nn.Conv1d() | nn.MaxPool1d() | nn.AvgPool1d():
+                self.channels_first = self.is_sure = True
+            case nn.BatchNorm1d() | nn.InstanceNorm1d() if not self.is_row:
+                self.is_sure = self.is_sure and (self.channels_first or not self.has_begun)
                 self.channels_first = True
             case nn.RNNBase() | nn.RNNCellBase() | nn.Linear() | nn.LayerNorm() | nn.Embedding():
-                self.channels_first = False
+                self.channels_first, self.is_sure = False, True
+        self.has_begun |= not isinstance(step, nn.Dropout | nn.Identity)
 
     def are_features(self, axis: int | None) -> bool:
         """Whether an axis is that of the features."""
@@ -94,6 +102,8 @@ def _resolved(step: Any, behind: Sequence[Any], shape: _Shape) -> Any:
             reader: Any = next(readers, None)
             if type(reader) is not nn.Linear:
                 return step
+            if not shape.is_sure:
+                return _Unsure(step)
             return Flat(reader.in_features, shape.channels_first)
         case nn.Softmax() | nn.LogSoftmax() | nn.Softmin() | nn.GLU():
             return type(step)(-1) if shape.are_features(step.dim) else step
@@ -140,6 +150,10 @@ class _Held(nn.Module):  # type: ignore[misc]
 
 class _OfSequence(_Held):
     """A norm that would be over all steps."""
+
+
+class _Unsure(_Held):
+    """A flattening of what may have its steps or its features first."""
 
 
 class _ScaledSoftplus(_Held):
@@ -221,6 +235,14 @@ def _rms_norm(grow: Grow, x: Any, size: int, module: Any) -> Any:
     return compositions.rms_norm(grow, x, size, eps, weight)
 
 
+def _unsure(grow: Grow, x: Any, size: int, module: _Unsure) -> Any:
+    raise Refused(
+        "behind a norm of (N, C, L) and what gives (N, T, F): whether steps or features stand "
+        "first is not said",
+        "describe the network in layers: Flatten joins steps, each with its features",
+    )
+
+
 def _normalize(grow: Grow, x: Any, size: int, module: Normalize) -> Any:
     if not module.eps > 0:
         raise Refused(f"eps={module.eps}, expected a positive number")
@@ -271,6 +293,7 @@ GROWN: dict[type[nn.Module], Callable[..., Any]] = {
     nn.GroupNorm: _group_norm,
     _OfSequence: _of_sequence,
     _ScaledSoftplus: _softplus,
+    _Unsure: _unsure,
     Normalize: _normalize,
     GroupedSoftmax: lambda grow, x, size, m: compositions.grouped_softmax(grow, x, size, m.groups),
     nn.MaxPool1d: _pooling,
