@@ -262,6 +262,12 @@ WORDS: dict[str, Case] = {
         {"layers": LAYERS},
         "a state dict has names and tensors; here 'head.weight' is list",
     ),
+    "parameters of FSDP": (
+        lambda folder: {"_fsdp_wrapped_module._flat_param": torch.ones(99)},
+        {"layers": LAYERS},
+        "the state dict holds parameters that FSDP has flattened; save the state dict as "
+        "StateDictType.FULL_STATE_DICT gives it, and convert that",
+    ),
     "no numbers": (
         lambda folder: {n: t.to("meta") for n, t in _state().items() if n == "head.weight"},
         {"layers": "head:Linear"},

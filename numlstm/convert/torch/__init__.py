@@ -32,6 +32,7 @@ from numlstm.convert.torch.words import Word, steps_of, wanted_by, words_of
 from numlstm.errors import first_of
 from numlstm.spec import Network, Weights, WeightsError
 
+_GATHERED = "save the state dict as StateDictType.FULL_STATE_DICT gives it, and convert that"
 _Run = Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -191,6 +192,8 @@ def _tensors_among(values: Mapping[Any, Any], wanted: Wanted) -> dict[str, torch
             tensors[name] = found
         else:
             others[name] = _text(name, found)
+    if any(name.endswith("flat_param") for name in tensors):
+        raise Refused("the state dict holds parameters that FSDP has flattened", _GATHERED)
     needed = [text for name, text in others.items() if _is_of_module(name)]
     if needed or not tensors:
         raise WeightsError(
