@@ -421,6 +421,107 @@ def index_of_many_names(folder: Path) -> Given:
     return _index(folder, {f"a.{n}": "a.safetensors" for n in range(100_000)})
 
 
+# Modules, programs, packed tensors and arrays -----------------------------------------------------
+
+_MODULE = b"cm\nM\n)\x81}(X\x0b\0\0\0_parameters}X\x08\0\0\0_modules}("
+
+
+def modules_within_modules(folder: Path) -> Given:
+    """Each has the one before it twice: 2^60 names."""
+    end = b"uub"
+    level = _MODULE + b"X\x01\0\0\0ah\x00X\x01\0\0\0bh\x00" + end + b"q\x00"
+    return _pickle(folder, _MODULE + end + b"q\x00" + level * 60 + b".")
+
+
+def module_in_itself(folder: Path) -> Given:
+    program = _MODULE.replace(b"\x81", b"\x81q\x00") + b"X\x01\0\0\0ah\x00uub."
+    return _pickle(folder, program)
+
+
+def program_in_itself(folder: Path) -> Given:
+    return _pickle(folder, b"c__torch__\nM\n)\x81q\x00}X\x01\0\0\0ah\x00sb.")
+
+
+def list_that_is_asked_for_again(folder: Path) -> Given:
+    """A set of a list of 10^5 items, 10^5 times: each is a new list."""
+    items = b"](" + b"N" * 10**5 + b"eq\x00"
+    made = b"c__builtin__\nset\nq\x01h\x00\x85R0" + b"h\x01h\x00\x85R0" * 10**5
+    return _pickle(folder, items + made + b".")
+
+
+def scales_of_another_size(folder: Path) -> Given:
+    """One column with 2^20 scales would be 2^20 columns."""
+    tensor = torch.quantize_per_channel(
+        torch.ones(2**16, 1), torch.ones(1).double(), torch.zeros(1).long(), 1, torch.qint8
+    )
+    path, options = _saved(folder, {"a.weight": tensor})
+    with zipfile.ZipFile(path) as archive:
+        files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    program = files["model/data.pkl"]
+    at = program.index(b"DoubleStorage")
+    shape, strides = b"K\x01\x85", b"K\x01\x85"
+    place = program.index(shape, at)
+    changed = b"J" + struct.pack("<i", 2**20) + b"\x85"
+    program = program[:place] + changed + program[place + len(shape) :]
+    place = program.index(strides, place + len(changed))
+    files["model/data.pkl"] = program[:place] + b"K\x00\x85" + program[place + len(strides) :]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path, options
+
+
+def _npz(folder: Path, content: bytes) -> Given:
+    path = folder / "model.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.weight.npy", content)
+    return path, _LAYERS
+
+
+def _npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + data
+
+
+def bomb_in_an_array(folder: Path) -> Given:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (65536, 8192)}"
+    path = folder / "model.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.weight.npy", "w") as file,
+    ):
+        file.write(_npy(header))
+        for _ in range(128):
+            file.write(bytes(2**24))
+    return path, _LAYERS
+
+
+def array_larger_than_its_file(folder: Path) -> Given:
+    return _npz(folder, _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}"))
+
+
+def array_of_a_negative_shape(folder: Path) -> Given:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -4)}"
+    return _npz(folder, _npy(header, bytes(16)))
+
+
+def header_of_an_array_within_itself(folder: Path) -> Given:
+    return _npz(folder, _npy("(" * 9000))
+
+
+def weights_of_an_export(folder: Path) -> Given:
+    size = {"as_int": 2**40}
+    meta = {"dtype": 7, "sizes": [size, size], "strides": [size, size], "storage_offset": size}
+    entry = {"path_name": "w", "use_pickle": False, "tensor_meta": meta}
+    config = json.dumps({"config": {"a.weight": entry}}).encode()
+    path = folder / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/data/weights/model_weights_config.json", config)
+        archive.writestr("m/data/weights/w", bytes(16))
+    return path, _LAYERS
+
+
 # Descriptions -------------------------------------------------------------------------------------
 
 

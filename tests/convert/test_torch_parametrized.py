@@ -131,6 +131,14 @@ def test_gates_whose_names_end_in_g_and_v_are_no_parts():
     assert made == {}
 
 
+def test_parts_that_are_whole_numbers_are_refused():
+    state = {"a.weight_g": torch.ones(2, 1), "a.weight_v": torch.ones(2, 2, dtype=torch.int8)}
+    with pytest.raises(
+        WeightsError, match=r"a.weight: a.weight_v is torch.int8, expected floating"
+    ):
+        numlstm.from_torch(state, layers="a:Linear")
+
+
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [

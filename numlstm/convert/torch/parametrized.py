@@ -67,6 +67,9 @@ class _Parts:
 
     def made(self) -> torch.Tensor:
         own = {part: self.state[name].detach() for part, name in self.parts.items()}
+        for part, tensor in own.items():
+            if not tensor.is_floating_point() and part != "mask":
+                raise Refused(f"{self.parts[part]} is {tensor.dtype}, expected floating point")
         size = sum(tensor.numel() for tensor in own.values())
         spend(f"the weights of {self.by}", 8 * size, 4 * size)
         return _RULES[self.by]({part: tensor.double() for part, tensor in own.items()}).float()

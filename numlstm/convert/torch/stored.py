@@ -161,7 +161,7 @@ def _quantised(
             case (
                 "torch.per_channel_affine" | "torch.per_channel_affine_float_qparams",
                 [Stored() as scale, Stored() as zero_point, int() as axis],
-            ) if 0 <= axis < len(tensor.shape):
+            ) if scale.shape == zero_point.shape == tensor.shape[axis : axis + 1] and axis >= 0:
                 return replace(tensor, scale=Scale(scale, zero_point, axis))
     return Stranger(name or "a quantised tensor of nothing")
 
