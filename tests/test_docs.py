@@ -36,6 +36,7 @@ FILES = {
     "model.h5": "dtln/model.h5",
     "model_1.onnx": "dtln/model_1.onnx",
     "noisy_8s_16k.wav": "dtln/noisy_8s_16k.wav",
+    "step_actor_critic.onnx": "recurrent_ppo/step_actor_critic.onnx",
     "dksplit-int8.onnx": "dksplit/dksplit-int8.onnx",
     "dksplit.npz": "dksplit/dksplit.npz",
     "shakespeare": "ml5_charrnn/shakespeare",

@@ -12,7 +12,7 @@ from tokenizers import normalizers
 
 import numlstm
 from tests.conftest import PATIENCE
-from tests.lazy import nn, torch
+from tests.lazy import nn, onnx, torch
 from tests.tasks.text.test_classify import make_tokenizer, make_weights
 
 pytestmark = pytest.mark.long
@@ -259,6 +259,25 @@ def test_convert_to_a_dtype(tmp_path, dtype, megabytes):
     model = numlstm.from_torch(net["rnn"], net["head"]).astype(dtype)
     xs = np.ones((5, 64), np.float32)
     assert np.array_equal(numlstm.load(target).run(xs), model.run(xs))
+
+
+def test_convert_says_of_an_onnx_file_what_it_does_not(tmp_path):
+    source, target = tmp_path / "net.onnx", tmp_path / "net.safetensors"
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[a, b] x, int64 sr) => '
+        "(float[a, b] y, float[a, b] z) { r = Cast <to = 1> (sr) y = Mul (x, r) z = Tanh (x) }"
+    )
+    onnx.save(model, source)
+    _, stderr = numlstm_command("convert", source, target, code=1)
+    assert "say it with constants={'sr': ...}" in " ".join(stderr.split())
+    options = ("--constant", "sr=2", "--shape", "x=?,3")
+    stdout, _ = numlstm_command("convert", source, target, *options)
+    assert stdout.startswith("reads vectors of 3, answers 6 numbers (y 3, z 3) per step")
+    numlstm_command("convert", source, target, *options, "--output", "y", "--force")
+    assert np.array_equal(numlstm.load(target).run(np.ones((1, 3))), 2 * np.ones((1, 3)))
+    for wrong in (("--constant", "sr"), ("--constant", "sr=a"), ("--shape", "x=1,b")):
+        _, stderr = numlstm_command("convert", source, target, *wrong, "--force", code=2)
+        assert "expected a name and" in " ".join(stderr.split())
 
 
 def test_verify_fails_where_the_answers_differ(tmp_path):
