@@ -291,6 +291,72 @@ def stride_of_zero(folder: Path) -> Path:
     return _file(folder, _model([node], [weight], (1, 4, "t")))
 
 
+def _written(
+    folder: Path, text: str, *constants: onnx.TensorProto, x: str = "float[t, 4] x"
+) -> Path:
+    """Write a graph x -> y as the parser of onnx reads it."""
+    header = '<ir_version: 8, opset_import: ["" : 18]>'
+    model = onnx.parser.parse_model(f"{header} g ({x}) => (float[?, ?] y) {{ {text} }}")
+    model.graph.initializer.extend(constants)
+    return _file(folder, model)
+
+
+def reflections_without_end(folder: Path) -> Path:
+    text = 'p = Pad <mode = "edge"> (x, pads) y = Tanh (p)'
+    return _written(folder, text, _ints("pads", 0, 0, 0, 2**40))
+
+
+def windows_of_a_wide_row(folder: Path) -> Path:
+    kernel = numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "k")
+    text = "a = Reshape (x, to) c = Conv (a, k) y = Flatten (c)"
+    return _written(folder, text, kernel, _ints("to", 0, 1, 2**15, 2**15), x=f"float[t, {2**30}] x")
+
+
+def means_of_a_wide_row(folder: Path) -> Path:
+    text = (
+        "a = Unsqueeze (x, one) p = AveragePool <kernel_shape = [2], strides = [4096]> (a) "
+        "y = Flatten (p)"
+    )
+    return _written(folder, text, _ints("one", 1), x=f"float[t, {2**20}] x")
+
+
+def loops_in_loops(folder: Path) -> Path:
+    body = "zz = Tanh (z)"
+    for n in range(12):
+        inner = f"b{n} (int64 i{n}, bool c{n}, float[?, ?] z) => (bool d{n}, float[?, ?] zz)"
+        body = f"zz = Loop <body = {inner} {{ d{n} = Identity (c{n}) {body} }}> (many, true, z)"
+    numbers = [_ints("m", 60), numpy_helper.from_array(np.array(True), "true")]
+    text = "many = Squeeze (m) z = Identity (x) " + body + " y = Identity (zz)"
+    return _written(folder, text, *numbers)
+
+
+def scan_of_2_to_the_31_steps(folder: Path) -> Path:
+    text = (
+        "h, y = Scan <num_scan_inputs = 1, body = s (float[4] h0, float[4] a) => "
+        "(float[4] h1, float[4] b) { h1 = Add (h0, a) b = Identity (a) }>"
+        " (zero, x)"
+    )
+    zero = numpy_helper.from_array(np.zeros(4, np.float32), "zero")
+    return _written(folder, text, zero, x=f"float[{2**31 - 1}, 4] x")
+
+
+def state_of_a_million(folder: Path) -> Path:
+    size = 2**20
+    text = (
+        "h0 = ConstantOfShape (n) e = Expand (x, n) h, y = Scan <num_scan_inputs = 1, "
+        "body = s (float[?] a, float[?] b) => (float[?] c, float[?] d) "
+        "{ t = Add (a, b) c = Tanh (t) d = Identity (c) }> (h0, e)"
+    )
+    return _written(folder, text, _ints("n", size), x="float[t, 1] x")
+
+
+def rows_of_any_size_that_never_fit(folder: Path) -> Path:
+    kernel = numpy_helper.from_array(np.ones((1, 1, 2), np.float32), "k")
+    text = "a = Unsqueeze (x, one) " + "".join(f"a{n} = Tanh (a) " for n in range(2000))
+    text += "c = Conv (a, k) d = Sin (c) y = Flatten (d)"
+    return _written(folder, text, kernel, _ints("one", 1), x="float[N, S] x")
+
+
 def many_branches(folder: Path) -> Path:
     node = helper.make_node("Identity", ["x"], ["b"])
     branch = helper.make_graph(

@@ -13,7 +13,7 @@ import numpy as np
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.sequences import SEQUENCES, Steps
 from numlstm.convert.onnx.shapes import backwards, pooled
-from numlstm.convert.onnx.trace import Ids, Inner, Op, Trace, Value
+from numlstm.convert.onnx.trace import Ids, Inner, Op, Trace, Value, roomy
 
 _MOST_TURNS = 64  # of a loop that is not over the steps of the sequence, each of which is walked
 
@@ -112,9 +112,10 @@ def _close(trace: Trace, op: Op, carried: _Carried, after: Any, length: int) -> 
     return last
 
 
-def _gives_over_time(value: Any, axis: int, length: int) -> Any:
+def _gives_over_time(op: Op, value: Any, axis: int, length: int) -> Any:
     """Return what a body gives at each step as a tensor over time."""
     if isinstance(value, np.ndarray):
+        roomy(op.label, (value.size, length))
         return np.repeat(np.expand_dims(value, axis), length, axis)
     if not isinstance(value, Value) or value.time is not None:
         raise Refused("what it gives at each step is a sequence itself")
@@ -170,7 +171,7 @@ def _over_steps(
         for c, after in zip(carried, found[1 : 1 + len(carried)], strict=True)
     ]
     rest = found[1 + len(carried) :]
-    return (*kept, *(_gives_over_time(value, 0, count) for value in rest))
+    return (*kept, *(_gives_over_time(op, value, 0, count) for value in rest))
 
 
 def _turned(
@@ -252,7 +253,7 @@ def _scan(trace: Trace, op: Op, scope: dict[str, Any]) -> tuple[Any, ...]:
     ]
     rows = []
     for value, axis, turned in zip(found[num_states:], out_axes, mirrored, strict=True):
-        whole = _gives_over_time(value, axis + np.ndim(value) + 1 if axis < 0 else axis, length)
+        whole = _gives_over_time(op, value, axis + np.ndim(value) + 1 if axis < 0 else axis, length)
         rows.append(backwards(trace, op, whole) if turned else whole)
     return (*kept, *rows)
 

@@ -4,11 +4,12 @@ A state that is carried from step to step can always be a `Feedback`. Where what
 one is the equation of an LSTM, a GRU or an RNN, one layer takes its place, which is much faster.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from numlstm.convert.onnx.trace import Array, Ids, Node, Trace
+from numlstm.convert.onnx.trace import Array, Ids, Node, Trace, roomy
 from numlstm.spec import (
     GRU,
     LSTM,
@@ -20,6 +21,12 @@ from numlstm.spec import (
     Linear,
     Multiply,
 )
+
+_MOST_UNITS = 4096  # of a cell whose parts are not products with matrices
+
+
+class _TooWideError(Exception):
+    """Too many numbers for a matrix of each with each: they stay what they are."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,12 @@ class Cells:
         """Put layers in the place of the cells that the trace writes out; return how many."""
         count = 0
         for node in list(self.trace.nodes):
-            match node.layer:
-                case Add():
-                    count += self._lstm(node, answer) or self._gru(node)
-                case Activation():
-                    count += self._rnn(node)
+            with suppress(_TooWideError):
+                match node.layer:
+                    case Add():
+                        count += self._lstm(node, answer) or self._gru(node)
+                    case Activation():
+                        count += self._rnn(node)
         return count
 
     # Numbers ----------------------------------------------------------------------------------
@@ -98,7 +106,7 @@ class Cells:
         for node in self.trace.owners(ids):
             rows = np.flatnonzero((ids >= node.start) & (ids < node.start + node.size))
             for own, source, shift in self._terms(node, ids[rows] - node.start):
-                wide = np.zeros((ids.size, source.size))
+                wide = np.zeros(roomy(node.label, (ids.size, source.size)))
                 wide[rows] = own
                 weight.append(wide)
                 read.append(source)
@@ -124,6 +132,8 @@ class Cells:
                 return [(sums.weight * scale[at][:, None], sums.ids, bias)]
         if node.kind == "constant" and node.numbers is not None:
             return [(np.zeros((at.size, 0)), np.zeros(0, np.int64), node.numbers[at])]
+        if at.size > _MOST_UNITS:
+            raise _TooWideError
         return [(np.eye(at.size), node.start + at, np.zeros(at.size))]
 
     def _is_one_minus(self, ids: Ids, gate: Ids) -> bool:

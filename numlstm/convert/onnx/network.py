@@ -25,6 +25,7 @@ from numlstm.spec import (
 )
 
 _MOST_PARTS = 8  # that a layer reads by name; more are gathered by a matrix
+_OF_A_PART = (200, 1e4)  # bytes and operations
 _NO_LAYER = {
     "cell": "c of a layer is read, which no layer gives",
     "counter": "the number of the step is read, which no layer gives",
@@ -134,8 +135,10 @@ class Growth:
         numbers = self._transparent[np.where(known, self._next[ids], ids)]
         owner = np.searchsorted(starts, numbers, side="right") - 1
         changes = (np.diff(numbers) != 1) | (np.diff(owner) != 0) | np.diff(known)
+        changes = np.flatnonzero(changes) + 1
         segments = []
-        for run in np.split(np.arange(len(ids)), np.flatnonzero(changes) + 1) if len(ids) else ():
+        spend("the parts of a tensor", _OF_A_PART[0] * len(changes), _OF_A_PART[1] * len(changes))
+        for run in np.split(np.arange(len(ids)), changes) if len(ids) else ():
             first = int(numbers[run[0]] - starts[owner[run[0]]])
             node = nodes[owner[run[0]]]
             segments.append((node, first, first + len(run), bool(known[run[0]])))

@@ -13,7 +13,7 @@ from numlstm.convert.onnx.elementwise import (
 )
 from numlstm.convert.onnx.products import linear
 from numlstm.convert.onnx.shapes import axis_of
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, of_each_step
+from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, of_each_step, roomy
 from numlstm.spec import Multiply
 
 
@@ -91,7 +91,7 @@ def summed(trace: Trace, op: Op, value: Value, axes: set[int], scale: float = 1.
         found = linear(trace, op, groups[0], weight, row=trace.is_row(value)).ids
     else:
         read = np.unique(groups)
-        matrix = np.zeros((len(groups), len(read)))
+        matrix = np.zeros(roomy(op.label, (len(groups), len(read))))
         for n, group in enumerate(groups):
             np.add.at(matrix[n], np.searchsorted(read, group), scale)
         found = linear(trace, op, read, matrix, row=trace.is_row(value)).ids

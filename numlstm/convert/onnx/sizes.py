@@ -5,7 +5,7 @@ what it never reads of longer ones. So the row is the longest of which nothing i
 Silero VAD calls a chunk, with its context.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -48,14 +48,24 @@ def spare(trace: Trace, answer: Ids) -> tuple[int, int, int]:
 
 def sized(model: onnx.ModelProto, attempt: Attempt) -> tuple[str, int, Found] | None:
     """Return an input whose rows have no size, the size that they have, and what is found then."""
+    if not _slides(model.graph.node):
+        return None
     constants = {tensor.name for tensor in model.graph.initializer}
     for info in model.graph.input:
         tensor = Input.of(info)
-        if info.name not in constants and len(tensor.shape) > 1 and tensor.shape[-1] is None:
+        is_free = len(tensor.shape) > 1 and tensor.shape[-1] is None
+        if is_free and info.name not in constants and tensor.dtype.kind == "f":
             found = _longest(partial(_tried, model, attempt, info.name), _likely(model.graph))
             if found is not None:
                 return info.name, *found
     return None
+
+
+def _slides(nodes: Iterable[onnx.NodeProto]) -> bool:
+    """Tell whether a convolution is among nodes, or in the graphs that they have."""
+    return any(
+        node.op_type == "Conv" or any(_slides(a.g.node) for a in node.attribute) for node in nodes
+    )
 
 
 def _tried(model: onnx.ModelProto, attempt: Attempt, name: str, size: int) -> Found | None:

@@ -320,10 +320,12 @@ class Trace:
 
     def owners(self, ids: Ids) -> list[Node]:
         """Return the nodes that some numbers are of, each once."""
-        flat = ids.ravel()
-        if 8 * flat.size < len(self.starts):  # or all starts become an array for a few numbers
-            return [self.nodes[n] for n in sorted({self.index(n) for n in flat.tolist()})]
-        found = np.unique(np.searchsorted(self.starts, flat, side="right") - 1)
+        if not ids.size:
+            return []
+        first = self.nodes[self.index(int(ids.min()))]
+        if ids.max() < first.start + first.size:  # as mostly; there may be many nodes
+            return [first]
+        found = np.unique(np.searchsorted(self.starts, ids.ravel(), side="right") - 1)
         return [self.nodes[n] for n in found]
 
     def inputs_of(self, ids: Ids) -> list[Node]:
