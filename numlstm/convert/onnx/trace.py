@@ -320,12 +320,15 @@ class Trace:
 
     def owners(self, ids: Ids) -> list[Node]:
         """Return the nodes that some numbers are of, each once."""
-        if not ids.size:
+        flat = ids.ravel()
+        if not flat.size:
             return []
-        first = self.nodes[self.index(int(ids.min()))]
-        if ids.max() < first.start + first.size:  # as mostly; there may be many nodes
+        first = self.nodes[self.index(int(flat.min()))]
+        if flat.max() < first.start + first.size:  # as mostly
             return [first]
-        found = np.unique(np.searchsorted(self.starts, ids.ravel(), side="right") - 1)
+        if 8 * flat.size < len(self.starts):  # or all starts become an array for a few numbers
+            return [self.nodes[n] for n in sorted({self.index(n) for n in flat.tolist()})]
+        found = np.unique(np.searchsorted(self.starts, flat, side="right") - 1)
         return [self.nodes[n] for n in found]
 
     def inputs_of(self, ids: Ids) -> list[Node]:
