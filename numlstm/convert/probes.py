@@ -1,7 +1,7 @@
 """Random inputs with the answers of the framework a network is from."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -113,27 +113,32 @@ _DOMAINS = {
 
 def _tries(
     xs: NDArray[Any], shape: Callable[[NDArray[Any]], NDArray[Any]] | None
-) -> list[NDArray[Any]]:
-    """Return random input, then the same, positive, and smaller; token ids are what they are."""
-    tries = [xs]
+) -> Iterator[NDArray[Any]]:
+    """Yield random input, then the same, positive, and smaller; token ids are what they are."""
+    shape = shape or (lambda xs: xs)
+    yield shape(xs)
     if xs.ndim == 2:
-        tries += [np.abs(xs), np.abs(xs) * np.float32(0.1)]
-    return tries if shape is None else [shape(tried) for tried in tries]
+        yield shape(np.abs(xs))
+        yield shape(np.abs(xs) * np.float32(0.1))
 
 
 def _within_domains(
     network: Network,
     tensors: Tensors,
-    tries: list[NDArray[Any]],
+    tries: Iterable[NDArray[Any]],
     given: dict[str, Any],
 ) -> NDArray[Any]:
     """Return the first input of those to try that the network has an answer to.
+
+    One without a function that has a domain has an answer to all.
 
     Raises
     ------
     NoAnswer
         If it has none to all of these; the first layer that has none is named.
     """
+    if not any(_function_of(layer) in _DOMAINS for layer in network.layers):
+        return next(iter(tries))
     problem = None
     for tried in tries:
         found = _first_overflow(network, tensors, tried, given)
@@ -151,7 +156,7 @@ def _first_overflow(
     found: list[NoAnswer] = []
 
     def look(n: int, sources: list[NDArray[Any]], ys: NDArray[Any]) -> None:
-        if not found and not (np.abs(ys) <= LARGEST).all():
+        if not found and ys.size and not (ys.min() >= -LARGEST and ys.max() <= LARGEST):
             found.append(_no_answer(network.layers[n], n, sources, ys))
 
     with np.errstate(all="ignore"):
@@ -159,10 +164,15 @@ def _first_overflow(
     return found[0] if found else None
 
 
+def _function_of(layer: Layer) -> str:
+    """Return the name of the function that a layer is or ends in, or ""."""
+    function = getattr(layer, "function", None) or getattr(layer, "activation", None) or ""
+    return str(function).partition("(")[0]
+
+
 def _no_answer(layer: Layer, n: int, sources: list[NDArray[Any]], ys: NDArray[Any]) -> NoAnswer:
     """Return that a layer has no answer, of what, and what to do about it."""
-    function = str(getattr(layer, "function", "") or getattr(layer, "activation", "") or "")
-    domain, instead = _DOMAINS.get(function.partition("(")[0], ("smaller numbers", ""))
+    domain, instead = _DOMAINS.get(_function_of(layer), ("smaller numbers", ""))
     wrong = ys[~(np.abs(ys) <= LARGEST)]
     of = ""
     if hasattr(layer, "function"):
