@@ -64,13 +64,13 @@ class Masked(nn.Module):
 class Static(nn.Module):
     """Numbers of the whole sequence: at the head, before the steps, or times them."""
 
-    def __init__(self, how: str, bidirectional: bool = False) -> None:
+    def __init__(self, how: str, bidirectional: bool = False, answers: int = 2) -> None:
         super().__init__()
         size = 8 if how == "steps" else 5
         self.rnn = nn.LSTM(size, 8, batch_first=True, bidirectional=bidirectional)
         width = 16 if bidirectional else 8
         self.embed = nn.Linear(3, width if how == "gate" else 3)
-        self.head = nn.Linear(width + (3 if how == "head" else 0), 2)
+        self.head = nn.Linear(width + (3 if how == "head" else 0), answers)
         self.how = how
 
     def forward(self, x: torch.Tensor, static: torch.Tensor) -> torch.Tensor:

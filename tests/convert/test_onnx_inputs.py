@@ -133,6 +133,15 @@ def test_numbers_of_the_whole_sequence(how, bidirectional, is_fixed):
     np.testing.assert_allclose(ys if how == "gate" else ys[-1], expected, 0, CLOSE)
 
 
+def test_numbers_of_the_whole_are_no_state_where_the_answer_has_their_shape():
+    net = modules.Static("head", answers=3)
+    inputs = {"x": (torch.randn(1, 20, 5), BATCH_TIME), "static": (torch.randn(1, 3), BATCH)}
+    model = numlstm.from_onnx(exported(net, inputs, {"y": BATCH}))
+    xs, static = sequence(), np.float32([0.3, -1, 2])
+    ys = model.run(model.joined(x=xs, static=static))
+    np.testing.assert_allclose(ys[-1], answer(net, xs, static), 0, CLOSE)
+
+
 def test_two_sequences_and_two_answers():
     net = modules.TwoSequences()
     inputs = {

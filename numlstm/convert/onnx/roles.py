@@ -188,7 +188,8 @@ class Search:
         found += self._of_masks(other, main)
         has_batch = main.input.batch(main.time) is not None
         if other.kind == "f" and self._is_continued(other) and other.shape.count(None) <= has_batch:
-            found.append(_Option(other, 1 if main.time is None else 3))
+            # With a time axis it is carried by a loop that is written out, if by anything.
+            found.append(_Option(other, 1 if main.time is None else _DOUBT + 1))
         if not found:
             raise _refused(other, main)
         return found
