@@ -149,7 +149,7 @@ def convert(
     given |= {"outputs": output or None}
     given |= {"custom": _custom(custom or [])}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    kind = "folder" if source.is_dir() else source.suffix.lower()
+    kind = "folder" if source.is_dir() else _kind_of(source)
     if kind not in _SOURCES:
         raise typer.BadParameter(f"{source.name} is none of {', '.join(_SOURCES)}")
     from_source, known = _SOURCES[kind]
@@ -222,6 +222,16 @@ def _custom(given: list[str]) -> dict[str, str] | None:
         if not sign:
             raise typer.BadParameter(f"--custom {name}, expected --custom 'Name=LSTM Reverse'")
     return {name.strip(): words for name, _, words in pairs} or None
+
+
+def _kind_of(source: Path) -> str:
+    """Return the suffix of a file, or that of what it begins as: "net.pth.tar" is of torch.save."""
+    suffix = source.suffix.lower()
+    with source.open("rb") as file:
+        head = file.read(8)
+    known = {b"PK\x03\x04": ".pt", b"\x80\x02": ".pt", b"\x89HDF": ".h5"}
+    found = (kind for start, kind in known.items() if head.startswith(start))
+    return suffix if suffix in _SOURCES else next(found, suffix)
 
 
 def _read_json(path: Path) -> Any:

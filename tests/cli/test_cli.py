@@ -214,7 +214,7 @@ def test_convert_leaves_out_what_it_is_told_and_says_so(tmp_path):
     torch.manual_seed(1)
     net = nn.ModuleDict({"rnn": nn.LSTM(6, 7), "head": nn.Linear(7, 2), "critic": nn.Linear(7, 1)})
     state = {f"agent.{name}": tensor for name, tensor in net.state_dict().items()}
-    source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    source, target = tmp_path / "net.pth.tar", tmp_path / "net.safetensors"
     torch.save({"model": state | {"agent.std": torch.ones(2)}, "iter": 3}, source)
     arguments = ("convert", source, target, "--layers", "rnn:LSTM head:Linear")
     _, stderr = numlstm_command(*arguments, code=1)

@@ -79,6 +79,10 @@ VARIANTS: dict[str, Any] = {
         lambda s: {"model_state": s, "optimizer_state": {"lstm": {"exp_avg": torch.ones(3)}}},
         "under 'model_state'",
     ),
+    "beside a part of itself": (
+        lambda s: {"encoder": s, "decoder": nn.ModuleDict({"lstm": nn.LSTM(3, 3)}).state_dict()},
+        "under 'encoder'",
+    ),
     "beside another network": (
         lambda s: {"generator": s, "discriminator": {"conv.weight": torch.ones(3, 4, 5)}},
         "under 'generator'",

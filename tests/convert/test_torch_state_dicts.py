@@ -299,7 +299,7 @@ STATE_REFUSALS = {
     "half a direction": (
         lambda: _state(a=nn.GRU(2, 3)) | {"a.weight_ih_l0_reverse": torch.zeros(9, 2)},
         "a:GRU",
-        "Missing",
+        "no tensor 'weight_hh_l0_reverse', 'bias_ih_l0_reverse', 'bias_hh_l0_reverse'",
     ),
     "bad padding": (
         lambda: _state(a=nn.Conv1d(2, 3, 2)),
@@ -333,7 +333,11 @@ STATE_REFUSALS = {
         "a:Linear final",
         "final: is of a recurrent layer",
     ),
-    "other cell": (lambda: _state(a=nn.LSTM(2, 3)), "a:GRU", "size mismatch"),
+    "other cell": (
+        lambda: _state(a=nn.LSTM(2, 3)),
+        "a:GRU",
+        r"weight_hh_l0 expected \(12, 4\), found",
+    ),
     "no vector": (lambda: _state(a=nn.LayerNorm(2)), "a:Linear", "a:Linear"),
     "no matrix": (lambda: _state(a=nn.LayerNorm(2)), "a:Embedding", "a:Embedding"),
     "convolution": (lambda: _state(a=nn.Conv1d(2, 3, 4)), "a:Embedding", "a:Embedding"),

@@ -1,6 +1,6 @@
 """A checkpoint, a dict of whatever training keeps -> the state dict in it that is meant."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +14,8 @@ from numlstm.convert.torch.quantised import is_packed
 from numlstm.convert.torch.stored import Stored
 from numlstm.errors import first_of
 
-Fits: TypeAlias = Callable[[Collection[str]], bool]  # whether a description goes with names
+Fit: TypeAlias = Callable[[Collection[str]], bool]  # whether a description goes with names
+Fits: TypeAlias = Sequence[Fit]  # the first that any names pass is the one
 Part: TypeAlias = tuple[str, dict[str, Any]]  # a state dict, and where it is: "model.state"
 
 _DEEPEST = 8  # dicts within dicts
@@ -44,7 +45,8 @@ def state_dict_in(data: Any, key: str | None, fits: Fits) -> dict[str, Any] | No
         start, data = key, found
     if not isinstance(data, Mapping):
         return None
-    found = _fitting(start, data, fits) or _named_parts(start, data)
+    ways = (_fitting(start, data, fit) for fit in fits)
+    found = next(filter(None, ways), None) or _named_parts(start, data)
     if len(found) > 1:
         parts = first_of(f"{at!r} ({', '.join(list(names)[:3])}, ...)" for at, names in found)
         raise Refused(f"holds several state dicts: {parts}", f"choose one, as key={found[0][0]!r}")
@@ -65,7 +67,7 @@ def _has_tensors(values: Mapping[str, Any]) -> bool:
     return any(is_tensor(value) or is_packed(name, value) for name, value in values.items())
 
 
-def _fitting(at: str, data: Mapping[Any, Any], fits: Fits) -> list[Part]:
+def _fitting(at: str, data: Mapping[Any, Any], fits: Fit) -> list[Part]:
     """Return the smallest parts whose names fit."""
     own = _own(data)
     if _has_tensors(own) and fits(own):

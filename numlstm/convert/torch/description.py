@@ -60,9 +60,24 @@ def modules_of(kind: str, own: Own, given: Options) -> list[nn.Module]:
         modules = make(kind, own, given)
     if given:
         raise WeightsError(_no_option(kind, given))
-    known = modules[-1].state_dict().keys()
+    known = modules[-1].state_dict()
+    _check_shapes(own, {name: tuple(tensor.shape) for name, tensor in known.items()})
     modules[-1].load_state_dict({n: t for n, t in own.items() if n in known}, assign=True)
     return [module.float().eval() for module in modules]
+
+
+def _check_shapes(own: Own, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise what tensors of a module are missing or of other shapes."""
+    missing = [repr(name) for name in shapes if name not in own]
+    other = [
+        f"{name} expected {shape}, found {tuple(own[name].shape)}"
+        for name, shape in shapes.items()
+        if name in own and tuple(own[name].shape) != shape
+    ]
+    if missing:
+        raise WeightsError(f"no tensor {first_of(missing)}")
+    if other:
+        raise WeightsError(first_of(other))
 
 
 def _no_option(kind: str, given: Options) -> str:

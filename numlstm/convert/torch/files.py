@@ -22,7 +22,7 @@ _RENEW = f"load it with PyTorch, and {INSTEAD}"
 
 
 def read_state_dict(
-    path: str | os.PathLike[str], key: str | None = None, fits: Fits = lambda names: False
+    path: str | os.PathLike[str], key: str | None = None, fits: Fits = ()
 ) -> dict[str, Any]:
     """Read a state dict of a .pt file, never anything that could run code.
 
@@ -39,9 +39,7 @@ def read_state_dict(
         return state_dict_of(file, key, fits)
 
 
-def state_dict_of(
-    file: BinaryIO, key: str | None = None, fits: Fits = lambda names: False
-) -> dict[str, Any]:
+def state_dict_of(file: BinaryIO, key: str | None = None, fits: Fits = ()) -> dict[str, Any]:
     """Read the state dict of what torch.save wrote; see `read_state_dict`."""
     data, numbers_of = _read(file)
     data = with_state_dicts(data)

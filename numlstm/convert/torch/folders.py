@@ -80,7 +80,7 @@ def _read_shards(index: Path, key: str | None, fits: Fits) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, path in paths.items():
         grow(_on_disk(path))
-        found = _read_file(path, key, lambda names: True)
+        found = _read_file(path, key, (lambda names: True,))
         own = {tensor for tensor, place in places.items() if place == name}
         missing = own - found.keys()
         if missing:

@@ -6,9 +6,9 @@ Training wraps a module in others, which put their names before all of its own (
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
@@ -39,9 +39,18 @@ class Wanted:
     modules: frozenset[str]
     tied: frozenset[str] = frozenset()
 
-    def fits(self, names: Collection[str]) -> bool:
-        """Whether all modules are among the names, wherever these begin."""
-        return bool(_Names(self.unwrapped(names)).prefixes(self))
+    @property
+    def fits(self) -> tuple[Callable[[Collection[str]], bool], ...]:
+        """Whether modules are among names: all of them, or all that must have tensors."""
+        return tuple(partial(self._are_among, modules) for modules in self.ways)
+
+    @property
+    def ways(self) -> tuple[frozenset[str], ...]:
+        """All modules, and those that must have tensors."""
+        return tuple(filter(None, (self.modules, self.modules - self.tied)))
+
+    def _are_among(self, modules: frozenset[str], names: Collection[str]) -> bool:
+        return any(True for _ in _Names(self.unwrapped(names)).all_prefixes(modules))
 
     def unwrapped(self, names: Iterable[str]) -> dict[str, str]:
         """Return names without wrappers, each with what it was."""
@@ -145,14 +154,15 @@ class _Names:
 
     def prefixes(self, wanted: Wanted) -> list[str]:
         """Return what the names of all modules begin with, or else of all that have tensors."""
-        for modules in (wanted.modules, wanted.modules - wanted.tied):
-            found = list(self._prefixes(modules)) if modules else []
+        for modules in wanted.ways:
+            found = list(self.all_prefixes(modules))
             shortest = min(found, key=len, default="")
             if found:  # what lies within the first is a part of it
                 return [shortest] if all(p.startswith(shortest) for p in found) else found
         return []
 
-    def _prefixes(self, modules: frozenset[str]) -> Iterator[str]:
+    def all_prefixes(self, modules: frozenset[str]) -> Iterator[str]:
+        """Yield what the names of these modules begin with."""
         first = max(modules, key=len)
         where = self.modules if first else self.parents
         end = f".{first}." if first else "."
@@ -179,9 +189,11 @@ def like(module: str, names: Iterable[str]) -> list[str]:
     """Return the modules among names that one that is not there may be, the likeliest first."""
     parents = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
     modules = [parent for parent in parents if len(parent) <= _LONGEST][:1000]
-    last = module.rpartition(".")[2]
-    ends = [m for m in modules if last in (m.rpartition(".")[2], m.partition(".")[0])]
-    by_last = {other.rpartition(".")[2]: other for other in reversed(modules)}
+    last = module.rpartition(".")[2].lower()
+    ends = [
+        m for m in modules if last in (m.rpartition(".")[2].lower(), m.partition(".")[0].lower())
+    ]
+    by_last = {other.rpartition(".")[2].lower(): other for other in reversed(modules)}
     close = difflib.get_close_matches(module[:_LONGEST], modules, 3)
     close += [
         by_last[name] for name in difflib.get_close_matches(last[:_LONGEST], list(by_last), 3)

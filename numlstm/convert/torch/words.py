@@ -9,8 +9,8 @@ kind     Embedding; RNN, GRU, LSTM (all its layers and directions), RNNCell, GRU
          Linear, Conv1d, PReLU, LayerNorm, RMSNorm, BatchNorm1d, InstanceNorm1d, GroupNorm,
          CRF (of pytorch-crf)
 option   nonlinearity=relu of an RNN; eps=1e-6 of a norm; num_groups of a GroupNorm; of a Conv1d
-         padding=1, same, valid or causal, and stride, dilation, groups; tied=embed of a Linear or
-         an Embedding whose weight is that of another module
+         padding=1, same, valid or causal, and stride, dilation, groups; tied=embed of a Linear (or
+         an Embedding) whose weight is that of another module
 
 A word of a recurrent layer stands for a module of all its layers, for a cell, and for a list of
 either, whichever the names are of: ``lstm.weight_ih_l1``, ``lstm.weight_ih``, ``lstm.1.weight_ih``.
