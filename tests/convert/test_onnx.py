@@ -479,9 +479,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "steps_in_a_row": (
         lambda: graph("c = Flatten (x) d = Tanh (c) y = Unsqueeze (d, zero)"),
-        "joins steps with numbers",
+        "depends on the length of the sequence; export it with a sequence of one length",
     ),
-    "softmax_over_time": (lambda: graph("y = Softmax <axis = 1> (x)"), "Softmax .* axis 1"),
+    "softmax_over_time": (
+        lambda: graph("y = Softmax <axis = 1> (x)"),
+        "Softmax 'y': weights of all steps are read; known is what sums the steps",
+    ),
     "a_mean_joined_with_each_step": (
         lambda: graph("c = ReduceMean <axes = [1]> (x) y = Add (x, c)", 17),
         "one row for all steps with each step",

@@ -116,7 +116,8 @@ WORDS: dict[str, tuple[Any, dict[str, Any], str]] = {
             "r = Cast <to = 1> (n) y = Mul (x, r)", "float[1, t, 4] x", "int64[1] n"
         ),
         {},
-        ALL + "input 'x': the network that is found depends on the length of the sequence",
+        ALL + "input 'x': the network that is found depends on the length of the sequence; "
+        "export it with a sequence of one length",
     ),
     "an answer that depends on no input": (
         lambda: graph(

@@ -13,7 +13,7 @@ import pytest
 import numlstm
 from numlstm.spec import Weights
 from tests.cases import Tolerance
-from tests.lazy import from_onnx, numpy_helper, onnx
+from tests.lazy import from_onnx
 from tests.real.conftest import Runner, assert_streams
 
 FOLDER = "silero_vad_6"
@@ -23,12 +23,8 @@ NAME = "silero VAD 6"
 
 
 def at_rate(path: Path, rate: int) -> Weights:
-    """Convert the graph of two rates with its rate as a constant."""
-    model = onnx.load(path)
-    (given,) = (info for info in model.graph.input if info.name == "sr")
-    model.graph.input.remove(given)
-    model.graph.initializer.append(numpy_helper.from_array(np.array(rate, np.int64), "sr"))
-    return from_onnx.convert(model)
+    """Convert the graph of two rates, of which one is given."""
+    return from_onnx.convert(path, constants={"sr": rate})
 
 
 def rows(path: Path, chunk: int, context: int) -> np.ndarray:

@@ -184,7 +184,7 @@ class Cells:
         if any(
             node.numbers is not None for ids in starts.values() for node in self.trace.owners(ids)
         ):
-            tensors |= {name: self.trace.beginnings(ids) for name, ids in starts.items()}
+            tensors |= {name: self.trace.numbers(ids) for name, ids in starts.items()}
             cell = replace(cell, initial_state=True)
         node.layer = cell
         node.tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}

@@ -222,7 +222,7 @@ def _initial(trace: Trace, op: Op, n: int, batch_major: bool) -> tuple[Array | N
     if isinstance(state, Value):
         if trace.kinds(state.ids) != {"state"}:
             raise Refused(f"its initial state, input {n}, is computed from the input")
-        numbers = trace.beginnings(state.ids.ravel())
+        numbers = trace.numbers(state.ids.ravel())
         rows = numbers.reshape(-1, state.ids.shape[-1]) if numbers.any() else None
         return rows, state.ids
     rows = op.constant(n).squeeze(0 if batch_major else 1)

@@ -271,20 +271,12 @@ class Trace:
         return Value(node.ids.reshape(array.shape), None)
 
     def numbers(self, ids: Ids) -> Array:
-        """Return the numbers that constants are, in the shape of their ids."""
+        """Return the numbers that constants are, or states begin with, in the shape of the ids."""
         found = np.zeros(ids.shape)
         for node in self.owners(ids):
-            assert node.numbers is not None
-            own = (ids >= node.start) & (ids < node.start + node.size)
-            found[own] = node.numbers[ids[own] - node.start]
-        return found
-
-    def beginnings(self, ids: Ids) -> Array:
-        """Return the numbers that states begin with."""
-        found = np.zeros(ids.size)
-        for node in self.owners(ids):
-            own = (ids >= node.start) & (ids < node.start + node.size)
-            found[own] = 0.0 if node.numbers is None else node.numbers[ids[own] - node.start]
+            if node.numbers is not None:
+                own = (ids >= node.start) & (ids < node.start + node.size)
+                found[own] = node.numbers[ids[own] - node.start]
         return found
 
     def counter(self, op: Op, first: int, shape: tuple[int, ...]) -> Value:

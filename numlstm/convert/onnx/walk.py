@@ -108,7 +108,9 @@ class Walk:
                 if first.same(second):
                     return first
             why = "the network that is found depends on the length of the sequence"
-            raise _failure(len(self.model.graph.node), f"input {roles.main.name!r}", why)
+            instead = "export it with a sequence of one length"
+            num_nodes = len(self.model.graph.node)
+            raise _failure(num_nodes, f"input {roles.main.name!r}", why, instead)
         except _Failure as failure:
             if any(given.value == "length" for given in roles.given):
                 raise
