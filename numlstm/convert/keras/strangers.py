@@ -44,7 +44,8 @@ def strangers_of(item: Config, place: str) -> list[Refused]:
         for inner in [layer, *every_layer(layer)] if kind not in MODELS else []:
             refused = stranger(inner)
             if refused is not None:
-                refused.subject = f"{where}: {class_of(inner) or 'nothing'}"
+                kind_said = operation_of(inner) or class_of(inner) or "nothing"
+                refused.subject = f"{where}: {kind_said}"
                 found.append(refused)
         if kind in MODELS:
             found += strangers_of(layer, f"{where} > ")
