@@ -52,10 +52,10 @@ def _saved(folder: Path, data: Any) -> Path:
     return folder / "net.pt"
 
 
-def _archive(folder: Path, **files: str) -> Path:
+def _archive(folder: Path, root: str = "net/", **files: str) -> Path:
     with zipfile.ZipFile(folder / "net.pt", "w") as archive:
         for name, content in files.items():
-            archive.writestr(f"net/{name.replace('__', '.')}", content)
+            archive.writestr(f"{root}{name.replace('__', '.')}", content)
     return folder / "net.pt"
 
 
@@ -310,6 +310,12 @@ WORDS: dict[str, Case] = {
         {"layers": LAYERS},
         "{folder}/net.pt: is an archive, but not of torch.save: it holds no data.pkl; save "
         "model.state_dict() with torch.save and convert that",
+    ),
+    "a policy": (
+        lambda folder: _archive(folder, "", policy__pth="", data="{}"),
+        {"layers": LAYERS},
+        "{folder}/net.pt: is a policy of Stable-Baselines3; numlstm.policy.from_sb3(path) reads one "
+        "of RecurrentPPO",
     ),
     "two layers or two directions": (
         lambda folder: _packed(folder, 4, 4, 2),

@@ -90,6 +90,9 @@ def read_archive(archive: Archive) -> tuple[Any, NumbersOf]:
             f"is of a format that is not known, version {version}, known up to {_NEWEST}; load it "
             f"with the PyTorch that wrote it, and {INSTEAD}"
         )
+    if "policy.pth" in archive:
+        instead = "numlstm.policy.from_sb3(path) reads one of RecurrentPPO"
+        raise Refused("is a policy of Stable-Baselines3", instead)
     if not archive.root:
         raise Refused("is an archive, but not of torch.save: it holds no data.pkl", INSTEAD)
     if archive.text("byteorder") == "big":
