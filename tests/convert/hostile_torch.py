@@ -484,14 +484,14 @@ def _npy(header: str, data: bytes = b"") -> bytes:
 
 
 def bomb_in_an_array(folder: Path) -> Given:
-    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (65536, 8192)}"
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (49152, 8192)}"
     path = folder / "model.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("a.weight.npy", "w") as file,
     ):
         file.write(_npy(header))
-        for _ in range(128):
+        for _ in range(96):
             file.write(bytes(2**24))
     return path, _LAYERS
 
