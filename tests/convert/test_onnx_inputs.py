@@ -227,6 +227,23 @@ def test_a_policy_whose_states_are_reset(reset, name, caplog):
         np.testing.assert_allclose(stream.step(obs[0].numpy()), expected, 0, CLOSE)
 
 
+def test_a_policy_of_which_no_name_says_anything():
+    net = modules.Policy("start")
+    args = (torch.randn(3, 4), torch.zeros(2, 3, 6), torch.zeros(2, 3, 6), torch.zeros(3))
+    inputs = {
+        f"input.{n}": (tensor, {tensor.ndim - 2 if tensor.ndim > 1 else 0: "batch"})
+        for n, tensor in enumerate(args)
+    }
+    model = numlstm.from_onnx(exported(net, inputs, {f"o{n}": {} for n in range(5)}))
+    assert (model.inputs, model.outputs) == ((), (("o1", 2), ("o2", 1)))
+    stream, state = model.stream(), torch.zeros(2, 1, 6)
+    obs = torch.randn(1, 4)
+    with torch.no_grad():
+        _, logits, value, *_ = net(obs, state, state, torch.zeros(1))
+    expected = torch.cat([logits, value], -1)[0]
+    np.testing.assert_allclose(stream.step(obs[0].numpy()), expected, 0, CLOSE)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_states_are_known_by_name_where_all_shapes_are_one(batch):
     net = modules.Continuous()

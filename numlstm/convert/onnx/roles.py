@@ -135,6 +135,8 @@ class Search:
     def _is_reset(self, tensor: Input) -> bool:
         """Tell whether all that an input does is to let states through, or not."""
         states = [i.name for i in self.inputs if i.name in self.uses.initial | set(self._by_name)]
+        known = self.uses.scaled if not self._is_continued(tensor) else set()
+        states += [i.name for i in self.inputs if i.name in known and self._is_continued(i)]
         if _RESET.search(tensor.name):
             states += [i.name for i in self.inputs if i is not tensor and self._is_continued(i)]
         return self.uses.is_reset(tensor.name, states)

@@ -36,6 +36,7 @@ class Uses:
     """Who gives and who reads each name of a graph.
 
     initial   inputs that are initial states of a recurrent operator, or a part of one is
+    scaled    inputs of which those are products or choices, too
     lengths   inputs that are its sequence_lens
     weights   inputs that are its tensors, each with what it is: "W of LSTM 'name'"
     """
@@ -53,7 +54,9 @@ class Uses:
         self._outputs = {output.name for output in graph.output}
         self._known: dict[str, bool] = {}
         recurrent = [use for use in uses if use.kind in _RECURRENT]
-        self.initial = self._origins(name for use in recurrent for name in use.inputs[5:7])
+        starts = [name for use in recurrent for name in use.inputs[5:7]]
+        self.initial = self._origins(starts)
+        self.scaled = self._origins(starts, {"Mul", "Where"})
         lengths = self._origins(name for use in recurrent for name in use.inputs[4:5])
         self.lengths = lengths - self.initial
         self.weights = {
@@ -99,8 +102,8 @@ class Uses:
 
     # Following names ------------------------------------------------------------------------------
 
-    def _origins(self, names: Iterable[str]) -> set[str]:
-        """Return the inputs that some tensors only are parts of."""
+    def _origins(self, names: Iterable[str], joining: Collection[str] = ()) -> set[str]:
+        """Return the inputs that some tensors only are parts of, or what some kinds make of all."""
         found: set[str] = set()
         seen: set[str] = set()
         waiting = [name for name in names if name]
@@ -112,8 +115,10 @@ class Uses:
             use = self._producers.get(name)
             if use is None:
                 found.add(name)
+            elif use.kind in joining or use.kind == "Concat":
+                waiting += use.inputs
             elif use.kind in _STRUCTURAL:
-                waiting += use.inputs if use.kind == "Concat" else use.inputs[:1]
+                waiting += use.inputs[:1]
         return found - self._constants
 
     def _moved(self, names: Iterable[str]) -> set[str]:
