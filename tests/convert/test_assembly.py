@@ -222,7 +222,7 @@ def refused_by_torch() -> Any:
     torch = pytest.importorskip("torch")
     from numlstm.convert.torch import convert
 
-    return convert([torch.nn.GRU(2, 2), torch.nn.GELU(), torch.nn.Flatten()])
+    return convert([torch.nn.GRU(2, 2), torch.nn.Bilinear(2, 2, 2), torch.nn.Fold(2, 2)])
 
 
 def refused_by_keras() -> Any:
@@ -241,7 +241,7 @@ def refused_by_onnx() -> Any:
     from numlstm.convert.onnx import convert
 
     header = '<ir_version: 8, opset_import: ["" : 20]>'
-    nodes = "c = Gelu (x) d = Erf (x) y = Add (c, d)"
+    nodes = "c = Sin (x) d = Det (x) y = Add (c, d)"
     text = f"{header} g (float[1, t, 4] x) => (float[?, ?, ?] y) {{ {nodes} }}"
     return convert(onnx.parser.parse_model(text))
 
@@ -254,9 +254,10 @@ def refused_by_onnx() -> Any:
             refused_by_torch,
             [
                 "the modules cannot be converted:",
-                "1: GELU: is not a layer numlstm knows; "
+                "1: Bilinear: is not a layer numlstm knows; "
                 "pass the layers it is made of, in forward order",
-                "2: Flatten: would join the steps of a sequence; a network answers step by step",
+                "2: Fold: is not a layer numlstm knows; "
+                "pass the layers it is made of, in forward order",
             ],
         ),
         (
@@ -271,8 +272,10 @@ def refused_by_onnx() -> Any:
             refused_by_onnx,
             [
                 "the graph cannot be converted:",
-                "Gelu 'c': this operator is not known of what depends on the input",
-                "Erf 'd': this operator is not known of what depends on the input",
+                "Sin 'c': no layer has this function; "
+                "compute it before the network, or of the answer",
+                "Det 'd': this operator is not known of what depends on the input; "
+                "export the part of the network before it, or after it",
             ],
         ),
     ],
