@@ -7,6 +7,7 @@ The words, and what they mean, are those of Stable-Baselines3 and sb3-contrib (`
 """
 
 import logging
+import math
 import operator
 import os
 from collections.abc import Sequence
@@ -212,6 +213,8 @@ class RecurrentPolicy:
     output : str, optional
         Which of `Model.outputs` the action is, of a network that gives a value beside it. Without
         it that which has as many numbers as the actions need, if there is but one.
+    shape : tuple of int, optional
+        Of an observation with more than one axis, whose numbers the model reads in their order.
     seed : int, optional
         Of the actions that are drawn.
 
@@ -235,11 +238,21 @@ class RecurrentPolicy:
     """
 
     def __init__(
-        self, model: Model, actions: Space, *, output: str | None = None, seed: int | None = None
+        self,
+        model: Model,
+        actions: Space,
+        *,
+        output: str | None = None,
+        shape: Sequence[int] | None = None,
+        seed: int | None = None,
     ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model is {type(model).__name__}, expected a Model")
         self.model = model
+        own = () if model.vocab_size is not None else (model.input_size,)
+        self._shape = own if shape is None else tuple(shape)
+        if math.prod(self._shape) != math.prod(own):
+            raise ValueError(f"shape is {self._shape}, the model reads {math.prod(own)} numbers")
         self.actions = actions
         self._columns = _columns(model, actions, output)
         self._vocab_size = model.vocab_size
@@ -264,8 +277,8 @@ class RecurrentPolicy:
         Parameters
         ----------
         observation : array of shape (input_size,) or (num_envs, input_size)
-            Of one environment, or of several; token ids, () or (num_envs,), if the model reads
-            them.
+            Of one environment, or of several, or of `shape`; token ids, () or (num_envs,), if the
+            model reads them.
         state : array, optional
             What the call before returned; None begins anew. It is not changed, and can be used
             again.
@@ -312,11 +325,12 @@ class RecurrentPolicy:
             raise TypeError("the observation is a dict: join its arrays end to end")
         given = observation if isinstance(observation, np.ndarray) else np.asarray(observation)
         refuse_masked("observation", given)
-        is_one = given.ndim == (0 if self._vocab_size is not None else 1)
+        is_one = given.ndim == len(self._shape)
         rows = given[None] if is_one else given
         if self._vocab_size is not None:
             return token_ids("observation", rows, self._vocab_size), is_one
-        return as_floats("observation", rows, (-1, self._input_size)), is_one
+        floats = as_floats("observation", rows, (-1, *self._shape))
+        return floats.reshape(-1, self._input_size), is_one
 
     def _go_to(self, state: State | None, num_envs: int) -> None:
         """Put states into as many slots as there are environments."""
@@ -411,7 +425,8 @@ def from_sb3(
     if saved.normalizer is not None:
         own = saved.normalizer
         model = normalized(model, own.mean.ravel(), own.var.ravel(), own.clip, own.epsilon)
-    return RecurrentPolicy(model, _space_of(saved), seed=seed)
+    shape = saved.observations.shape
+    return RecurrentPolicy(model, _space_of(saved), shape=shape, seed=seed)
 
 
 def _space_of(saved: "SavedPolicy") -> Space:

@@ -263,6 +263,17 @@ def test_tokens_are_observations_too():
         actor.predict(7, state)
 
 
+def test_observations_of_several_axes_are_read_in_their_order():
+    model, xs = model_of(), observations()[0][0]
+    action, _ = RecurrentPolicy(model, Box([-9] * 5, [9] * 5), shape=(2, 2)).predict(
+        xs.reshape(-1, 2, 2)
+    )
+    expected, _ = RecurrentPolicy(model, Box([-9] * 5, [9] * 5)).predict(xs)
+    assert_same_bits(action, expected)
+    with pytest.raises(ValueError, match="the model reads 4 numbers"):
+        RecurrentPolicy(model, Discrete(5), shape=(2, 3))
+
+
 def test_a_normalized_model_is_what_vecnormalize_gives():
     model, (obs, _) = model_of(), observations()
     mean, var = np.float32([1, -2, 0, 3]), np.float32([4, 0.25, 1e-6, 9])

@@ -314,8 +314,8 @@ WORDS: dict[str, Case] = {
     "a policy": (
         lambda folder: _archive(folder, "", policy__pth="", data="{}"),
         {"layers": LAYERS},
-        "{folder}/net.pt: is a policy of Stable-Baselines3; numlstm.policy.from_sb3(path) reads one "
-        "of RecurrentPPO",
+        "{folder}/net.pt: is a policy of Stable-Baselines3; numlstm.policy.from_sb3(path) reads "
+        "one of RecurrentPPO",
     ),
     "two layers or two directions": (
         lambda folder: _packed(folder, 4, 4, 2),
