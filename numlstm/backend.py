@@ -91,7 +91,7 @@ class _OperatorRep(BackendRep):
 
     def _models(self, given: Mapping[str, Array | None]) -> list[Model]:
         """Return a model for each direction, those of the last call if the weights are its."""
-        from numlstm.convert.onnx.recurrent import directions
+        from numlstm.convert.onnx.operators.recurrent import directions
 
         weights = {name: given.get(name) for name in "WRBP"}
         key = [None if a is None else (a.shape, a.tobytes()) for a in weights.values()]

@@ -51,7 +51,7 @@ soundfile = Lazy("soundfile")
 backend = Lazy("numlstm.backend")
 from_torch = Lazy("numlstm.convert.torch")
 from_keras = Lazy("numlstm.convert.keras")
-pickles = Lazy("numlstm.convert.torch.pickles")
+pickles = Lazy("numlstm.convert.torch.files.pickles")
 from_onnx = Lazy("numlstm.convert.onnx")
 # Classes that derive from theirs.
 torch_cells = Lazy("tests.torch_cells")

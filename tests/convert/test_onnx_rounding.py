@@ -4,6 +4,7 @@ Each is held in there to its own weights in float32; here, what it says of itsel
 Runtime answers, and the network to the float weights.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ import pytest
 import numlstm
 from numlstm.quantize import encoded
 from numlstm.spec import WeightsError
-from tests.lazy import Lazy, from_onnx, helper, numpy_helper, onnx
+from tests.lazy import Lazy, from_onnx, helper, numpy_helper, onnx, onnxruntime
 
-onnxruntime = Lazy("onnxruntime")
 quantization = Lazy("onnxruntime.quantization")
 
 MS = "com.microsoft"
@@ -32,7 +32,7 @@ def rounded(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def model(
-    nodes: list[Any],
+    nodes: list[Callable[[], Any]],
     constants: dict[str, np.ndarray],
     *,
     opset: int = 17,
@@ -44,7 +44,7 @@ def model(
     info = helper.make_tensor_value_info
     tensors = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
     graph = helper.make_graph(
-        nodes,
+        [make() for make in nodes],
         "g",
         [info("x", 7 if size is None else kind, shape)],
         [info("y", kind, None)],
@@ -67,9 +67,12 @@ def rank_of(graph: Any) -> int:
     return len(session.get_outputs()[0].shape or [None] * 3)
 
 
-def node(kind: str, reads: str, gives: str, domain: str = "", **options: Any) -> Any:
+def node(
+    kind: str, reads: str, gives: str, domain: str = "", **options: Any
+) -> Callable[[], "onnx.NodeProto"]:
+    """Return what makes a node, as tables may not import onnx."""
     names = [[n if n != "-" else "" for n in text.split()] for text in (reads, gives)]
-    return helper.make_node(kind, *names, name=gives, domain=domain, **options)
+    return lambda: helper.make_node(kind, *names, name=gives, domain=domain, **options)
 
 
 LSTM = {"W": numbers(1, 4 * H, I), "R": numbers(1, 4 * H, H, seed=1), "B": numbers(1, 8 * H)}
@@ -436,7 +439,8 @@ def in_type(graph: Any, kind: int, keep: bool = False) -> Any:
             own.output[:] = ["y16" if name == "y" else name for name in own.output]
             own.name += "16"
         # As converters write them: behind all others, whatever they give.
-        found.graph.node.extend([node("Cast", "x", "x16", to=kind), node("Cast", "y16", "y", to=1)])
+        casts = node("Cast", "x", "x16", to=kind), node("Cast", "y16", "y", to=1)
+        found.graph.node.extend(make() for make in casts)
         return found
     for info in (*found.graph.input, *found.graph.output):
         info.type.tensor_type.elem_type = kind
@@ -612,7 +616,7 @@ def test_refused(name):
 
 def test_a_rounding_that_is_another_network_is_refused(monkeypatch):
     """Were a node misread, the answers of the file itself would tell."""
-    from numlstm.convert.onnx import quantized
+    from numlstm.convert.onnx.rounding import quantized
 
     right = quantized._of_directions
     wrong = lambda array, count: 9 * right(array, count)  # noqa: E731

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 import numlstm
 from tests.cases import Tolerance
+from tests.lazy import soundfile
 from weights.recipes.vad import FILE, read
 
 FOLDER = "silero_vad_6"
+
 PROBABILITIES = Tolerance(1e-5, 0.0, "after up to 937 chunks in float32")
 SOUNDS = {
     16000: ("speech_noise_30s_16k.wav", "ref_16k.npz"),

@@ -19,13 +19,13 @@ import onnx
 from numlstm import reference
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused, reading
-from numlstm.convert.onnx.bound import bind, check_outputs, fix
 from numlstm.convert.onnx.files import read
-from numlstm.convert.onnx.plain import Plain, in_float32
-from numlstm.convert.onnx.quantized import DYNAMIC, INT8_WEIGHTS, STATIC
-from numlstm.convert.onnx.rounding import compared
-from numlstm.convert.onnx.rows import with_int8_rows
-from numlstm.convert.onnx.sizes import sized
+from numlstm.convert.onnx.roles.bound import bind, check_outputs, fix
+from numlstm.convert.onnx.roles.sizes import sized
+from numlstm.convert.onnx.rounding.judge import compared
+from numlstm.convert.onnx.rounding.plain import Plain, in_float32
+from numlstm.convert.onnx.rounding.quantized import DYNAMIC, INT8_WEIGHTS, STATIC
+from numlstm.convert.onnx.rounding.rows import with_int8_rows
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.walk import Walk
 from numlstm.convert.probes import make_probes

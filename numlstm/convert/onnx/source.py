@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from numlstm import reference
-from numlstm.convert.onnx.inputs import Input, Roles
+from numlstm.convert.onnx.roles.inputs import Input, Roles
 from numlstm.convert.onnx.trace import Array
 from numlstm.convert.probes import random_input
 from numlstm.spec import GRU, LSTM, RNN, TOLERANCE, Feedback, Network, WeightsError

@@ -7,17 +7,17 @@ import numpy as np
 import onnx
 
 from numlstm.convert.assembly import Refusals
-from numlstm.convert.onnx.branches import INNER
 from numlstm.convert.onnx.cells import Cells
-from numlstm.convert.onnx.inputs import Input, Roles
 from numlstm.convert.onnx.network import Growth
-from numlstm.convert.onnx.nodes import HANDLERS, UNKNOWN
-from numlstm.convert.onnx.roles import Search
-from numlstm.convert.onnx.sizes import spare
+from numlstm.convert.onnx.operators.branches import INNER
+from numlstm.convert.onnx.operators.nodes import HANDLERS, UNKNOWN
+from numlstm.convert.onnx.operators.whole import row_of_input
+from numlstm.convert.onnx.roles.inputs import Input, Roles
+from numlstm.convert.onnx.roles.search import Search
+from numlstm.convert.onnx.roles.sizes import spare
+from numlstm.convert.onnx.roles.uses import Uses
 from numlstm.convert.onnx.source import Answer, Found
 from numlstm.convert.onnx.trace import Array, Op, Trace, Value
-from numlstm.convert.onnx.uses import Uses
-from numlstm.convert.onnx.whole import row_of_input
 from numlstm.spec import WeightsError
 
 # Two lengths of time: what depends on the length differs between them, and is refused. Two others,

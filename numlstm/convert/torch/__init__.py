@@ -16,16 +16,16 @@ from numlstm.convert import silero
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.likely import likely_description
 from numlstm.convert.probes import make_probes, reference_run
-from numlstm.convert.torch.checkpoints import state_dict_in
 from numlstm.convert.torch.files import read_state_dict as read_state_dict
-from numlstm.convert.torch.folders import read_path
+from numlstm.convert.torch.files.checkpoints import state_dict_in
+from numlstm.convert.torch.files.folders import read_path
+from numlstm.convert.torch.files.npz import NUMBERS, tensor_of
+from numlstm.convert.torch.files.pickles import Stranger
 from numlstm.convert.torch.leftover import Leftover, patterns_of, say
 from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
 from numlstm.convert.torch.named import owns, tensors_of_network, wanted_by_network
 from numlstm.convert.torch.names import Wanted, locate
-from numlstm.convert.torch.npz import NUMBERS, tensor_of
 from numlstm.convert.torch.parametrized import without_parts
-from numlstm.convert.torch.pickles import Stranger
 from numlstm.convert.torch.probes import runner
 from numlstm.convert.torch.quantised import unpacked
 from numlstm.convert.torch.words import Word, steps_of, wanted_by, words_of

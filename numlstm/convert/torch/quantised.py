@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import torch
 
 from numlstm.convert.assembly import Refusals, Refused
-from numlstm.convert.torch.pickles import Stranger
-from numlstm.convert.torch.stored import Stored
+from numlstm.convert.torch.files.pickles import Stranger
+from numlstm.convert.torch.files.stored import Stored
 
 _PACKED = re.compile(
     r"((?:.+\.)?)(_packed_params\._packed_params|_packed_params\._packed_weight"

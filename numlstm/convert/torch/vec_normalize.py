@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numlstm.budget import spending
 from numlstm.convert.assembly import reading
-from numlstm.convert.torch.pickles import Stranger, follow
+from numlstm.convert.torch.files.pickles import Stranger, follow
 from numlstm.spec import WeightsError
 
 _RECONSTRUCT = tuple(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core"))

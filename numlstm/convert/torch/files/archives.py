@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
-from numlstm.convert.torch.pickles import follow
-from numlstm.convert.torch.stored import FUNCTIONS, NumbersOf, Storage, Storages
+from numlstm.convert.torch.files.pickles import follow
+from numlstm.convert.torch.files.stored import FUNCTIONS, NumbersOf, Storage, Storages
 from numlstm.spec import WeightsError
 
 INSTEAD = "save model.state_dict() with torch.save and convert that"

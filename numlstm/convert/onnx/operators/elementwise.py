@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.attention import weighed
-from numlstm.convert.onnx.lengths import averaged
+from numlstm.convert.onnx.operators.attention import weighed
+from numlstm.convert.onnx.operators.lengths import averaged
+from numlstm.convert.onnx.operators.whole import met
 from numlstm.convert.onnx.trace import (
     Array,
     Handler,
@@ -19,7 +20,6 @@ from numlstm.convert.onnx.trace import (
     of_each_step,
     roomy,
 )
-from numlstm.convert.onnx.whole import met
 from numlstm.network.functions import LARGEST
 from numlstm.spec import (
     Activation,

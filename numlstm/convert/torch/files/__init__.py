@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from numlstm.convert.assembly import Refused, reading
-from numlstm.convert.torch.archives import INSTEAD, Archive, read_archive, read_legacy
-from numlstm.convert.torch.checkpoints import Fits, state_dict_in
-from numlstm.convert.torch.exported import is_exported, read_exported
-from numlstm.convert.torch.instances import with_state_dicts
-from numlstm.convert.torch.npz import is_npz, read_npz
-from numlstm.convert.torch.pickles import Stranger
+from numlstm.convert.torch.files.archives import INSTEAD, Archive, read_archive, read_legacy
+from numlstm.convert.torch.files.checkpoints import Fits, state_dict_in
+from numlstm.convert.torch.files.exported import is_exported, read_exported
+from numlstm.convert.torch.files.instances import with_state_dicts
+from numlstm.convert.torch.files.npz import is_npz, read_npz
+from numlstm.convert.torch.files.pickles import Stranger
+from numlstm.convert.torch.files.stored import NumbersOf, Stored
 from numlstm.convert.torch.quantised import unpacked
-from numlstm.convert.torch.stored import NumbersOf, Stored
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.gates import from_onnx
-from numlstm.convert.onnx.shapes import backwards, pooled
+from numlstm.convert.onnx.operators.shapes import backwards, pooled
 from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 

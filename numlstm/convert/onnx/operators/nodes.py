@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.attention import summed_steps, weights_of_steps
-from numlstm.convert.onnx.choices import CHOICES, larger
-from numlstm.convert.onnx.elementwise import ELEMENTWISE, affine, applied, noted, square
-from numlstm.convert.onnx.joining import JOINING
-from numlstm.convert.onnx.lengths import LENGTHS
-from numlstm.convert.onnx.padding import PADDING
-from numlstm.convert.onnx.products import PRODUCTS
-from numlstm.convert.onnx.quotients import QUOTIENTS, from_rows, normed, rows_of, summed
-from numlstm.convert.onnx.recurrent import RECURRENT
-from numlstm.convert.onnx.shapes import SHAPES, axis_of, pooled, reshaped
+from numlstm.convert.onnx.operators.attention import summed_steps, weights_of_steps
+from numlstm.convert.onnx.operators.choices import CHOICES, larger
+from numlstm.convert.onnx.operators.elementwise import ELEMENTWISE, affine, applied, noted, square
+from numlstm.convert.onnx.operators.joining import JOINING
+from numlstm.convert.onnx.operators.lengths import LENGTHS
+from numlstm.convert.onnx.operators.padding import PADDING
+from numlstm.convert.onnx.operators.products import PRODUCTS
+from numlstm.convert.onnx.operators.quotients import QUOTIENTS, from_rows, normed, rows_of, summed
+from numlstm.convert.onnx.operators.recurrent import RECURRENT
+from numlstm.convert.onnx.operators.shapes import SHAPES, axis_of, pooled, reshaped
+from numlstm.convert.onnx.operators.windows import WINDOWS
 from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value
-from numlstm.convert.onnx.windows import WINDOWS
 from numlstm.spec import BatchNorm, LayerNorm, LogSoftmax, Softmax
 
 _MOST_ROWS = 64  # of a tensor within a step, each of which is a layer

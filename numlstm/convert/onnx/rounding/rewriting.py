@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
-from numlstm.convert.onnx.integers import Array, dequantized
-from numlstm.convert.onnx.ranges import Range, range_of
+from numlstm.convert.onnx.rounding.integers import Array, dequantized
+from numlstm.convert.onnx.rounding.ranges import Range, range_of
 from numlstm.spec import WeightsError
 
 # A tensor of integers is kept as what they stand for: (x - zero point) * scale.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.elementwise import (
+from numlstm.convert.onnx.operators.elementwise import (
     affine,
     applied,
     combined,
@@ -11,8 +11,8 @@ from numlstm.convert.onnx.elementwise import (
     noted,
     square,
 )
-from numlstm.convert.onnx.products import linear
-from numlstm.convert.onnx.shapes import axis_of
+from numlstm.convert.onnx.operators.products import linear
+from numlstm.convert.onnx.operators.shapes import axis_of
 from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, of_each_step, roomy
 from numlstm.spec import Multiply
 

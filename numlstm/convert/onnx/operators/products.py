@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.attention import summed_product
+from numlstm.convert.onnx.operators.attention import summed_product
 from numlstm.convert.onnx.trace import Array, Handler, Ids, Node, Op, Trace, Value, roomy
 from numlstm.spec import Linear
 

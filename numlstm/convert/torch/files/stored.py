@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from numlstm.budget import spend
-from numlstm.convert.torch.pickles import Functions, Stranger
+from numlstm.convert.torch.files.pickles import Functions, Stranger
 from numlstm.spec import WeightsError
 
 _DTYPES = {

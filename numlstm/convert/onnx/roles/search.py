@@ -12,8 +12,8 @@ from typing import Any
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
-from numlstm.convert.onnx.inputs import Data, Given, Input, Roles
-from numlstm.convert.onnx.uses import Uses
+from numlstm.convert.onnx.roles.inputs import Data, Given, Input, Roles
+from numlstm.convert.onnx.roles.uses import Uses
 
 _MOST_AXES = 16  # of the data
 _MOST_WAYS = 24  # that are tried

@@ -11,10 +11,10 @@ from typing import Any
 from numlstm.budget import grow, spend
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.folders import beside
-from numlstm.convert.torch.checkpoints import Fits
 from numlstm.convert.torch.files import read_state_dict
+from numlstm.convert.torch.files.checkpoints import Fits
+from numlstm.convert.torch.files.safetensors import read_safetensors
 from numlstm.convert.torch.leftover import say
-from numlstm.convert.torch.safetensors import read_safetensors
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 from numlstm.strict_json import read_json

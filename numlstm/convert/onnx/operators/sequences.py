@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.shapes import axis_of
+from numlstm.convert.onnx.operators.shapes import axis_of
 from numlstm.convert.onnx.trace import Inner, Op, Trace, Value, roomy
 
 

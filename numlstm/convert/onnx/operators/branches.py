@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.sequences import SEQUENCES, Steps
-from numlstm.convert.onnx.shapes import backwards, pooled
+from numlstm.convert.onnx.operators.sequences import SEQUENCES, Steps
+from numlstm.convert.onnx.operators.shapes import backwards, pooled
 from numlstm.convert.onnx.trace import Ids, Inner, Op, Trace, Value, roomy
 
 _MOST_TURNS = 64  # of a loop that is not over the steps of the sequence, each of which is walked

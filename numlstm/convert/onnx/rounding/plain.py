@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto
 
 from numlstm.budget import spend
-from numlstm.convert.onnx.fused import FUSED
-from numlstm.convert.onnx.quantized import QUANTIZED
-from numlstm.convert.onnx.rewriting import OF_TYPES, OTHERS, Rewriting, Rule
+from numlstm.convert.onnx.rounding.fused import FUSED
+from numlstm.convert.onnx.rounding.quantized import QUANTIZED
+from numlstm.convert.onnx.rounding.rewriting import OF_TYPES, OTHERS, Rewriting, Rule
 
 
 @dataclass(frozen=True)

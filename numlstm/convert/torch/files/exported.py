@@ -11,8 +11,8 @@ import torch
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
-from numlstm.convert.torch.archives import Archive
-from numlstm.convert.torch.stored import NumbersOf, Storage, Stored, strided
+from numlstm.convert.torch.files.archives import Archive
+from numlstm.convert.torch.files.stored import NumbersOf, Storage, Stored, strided
 from numlstm.strict_json import read_json
 
 _INSTEAD = "save torch.export.load(path).state_dict with torch.save, and convert that"

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.operators.whole import at_each_step
 from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
-from numlstm.convert.onnx.whole import at_each_step
 from numlstm.spec import Conv1d, Embedding, Flatten, OneHot, Pooling, Reverse
 
 _SOME_STEPS = "known are all, the first, the last; take others of the answers of all"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.elementwise import affine, applied, combined, in_order, noted
+from numlstm.convert.onnx.operators.elementwise import affine, applied, combined, in_order, noted
 from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, of_each_step, roomy
 from numlstm.spec import Activation, Add, Multiply, function_text
 

@@ -6,7 +6,7 @@ Two walks have two lengths. So a divisor that is the length in both is the lengt
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.shapes import axis_of, pooled, steps_of
+from numlstm.convert.onnx.operators.shapes import axis_of, pooled, steps_of
 from numlstm.convert.onnx.trace import Array, Handler, Op, Trace, Value
 from numlstm.spec import Pooling
 

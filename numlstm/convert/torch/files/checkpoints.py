@@ -8,10 +8,10 @@ import torch
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
+from numlstm.convert.torch.files.stored import Stored
 from numlstm.convert.torch.leftover import say
 from numlstm.convert.torch.names import is_of_training
 from numlstm.convert.torch.quantised import is_packed
-from numlstm.convert.torch.stored import Stored
 from numlstm.errors import first_of
 
 Fit: TypeAlias = Callable[[Collection[str]], bool]  # whether a description goes with names

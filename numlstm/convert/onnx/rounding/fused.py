@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.rewriting import Replaced, Rewriting, Rule
+from numlstm.convert.onnx.rounding.rewriting import Replaced, Rewriting, Rule
 
 _FUSED = ""  # no kind of numbers: nothing is rounded
 

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.integers import RANGES, Array, dequantized, quantized, spread
-from numlstm.convert.onnx.ranges import EVERY
-from numlstm.convert.onnx.rewriting import Replaced, Rewriting, Rule
+from numlstm.convert.onnx.rounding.integers import RANGES, Array, dequantized, quantized, spread
+from numlstm.convert.onnx.rounding.ranges import EVERY
+from numlstm.convert.onnx.rounding.rewriting import Replaced, Rewriting, Rule
 
 INT8_WEIGHTS = "int8 weights"
 STATIC = "activations in the range of their 8 bits"

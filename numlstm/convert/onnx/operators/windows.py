@@ -13,9 +13,9 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.compositions import same_padding, window_pooling
-from numlstm.convert.onnx.choices import larger
-from numlstm.convert.onnx.elementwise import in_order
-from numlstm.convert.onnx.products import linear
+from numlstm.convert.onnx.operators.choices import larger
+from numlstm.convert.onnx.operators.elementwise import in_order
+from numlstm.convert.onnx.operators.products import linear
 from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, roomy
 from numlstm.spec import Conv1d, FrameConv1d, Layer
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.shapes import axis_of
+from numlstm.convert.onnx.operators.shapes import axis_of
 from numlstm.convert.onnx.trace import Handler, Op, Trace, Value, roomy
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import onnx
 
-from numlstm.convert.onnx.inputs import Input
+from numlstm.convert.onnx.roles.inputs import Input
 from numlstm.convert.onnx.source import Found
 from numlstm.convert.onnx.trace import Ids, Trace
 from numlstm.spec import Activation, Add, BatchNorm, Multiply, WeightsError
