@@ -488,7 +488,7 @@ def bomb_in_an_array(folder: Path) -> Given:
     path = folder / "model.npz"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("a.weight.npy", "w") as file,
+        archive.open("a.weight.npy", "w", force_zip64=True) as file,
     ):
         file.write(_npy(header))
         for _ in range(96):
