@@ -36,7 +36,6 @@ class Numlstm:
 
     def __init__(self, _: Path, num_calls: int) -> None:
         self._pipe = numlstm.pipeline("vad")
-        self._num_calls = num_calls
 
     def whole(self, sound: Pcm) -> Floats:
         return self._pipe((sound, RATE)).probabilities

@@ -203,18 +203,6 @@ def spread(grow: Grow, x: Any, num_groups: int, size: int) -> Any:
     return grow(Linear(num_groups, size, bias=False), [x], {"weight": weight})
 
 
-def divided_by_sum(
-    grow: Grow, x: Any, size: int, num_groups: int = 1, *, plus: float = 0.0, least: float = 0.0
-) -> Any:
-    """Return x over its sum, or each part of it over its own.
-
-    plus    what is added to the sum
-    least   what the divisor is at least, where that is more than 0
-    """
-    divisor = total(grow, x, size, num_groups)
-    return _divided(grow, x, size, divisor, num_groups, plus, least)
-
-
 def divided_by_norm(
     grow: Grow,
     x: Any,
@@ -222,12 +210,12 @@ def divided_by_norm(
     p: float = 2,
     num_groups: int = 1,
     *,
-    plus: float = 0.0,
     least: float = 0.0,
 ) -> Any:
-    """Return x over its norm: torch.nn.functional.normalize has ``least=1e-12``.
+    """Return x over its norm, or each part of it over its own: torch.nn.functional.normalize.
 
-    p   1 or 2: the sum of absolute values, or the root of that of squares
+    p       1 or 2: the sum of absolute values, or the root of that of squares
+    least   what the divisor is at least, where that is more than 0; 1e-12 in PyTorch
     """
     if p not in (1, 2):
         raise Refused(f"a norm of p={p}: known are 1 and 2")
@@ -235,16 +223,13 @@ def divided_by_norm(
     divisor = total(grow, numbers, size, num_groups)
     if p == 2:
         divisor = activated(grow, divisor, num_groups, "sqrt")
-    return _divided(grow, x, size, divisor, num_groups, plus, least)
-
-
-def _divided(
-    grow: Grow, x: Any, size: int, divisor: Any, num_groups: int, plus: float, least: float
-) -> Any:
-    if plus:
-        divisor = activated(grow, divisor, num_groups, "affine", 1.0, plus)
     if least:
         divisor = activated(grow, divisor, num_groups, "clip", least, LARGEST)
+    return _divided(grow, x, size, divisor, num_groups)
+
+
+def _divided(grow: Grow, x: Any, size: int, divisor: Any, num_groups: int = 1) -> Any:
+    """Return x over divisors (num_groups,), each part of it over its own."""
     factor = activated(grow, divisor, num_groups, "reciprocal")
     return multiplied(grow, [x, spread(grow, factor, num_groups, size)], size)
 
@@ -254,7 +239,7 @@ def rms_norm(grow: Grow, x: Any, size: int, eps: float, weight: Array | None = N
     mean = {"weight": np.full((1, size), 1 / size)}
     square = grow(Linear(size, 1, bias=False), [activated(grow, x, size, "square")], mean)
     root = activated(grow, activated(grow, square, 1, "affine", 1.0, eps), 1, "sqrt")
-    normed = _divided(grow, x, size, root, 1, 0.0, 0.0)
+    normed = _divided(grow, x, size, root)
     return normed if weight is None else scaled(grow, normed, weight)
 
 

@@ -95,18 +95,6 @@ ROWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda grow: compositions.total(grow, None, SIZE, 4),
         lambda x: x.unflatten(-1, (4, 3)).sum(-1),
     ),
-    "over the sum of a relu": (
-        lambda grow: compositions.divided_by_sum(
-            grow, compositions.activated(grow, None, SIZE, "relu"), SIZE, plus=1e-3
-        ),
-        lambda x: x.relu() / (x.relu().sum(-1, keepdim=True) + 1e-3),
-    ),
-    "over the sums of groups": (
-        lambda grow: compositions.divided_by_sum(
-            grow, compositions.activated(grow, None, SIZE, "exp"), SIZE, 4
-        ),
-        _grouped(lambda x: x.softmax(-1), 4),
-    ),
     "over the norm": (
         lambda grow: compositions.divided_by_norm(grow, None, SIZE, least=1e-12),
         lambda x: functional.normalize(x),
@@ -114,10 +102,6 @@ ROWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "over the norm, at least 5": (
         lambda grow: compositions.divided_by_norm(grow, None, SIZE, least=5.0),
         lambda x: functional.normalize(x, eps=5.0),
-    ),
-    "over the norm and some more": (
-        lambda grow: compositions.divided_by_norm(grow, None, SIZE, plus=1e-5),
-        lambda x: x / (x.norm(dim=-1, keepdim=True) + 1e-5),
     ),
     "over the absolute values": (
         lambda grow: compositions.divided_by_norm(grow, None, SIZE, 1, 2, least=1e-12),

@@ -55,8 +55,7 @@ class Source:
     paths     arrays by their path, if the source has paths
     model     the live model, or None
     file      whence Keras itself can load it, or None
-    has_config   whether that file has a config of its own
-    is_custom    whether the config stands for classes of a user
+    is_custom   whether the config stands for classes of a user
     """
 
     config: Config | None
@@ -67,7 +66,6 @@ class Source:
     is_mapping: bool = False
     model: Any = None
     file: Path | None = None
-    has_config: bool = True
     is_custom: bool = False
 
     @property
@@ -188,7 +186,7 @@ def read(source: Any, config: Any = None) -> Source:
     if given is not None:
         if found.config is not None:
             raise WeightsError("config is for weights without one; this source has its own")
-        found.config, found.has_config = given, False
+        found.config = given
     if found.config is None:
         return found
     with reading("the config cannot be read"):

@@ -236,7 +236,7 @@ class _Translator:
             node, layer = nodes[name, n], layers[name]
             reads = [self._output(values, ref, places[name]) for ref in node.refs]
             is_operation = operation_of(layer) is not None
-            wrong = [] if is_operation else self._wrong_options(node, layer, nodes, layers)
+            wrong = [] if is_operation else self._wrong_options(node, nodes, layers)
             if calls[name] > 1 and any(
                 config_of(part).get("stateful") for part in (layer, *every_layer(layer))
             ):
@@ -260,7 +260,7 @@ class _Translator:
         return None
 
     def _wrong_options(
-        self, node: Node, layer: Config, nodes: dict[tuple[str, int], Node], layers: Any
+        self, node: Node, nodes: dict[tuple[str, int], Node], layers: Any
     ) -> list[str]:
         """Return what of the arguments of a call cannot be had."""
         wrong = [f"called with the constant {constant!r}" for constant in node.constants]

@@ -289,7 +289,7 @@ Translate: TypeAlias = Callable[[Call], Value | list[Value]]
 
 _TRAINED_ONLY = (
     "Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
-    "ActivityRegularization", "Identity", "AlphaDropout", "Autocast",
+    "ActivityRegularization", "Identity", "Autocast",
 )  # fmt: skip
 _MEAN, _MAX = global_pooling("mean"), global_pooling("max")
 LAYERS: dict[str, Translate] = {

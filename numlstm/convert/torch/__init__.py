@@ -73,7 +73,7 @@ def convert(
         read = read_path if is_path else _read_live
         values = read(source, key, description.wanted.fits)
         with reading("the source cannot be converted"):
-            state, made = without_parts(_tensors_among(values, description.wanted))
+            state, made = without_parts(_tensors_among(values))
             if made:
                 say("computed: " + ", ".join(f"{name} ({by})" for name, by in made.items()))
             leftover = description.leftover(state, prefix, patterns_of(ignore))
@@ -177,7 +177,7 @@ def _read_live(data: Mapping[Any, Any], key: str | None, fits: Any) -> Mapping[A
     return unpacked(data if found is None else found, float)
 
 
-def _tensors_among(values: Mapping[Any, Any], wanted: Wanted) -> dict[str, torch.Tensor]:
+def _tensors_among(values: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     """Return the tensors of numbers of a state dict; what else may be there is left out and said.
 
     Raises

@@ -166,7 +166,7 @@ def _recurrent(trace: Trace, op: Op) -> tuple[Value | None, ...]:
         _node(trace, op, layer, tensors, xs, "sequence" if wants_sequence else "last")
         for layer, tensors in layers
     ]
-    h = _last(trace, op, nodes, xs, wants_sequence)
+    h = _last(trace, op, nodes, xs)
     cell = trace.add("cell", h.size, op.label, is_state=True, row=trace.length > 1)
     for name, after in (("H0", h), ("C0", cell.ids)):
         before = carried[name]
@@ -251,7 +251,7 @@ def _node(
     return trace.layer(op, layer, [xs.ids], tensors, row=last)
 
 
-def _last(trace: Trace, op: Op, nodes: Sequence[Node], xs: Value, wants_sequence: bool) -> Array:
+def _last(trace: Trace, op: Op, nodes: Sequence[Node], xs: Value) -> Array:
     """Return the ids of what each direction gives at its own last step."""
     parts = []
     for node in nodes:

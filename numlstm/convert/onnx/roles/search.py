@@ -128,7 +128,7 @@ class Search:
         doubtful = doubtful and not all(map(self._is_continued, free))
         for chosen in islice(_combined(options), 1 if is_fixed else _MOST_WAYS):
             spend("the roles of inputs", operations=_OF_A_ROLE * len(chosen))
-            roles = self._roles(main, chosen, doubtful)
+            roles = self._roles(chosen, doubtful)
             if roles is not None:
                 yield roles
 
@@ -145,7 +145,7 @@ class Search:
         """Tell whether an output is of the shape and type of an input."""
         return any((o.ones, o.type) == (tensor.ones, tensor.type) for o in self._outputs)
 
-    def _roles(self, main: Data, chosen: Sequence[_Option], doubtful: bool) -> Roles | None:
+    def _roles(self, chosen: Sequence[_Option], doubtful: bool) -> Roles | None:
         """Return the roles that these options are, or None if they do not go with each other."""
         data = tuple(option.role for option in chosen if isinstance(option.role, Data))
         if len(data) > 1 and any(part.input.kind == "i" for part in data):
