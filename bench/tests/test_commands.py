@@ -94,7 +94,7 @@ def test_vad(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip("the authors' files are not beside the repository")
     vad.vad(quick=True)
     page = capsys.readouterr().out
-    assert "| 100 calls, 20 ms at a time |" in page
+    assert "| 100 calls, 20 ms at a time " in page
     assert "ONNX Runtime, together / numlstm" in page
 
 
