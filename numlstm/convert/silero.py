@@ -13,15 +13,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from numlstm.convert.assembly import Array, Assembly, Draft
 from numlstm.spec import (
     LSTM,
     Activation,
     Add,
     Concat,
     FrameConv1d,
-    Layer,
     Linear,
-    Network,
     Slice,
     Weights,
 )
@@ -97,40 +96,27 @@ def _shapes(window: int) -> dict[str, tuple[int, ...]]:
     return shapes | {"head.weight": (1, _SIZE, 1), "head.bias": (1,)}
 
 
-class _Chain:
-    """Layers in forward order, with their tensors."""
-
-    def __init__(self) -> None:
-        self.layers: list[Layer] = []
-        self.tensors: dict[str, NDArray[np.float32]] = {}
-
-    def add(self, layer: Layer, **tensors: NDArray[np.float32]) -> None:
-        for name, tensor in tensors.items():
-            array = np.ascontiguousarray(tensor, np.float32)
-            self.tensors[f"layers.{len(self.layers)}.{name}"] = array
-        self.layers.append(layer)
-
-
 def _network(own: Tensors, window: int) -> Weights:
-    chain = _Chain()
-    size = _add_magnitudes(chain, own["basis"][:, 0], window)
+    assembly = Assembly()
+    draft = _magnitudes(assembly, own["basis"][:, 0], window)
     inputs = window // 2 + 1
     for n, (channels, stride) in enumerate(_CONVOLUTIONS):
         layer = FrameConv1d(
-            size, inputs, channels, 3, activation="relu", stride=stride, padding=(1, 1)
-        )
-        chain.add(layer, weight=own[f"conv{n}.weight"], bias=own[f"conv{n}.bias"])
-        size, inputs = layer.output_size, channels
-    cell = LSTM(size, _SIZE)
-    chain.add(cell, **{name: own[f"lstm.{name}"] for name in cell.tensors()})
-    chain.add(Activation(_SIZE, "relu"))
-    head = Linear(_SIZE, 1, activation="sigmoid")
-    chain.add(head, weight=own["head.weight"][:, :, 0], bias=own["head.bias"])
-    return Weights(Network(tuple(chain.layers)), chain.tensors)
+            draft.layer.output_size, inputs, channels, 3,
+            activation="relu", stride=stride, padding=(1, 1),
+        )  # fmt: skip
+        tensors = {"weight": own[f"conv{n}.weight"], "bias": own[f"conv{n}.bias"]}
+        draft, inputs = assembly.grow(layer, [draft], tensors), channels
+    cell = LSTM(draft.layer.output_size, _SIZE)
+    draft = assembly.grow(cell, [draft], {name: own[f"lstm.{name}"] for name in cell.tensors()})
+    draft = assembly.grow(Activation(_SIZE, "relu"), [draft])
+    tensors = {"weight": own["head.weight"][:, :, 0], "bias": own["head.bias"]}
+    draft = assembly.grow(Linear(_SIZE, 1, activation="sigmoid"), [draft], tensors)
+    return Weights(*assembly.network(draft, 2 * window + window // 4))
 
 
-def _add_magnitudes(chain: _Chain, basis: NDArray[np.float32], window: int) -> int:
-    """Add the magnitudes of four spectra of a row, end to end; return how many there are.
+def _magnitudes(assembly: Assembly, basis: Array, window: int) -> Draft:
+    """Grow the magnitudes of four spectra of a row, end to end.
 
     basis   (2 num_bins, window), the real parts above the imaginary ones
     """
@@ -140,16 +126,15 @@ def _add_magnitudes(chain: _Chain, basis: NDArray[np.float32], window: int) -> i
     mirror = np.eye(window, end_size, dtype=np.float32)
     mirror[end_size + np.arange(beyond), end_size - 2 - np.arange(beyond)] = 1
     last = basis @ mirror
-    chain.add(Slice(row_size, row_size - end_size, row_size, name="end"))
+    end = assembly.grow(Slice(row_size, row_size - end_size, row_size), [None], name="end")
+    squares = []
     for part, rows in (("re", slice(num_bins)), ("im", slice(num_bins, None))):
-        frames = FrameConv1d(
-            row_size, 1, num_bins, window, False, stride=window // 2, inputs=("input",), name=part
-        )
-        chain.add(frames, weight=basis[rows, None])
-        matrix = Linear(end_size, num_bins, False, inputs=("end",), name=f"{part}_end")
-        chain.add(matrix, weight=last[rows])
-        chain.add(Concat(4 * num_bins, inputs=(part, matrix.name)))
-        chain.add(Activation(4 * num_bins, "square", name=f"{part}_squared"))
-    chain.add(Add(4 * num_bins, inputs=("re_squared", "im_squared")))
-    chain.add(Activation(4 * num_bins, "sqrt"))
-    return 4 * num_bins
+        layer = FrameConv1d(row_size, 1, num_bins, window, False, stride=window // 2)
+        frames = assembly.grow(layer, [None], {"weight": basis[rows, None]}, part)
+        matrix = Linear(end_size, num_bins, False)
+        at_end = assembly.grow(matrix, [end], {"weight": last[rows]}, f"{part}_end")
+        four = assembly.grow(Concat(4 * num_bins), [frames, at_end])
+        square = Activation(4 * num_bins, "square")
+        squares.append(assembly.grow(square, [four], name=f"{part}_squared"))
+    total = assembly.grow(Add(4 * num_bins, inputs=("", "")), squares)
+    return assembly.grow(Activation(4 * num_bins, "sqrt"), [total])
