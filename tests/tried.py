@@ -319,7 +319,7 @@ FILES = (
     ),
     File(
         "silero_vad_6",
-        'from_onnx("silero_vad_op18_ifless.onnx", constants={"sr": 16000})',
+        'from_onnx("silero_vad_op18_ifless.onnx")',
         "Equal 'node_eq_2': this operator is not known of what depends on the input",
     ),
     File(
@@ -329,7 +329,7 @@ FILES = (
     ),
     File(
         "silero_vad",
-        'from_onnx("silero_vad_16k_op15.onnx", constants={"sr": 16000})',
+        'from_onnx("silero_vad_16k_op15.onnx")',
         f"{_NO_SEQUENCE}input (None, None), state (2, None, 128), sr ()",
     ),
     File(

@@ -32,6 +32,12 @@ _WINDOWS = {256: 16000, 128: 8000}  # samples of a window, and how many there ar
 _CONVOLUTIONS = ((128, 1), (64, 2), (64, 2), (128, 1))  # channels and strides
 _SIZE = 128  # of the LSTM
 
+# Inputs and outputs of its graphs that are told a rate: of version 5 and later, and before.
+GRAPHS = (
+    ({"input", "state", "sr"}, {"output", "stateN"}),
+    ({"input", "h", "c", "sr"}, {"output", "hn", "cn"}),
+)
+
 # What its files call the modules: in ONNX and TorchScript, and in safetensors.
 _SPELLINGS = (
     {

@@ -10,6 +10,7 @@ import pytest
 
 import numlstm
 from tests.cases import Tolerance
+from tests.cli.test_cli import numlstm_command
 from tests.lazy import soundfile
 from weights.recipes.vad import FILE, read
 
@@ -72,3 +73,13 @@ def test_two_streams_of_the_authors_batch(real):
     slots = [pool.open(), pool.open()]
     xs = np.stack([rows[:60], rows[300:360]], axis=1)
     PROBABILITIES.check(pool.run(slots, xs)[..., 0], expected, "two streams")
+
+
+def test_a_file_of_the_authors_is_converted_by_the_command_and_loaded_by_the_task(real, tmp_path):
+    path = tmp_path / "vad.safetensors"
+    _, said = numlstm_command("convert", real / FILE, path)
+    assert "Silero VAD, at 16 kHz unless constants={'sr': 8000}" in said
+    with np.load(real / SOUNDS[16000][1]) as file:
+        expected = file["prob_ifless"].ravel()
+    found = numlstm.pipeline("vad", path)(real / SOUNDS[16000][0]).probabilities
+    PROBABILITIES.check(found, expected, "probabilities")

@@ -18,6 +18,7 @@ import onnx
 
 from numlstm import reference
 from numlstm.budget import spend
+from numlstm.convert import silero
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.onnx.files import read
 from numlstm.convert.onnx.roles.bound import bind, check_outputs, fix
@@ -50,7 +51,7 @@ def convert(
         Lists everything that cannot be converted.
     """
     model = read(source)
-    if constants is not None:
+    if constants := {**_of_silero(model.graph), **(constants or {})}:
         bind(model, constants)
     if shapes is not None:
         fix(model, shapes)
@@ -84,6 +85,17 @@ def convert(
         inputs=inputs if len(inputs) > 1 else (),
         outputs=answers if len(answers) > 1 else (),
     )
+
+
+def _of_silero(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return the rate at which a graph of Silero VAD is read, unless that is said."""
+    names = ({tensor.name for tensor in graph.input}, {tensor.name for tensor in graph.output})
+    if names not in silero.GRAPHS:
+        return {}
+    logging.getLogger("numlstm").info(
+        "Silero VAD, at 16 kHz unless constants={'sr': 8000} says that it is at 8 kHz"
+    )
+    return {"sr": 16000}
 
 
 def find(model: onnx.ModelProto, outputs: Sequence[str] | None = None) -> Found:
