@@ -1,7 +1,7 @@
 """`RecurrentPolicy`: observations in, actions out; environments are slots of a pool."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from numlstm.model import Model
 from numlstm.network.columns import slices
 from numlstm.policy.spaces import Actions, Space
-from numlstm.run.border import as_floats, refuse_masked, refuse_numbers, token_ids
+from numlstm.run.border import Floats, as_floats, refuse_masked, refuse_numbers, token_ids
 from numlstm.run.pool import Pool
 from numlstm.run.threads import Turn, in_turn
 
@@ -86,7 +86,7 @@ class RecurrentPolicy:
     @in_turn
     def predict(
         self,
-        observation: ArrayLike,
+        observation: ArrayLike | Mapping[str, ArrayLike],
         state: State | None = None,
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
@@ -97,7 +97,7 @@ class RecurrentPolicy:
         ----------
         observation : array of shape (input_size,) or (num_envs, input_size)
             Of one environment, or of several, or of `shape`; token ids, () or (num_envs,), if the
-            model reads them.
+            model reads them; a dict of vectors by the names of `Model.inputs`.
         state : array, optional
             What the call before returned; None begins anew. It is not changed, and can be used
             again.
@@ -138,10 +138,12 @@ class RecurrentPolicy:
         self._state = after[:]  # a view, which nobody can make writable again
         return (actions[0] if is_one else actions), self._state
 
-    def _observations(self, observation: ArrayLike) -> tuple[NDArray[Any], bool]:
+    def _observations(
+        self, observation: ArrayLike | Mapping[str, ArrayLike]
+    ) -> tuple[NDArray[Any], bool]:
         """Return observations (num_envs, ...), and whether one had no axis of environments."""
-        if isinstance(observation, dict):
-            raise TypeError("the observation is a dict: join its arrays end to end")
+        if isinstance(observation, Mapping):
+            observation = self._joined(observation)
         given = observation if isinstance(observation, np.ndarray) else np.asarray(observation)
         refuse_masked("observation", given)
         is_one = given.ndim == len(self._shape)
@@ -150,6 +152,24 @@ class RecurrentPolicy:
             return token_ids("observation", rows, self._vocab_size), is_one
         floats = as_floats("observation", rows, (-1, *self._shape))
         return floats.reshape(-1, self._input_size), is_one
+
+    def _joined(self, observation: Mapping[str, ArrayLike]) -> Floats:
+        """Return the vectors of an observation end to end, as the model reads them."""
+        sizes = {
+            name: place.stop - place.start for name, place in slices(self.model.inputs).items()
+        }
+        if not sizes:
+            raise TypeError("the observation is a dict: join its arrays end to end")
+        if observation.keys() != sizes.keys():
+            raise ValueError(
+                f"the observation has {', '.join(map(str, observation))}, the model reads "
+                f"{', '.join(sizes)}"
+            )
+        vectors = [
+            as_floats(name, observation[name], (*np.shape(observation[name])[:-1], size))
+            for name, size in sizes.items()
+        ]
+        return np.concatenate(vectors, -1)
 
     def _go_to(self, state: State | None, num_envs: int) -> None:
         """Put states into as many slots as there are environments."""

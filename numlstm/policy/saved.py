@@ -28,8 +28,9 @@ def from_sb3(
     Parameters
     ----------
     path : str or path
-        The .zip of a policy of observations that are vectors or numbers (``MlpLstmPolicy``). Any
-        space of actions is read, with its bounds and whether they are squashed.
+        The .zip of a policy of observations that are vectors or numbers (``MlpLstmPolicy``), or
+        dicts of vectors (``MultiInputLstmPolicy``). Any space of actions is read, with its bounds
+        and whether they are squashed.
     normalizer : str or path, optional
         What `VecNormalize.save` wrote: observations are normalised by it, within the network.
     seed : int, optional
@@ -72,4 +73,5 @@ def _space_of(saved: "SavedPolicy") -> Space:
             return MultiBinary(saved.actor.network.output_size)
     assert space.low is not None
     assert space.high is not None
-    return Box(space.low, space.high, saved.squash, saved.log_std)
+    deviation = None if saved.log_std is None else saved.log_std.reshape(space.shape)
+    return Box(space.low, space.high, saved.squash, deviation)

@@ -42,6 +42,21 @@ def several(*nvec: int) -> dict:
     return {":type:": kind, "nvec": str(np.array(nvec)), "_shape": [len(nvec)]}
 
 
+def of_parts(**sizes: int) -> dict:
+    """Return a Dict of vectors; bounds that differ are arrays, of which many are cut short."""
+    bounds = ("-1.0, 1.0", "[-2. -1.], [1. 2.]", "[0. 0. ...\n 0.], [inf inf ...\n inf]")
+    spaces = ", ".join(
+        f"'{name}': Box({bounds[n % 3]}, ({size},), float32)"
+        for n, (name, size) in enumerate(sizes.items())
+    )
+    return {
+        ":type:": "<class 'gymnasium.spaces.dict.Dict'>",
+        "sort_keys": True,
+        "spaces": f"{{{spaces}}}",
+        "_shape": None,
+    }
+
+
 def save(path: Path, policy, observations=None, actions=None, packing=zipfile.ZIP_STORED, **data):
     """Write the .zip of a policy; further words are entries of its JSON."""
     tensors = io.BytesIO()
@@ -109,12 +124,27 @@ def test_observations_that_are_numbers_go_in_one_hot(tmp_path):
 def test_spaces_are_read_from_their_texts(tmp_path):
     path = tmp_path / "policy.zip"
     saved = sb3.convert(save(path, modules.Policy(), box(3, "gym"), several(1, 3)))
-    assert saved.observations.low.tolist() == [-2.0, -1.5, -1.0]
-    assert saved.observations.high.tolist() == [np.inf] * 3
+    assert (saved.observations.kind, saved.observations.shape) == ("Box", (3,))
     assert (saved.actions.kind, saved.actions.shape) == ("MultiDiscrete", (2,))
     assert saved.actions.sizes == (1, 3)
     binary = {":type:": "<class 'gymnasium.spaces.multi_binary.MultiBinary'>", "_shape": [4]}
     assert sb3.convert(save(path, modules.Policy(), box(3), binary)).actions.shape == (4,)
+
+
+def test_vectors_by_name_are_read_in_their_order(tmp_path):
+    path, policy = tmp_path / "policy.zip", modules.Policy()
+    saved = sb3.convert(save(path, policy, of_parts(goal=1, at=1, far=1)))
+    assert [tuple(each) for each in saved.actor.inputs] == [("goal", 1), ("at", 1), ("far", 1)]
+    older = {"spaces": "OrderedDict([('goal', Box(-1.0, 1.0, (1,), float32)), "
+             "('at', Box(-1.0, 1.0, (2,), float32))])"}  # fmt: skip
+    saved = sb3.convert(save(path, policy, of_parts(a=1) | older))
+    assert [tuple(each) for each in saved.actor.inputs] == [("goal", 1), ("at", 2)]
+
+
+def test_bounds_of_many_observations_are_cut_short_and_not_needed(tmp_path):
+    space = {**box(3), "low": str(np.zeros(2000, np.float32)), "high": "[1. 1. ... 1.]"}
+    saved = sb3.convert(save(tmp_path / "policy.zip", modules.Policy(), space))
+    assert saved.observations.shape == (3,)
 
 
 @pytest.mark.parametrize("squash", [True, False])
@@ -145,13 +175,26 @@ def _policy(name):
         ("image", {}, "has tensors that an MlpLstmPolicy has not: features_extractor.cnn.0.weight"),
         (
             None,
-            {"observation_space": {":type:": "<class 'gymnasium.spaces.dict.Dict'>"}},
-            "observation_space is a Dict, expected Box, Discrete or MultiBinary",
+            {"observation_space": of_parts() | {"spaces": "{'a': Box(0, 255, (3, 8, 8), uint8)}"}},
+            "observation_space is a Dict of {'a': Box(0, 255, (3, 8, 8), uint8)}, expected a Box "
+            "with one axis for each; run policy.features_extractor beside it, and convert what "
+            "reads the features: from_torch(policy.lstm_actor, policy.mlp_extractor.policy_net, "
+            "policy.action_net)",
         ),
         (
             None,
-            {"observation_space": {**box(3), "_shape": [3, 1, 1], "dtype": "uint8"}},
-            "its observations are images",
+            {"observation_space": of_parts(a=3, b=2)},
+            "it reads 3 features, its observations are {'a': 3, 'b': 2} numbers",
+        ),
+        (
+            None,
+            {"observation_space": {":type:": "<class 'gymnasium.spaces.text.Text'>"}},
+            "observation_space is a Text, expected Box, Discrete or MultiBinary",
+        ),
+        (
+            None,
+            {"observation_space": {**box(3), "_shape": [3, 36, 36], "dtype": "uint8"}},
+            "its observations are images (3, 36, 36), which other layers read first; run policy.",
         ),
         (None, {"action_space": None}, "its action_space is not said"),
         (None, {"action_space": discrete(0)}, "action_space is 0, expected numbers from 1 up"),

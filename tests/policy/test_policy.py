@@ -327,6 +327,33 @@ def test_a_saved_policy_acts_within_its_bounds_on_what_it_normalizes(tmp_path, s
     assert ((actions >= np.float32(low)) & (actions <= 1)).all()
 
 
+def test_a_saved_policy_of_actions_with_several_axes(tmp_path):
+    torch.manual_seed(0)
+    state = modules.Policy().state_dict() | {"log_std": torch.tensor([0.0, -1, -2, -20])}
+    space = test_sb3.box(4) | {"_shape": [2, 2], "high": "[[1. 1.]\n [1. 1.]]"}
+    actor = policy.from_sb3(test_sb3.save(tmp_path / "a.zip", state, None, space), seed=0)
+    assert actor.actions.log_std.tolist() == [[0, -1], [-2, -20]]
+    likeliest, _ = actor.predict(np.zeros(3))
+    drawn, _ = actor.predict(np.zeros(3), deterministic=False)
+    assert abs(drawn - likeliest)[1, 1] < 1e-6 < abs(drawn - likeliest)[0, 0]
+
+
+def test_a_saved_policy_of_vectors_by_name(tmp_path):
+    torch.manual_seed(0)
+    path = test_sb3.save(tmp_path / "a.zip", modules.Policy(), test_sb3.of_parts(goal=2, at=1))
+    actor = policy.from_sb3(path)
+    xs = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    for rows in (xs, xs[0]):
+        expected, after = actor.predict(rows)
+        action, state = actor.predict({"at": rows[..., 2:], "goal": rows[..., :2]})
+        np.testing.assert_array_equal(action, expected)
+        np.testing.assert_array_equal(state, after)
+    with pytest.raises(ValueError, match="the observation has at, the model reads goal, at"):
+        actor.predict({"at": [1.0]})
+    with pytest.raises(ValueError, match=r"goal has shape \(3,\)"):
+        actor.predict({"at": [1.0], "goal": [1.0, 2, 3]})
+
+
 def test_a_saved_policy_of_choices(tmp_path):
     saved = modules.Policy()
     path = test_sb3.save(tmp_path / "a.zip", saved, None, test_sb3.several(1, 3))

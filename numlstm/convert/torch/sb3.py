@@ -15,7 +15,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from numlstm.convert.torch.modules import Step
 from numlstm.convert.torch.vec_normalize import Normalizer, read_normalizer
 from numlstm.convert.torch.words import steps_of_state_dict
 from numlstm.errors import first_of
-from numlstm.spec import Weights, WeightsError
+from numlstm.spec import Columns, Weights, WeightsError
 from numlstm.strict_json import read_json
 
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack all at once
@@ -41,16 +41,23 @@ _ACTIVATIONS = (
     nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid,
     nn.Softplus, nn.Softsign, nn.Hardtanh, nn.ReLU6, nn.CELU, nn.LogSigmoid,
 )  # fmt: skip
+_INSTEAD = (
+    "run policy.features_extractor beside it, and convert what reads the features: "
+    "from_torch(policy.lstm_actor, policy.mlp_extractor.policy_net, policy.action_net)"
+)
+_PART = re.compile(r"'([^'\\]+)'(?::|,)\s*Box\([^'()]*\((\d+),\),\s*\w+\)")
+_BETWEEN_PARTS = re.compile(r"(OrderedDict)?[\s{}\[\](),]*")
 
 
 @dataclass(frozen=True, eq=False)
 class SavedSpace:
     """What an observation or an action is, as Gymnasium has it.
 
-    kind        "Box", "Discrete", "MultiDiscrete" or "MultiBinary"
+    kind        "Box", "Discrete", "MultiDiscrete", "MultiBinary", or "Dict" of observations
     shape       of one observation or action
     sizes       how many values each choice has: (n,) of a Discrete, nvec of a MultiDiscrete
-    low, high   of a Box, float32, of its shape
+    low, high   of a Box of actions, float32, of its shape
+    parts       names and sizes of the vectors of a Dict, in the order in which they are joined
     """
 
     kind: str
@@ -58,6 +65,7 @@ class SavedSpace:
     sizes: tuple[int, ...] = ()
     low: NDArray[np.float32] | None = None
     high: NDArray[np.float32] | None = None
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,11 +188,19 @@ class _Parts:
         if strange:
             raise Refused(
                 f"has tensors that an MlpLstmPolicy has not: {first_of(strange)}",
-                "convert its parts: from_torch(policy.features_extractor, policy.lstm_actor, ...)",
+                _INSTEAD,
             )
 
     def actor(self) -> Weights:
-        return self._weights("lstm_actor", "policy_net", "action_net")
+        found = self._weights("lstm_actor", "policy_net", "action_net")
+        parts = self.observations.parts
+        if parts and self.observations.shape != (found.network.input_size,):
+            raise Refused(
+                f"it reads {found.network.input_size} features, its observations are "
+                f"{dict(parts)} numbers",
+                _INSTEAD,
+            )
+        return replace(found, inputs=tuple(Columns(*part) for part in parts))
 
     def critic(self) -> Weights:
         own = (name for name in ("lstm_critic", "critic") if self._tensors(name))
@@ -253,18 +269,36 @@ def _space(name: str, data: Any) -> SavedSpace:
             return SavedSpace(kind, shape, _whole(name, data.get("nvec"), shape))
         case "MultiBinary":
             return SavedSpace(kind, shape)
+        case "Box" if name == "observation_space":
+            if len(shape) == 3 and data.get("dtype") == "uint8":
+                raise Refused(
+                    f"its observations are images {shape}, which other layers read first", _INSTEAD
+                )
+            return SavedSpace(kind, shape)  # its bounds bound nothing, and are cut short if many
         case "Box":
             low, high = (
                 _bounds(f"{side} of {name}", data.get(side), shape) for side in ("low", "high")
             )
-            if len(shape) == 3 and data.get("dtype") == "uint8" and name == "observation_space":
-                raise Refused("its observations are images, which are divided by 255 and flattened")
             return SavedSpace(kind, shape, low=low, high=high)
+        case "Dict" if name == "observation_space":
+            parts = _parts(data.get("spaces"))
+            return SavedSpace(kind, (sum(size for _, size in parts),), parts=parts)
     raise Refused(
         f"{name} is a {kind:.60}, expected Box, Discrete"
         f"{', MultiDiscrete' if name == 'action_space' else ''} or MultiBinary",
-        "convert its parts: from_torch(policy.lstm_actor, ..., policy.action_net)",
+        _INSTEAD,
     )
+
+
+def _parts(text: Any) -> tuple[tuple[str, int], ...]:
+    """Return names and sizes of a Dict as text, "{'a': Box(-1.0, 1.0, (2,), float32), ...}"."""
+    found = tuple((name, int(size)) for name, size in _PART.findall(str(text)))
+    if not found or not _BETWEEN_PARTS.fullmatch(_PART.sub("", str(text))):
+        raise Refused(
+            f"observation_space is a Dict of {text!s:.200}, expected a Box with one axis for each",
+            _INSTEAD,
+        )
+    return found
 
 
 def _numbers(name: str, text: Any, shape: tuple[int, ...]) -> list[float]:
