@@ -5,7 +5,6 @@ layer lists them in order, the trained ones first. A ``.keras`` file has a path 
 ``layers/bidirectional/forward_layer/cell/vars/0``, by class and not by name.
 """
 
-import io
 import json
 import mmap
 import os
@@ -34,14 +33,13 @@ from numlstm.convert.keras.hdf5 import (
     names_in,
     text_of,
 )
+from numlstm.convert.zips import unpacked
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 from numlstm.strict_json import read_json
 
 Named: TypeAlias = list[tuple[str, Array]]
 
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack all at once
-_PIECE = 2**20
 _BYTES_OF_JSON = 48  # that Python takes for a character, as of "[]," and "[[["
 
 
@@ -288,29 +286,16 @@ def _read_zip(path: Path) -> Source:
         missing = {"config.json", "model.weights.h5"} - names
         if missing:
             raise WeightsError(f"holds no {', '.join(sorted(missing))}")
-        config = _json("config.json", _unpacked(archive, "config.json").getvalue())
+        config = _json("config.json", unpacked(archive, "config.json").getvalue())
         metadata: Any = {}
         if "metadata.json" in names:
-            metadata = _json("metadata.json", _unpacked(archive, "metadata.json").getvalue())
-        weights = _unpacked(archive, "model.weights.h5")
+            metadata = _json("metadata.json", unpacked(archive, "metadata.json").getvalue())
+        weights = unpacked(archive, "model.weights.h5")
         check_heaps(weights.getbuffer())
         with h5py.File(weights, "r") as file:
             arrays = arrays_of_layers(arrays_in(file))
     version = str(metadata.get("keras_version", ""))
     return Source(_of_a_model(config), version, paths=arrays)
-
-
-def _unpacked(archive: zipfile.ZipFile, name: str) -> io.BytesIO:
-    """Return a file of an archive; its claims of its size count for nothing."""
-    info = archive.getinfo(name)
-    if info.compress_type not in _PACKED:
-        raise WeightsError(f"{name} is packed by method {info.compress_type}, expected deflate")
-    data = io.BytesIO()
-    with archive.open(info) as file:
-        while piece := file.read(_PIECE):
-            spend(f"what {name} unpacks to", 2 * len(piece), 10 * len(piece))
-            data.write(piece)
-    return data
 
 
 def _read_h5(path: Path) -> Source:

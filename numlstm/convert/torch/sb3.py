@@ -9,7 +9,6 @@ are read; sizes are those of the tensors.
              may stand critic, a Linear, or the lstm of the actor
 """
 
-import io
 import math
 import os
 import re
@@ -31,11 +30,11 @@ from numlstm.convert.torch.files import state_dict_of
 from numlstm.convert.torch.modules import Step
 from numlstm.convert.torch.vec_normalize import Normalizer, read_normalizer
 from numlstm.convert.torch.words import steps_of_state_dict
+from numlstm.convert.zips import unpacked
 from numlstm.errors import first_of
 from numlstm.spec import Columns, Weights, WeightsError
 from numlstm.strict_json import read_json
 
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack all at once
 _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
 _ACTIVATIONS = (
     nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid,
@@ -128,8 +127,8 @@ def _policy(path: Path) -> SavedPolicy:
                 "is no policy of Stable-Baselines3, which holds policy.pth and data; here are "
                 f"{first_of(names) or 'none'}"
             )
-        data = read_json(_member(archive, "data"))
-        state = state_dict_of(io.BytesIO(_member(archive, "policy.pth")))
+        data = read_json(unpacked(archive, "data").getvalue())
+        state = state_dict_of(unpacked(archive, "policy.pth"))
     if not isinstance(data, Mapping):
         raise WeightsError(f"its data is {type(data).__name__}, expected an object")
     if not any(name.startswith("lstm_actor.") for name in state):
@@ -156,15 +155,6 @@ def _policy(path: Path) -> SavedPolicy:
         normalizer=None,
         notes=notes,
     )
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    entry = archive.getinfo(name)
-    if entry.compress_type not in _PACKED:
-        raise WeightsError(f"{name} is packed in a way that is not known")
-    spend(f"{name} of the file", entry.file_size, entry.file_size)
-    with archive.open(entry) as file:
-        return file.read(entry.file_size)
 
 
 # Networks -----------------------------------------------------------------------------------------

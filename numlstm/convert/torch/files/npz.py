@@ -1,5 +1,6 @@
 """An .npz file of NumPy -> a state dict: each array is a tensor of its name."""
 
+import io
 import math
 import zipfile
 from typing import Any, BinaryIO
@@ -8,10 +9,9 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.zips import unpacked
 
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack all at once
 _END = ".npy"
 NUMBERS = "fciub"  # kinds of dtypes
 _HEADERS: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -36,32 +36,28 @@ def read_npz(file: BinaryIO) -> dict[str, torch.Tensor]:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(_END)
             with refusals.of(name):
-                tensors[name] = tensor_of(_read(archive, entry))
+                tensors[name] = tensor_of(_read(unpacked(archive, entry.filename)))
     refusals.check()
     return tensors
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Any:
-    if entry.compress_type not in _PACKED:
-        raise Refused("it is packed in a way that is not known")
-    spend("the arrays of the file", 2 * entry.file_size, entry.file_size + 1e4)
-    with archive.open(entry) as file:
-        version = npy.read_magic(file)
-        if version not in _HEADERS:
-            raise Refused(f"it is of version {version} of the format of arrays")
-        shape, by_columns, dtype = _HEADERS[version](file)
-        if dtype.hasobject:
-            raise Refused(
-                "it is an array of objects, which are pickles, and not read",
-                "save an array of numbers",
-            )
-        if dtype.kind not in NUMBERS:
-            raise Refused(f"it is an array of {dtype}, expected floating point")
-        size = math.prod(shape) * dtype.itemsize
-        data = bytearray(file.read(size) if 0 <= size <= entry.file_size else b"")
-        if len(data) != size:
-            raise Refused(f"it says {shape!s:.60} of {dtype}, which is not in its file")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")
+def _read(file: io.BytesIO) -> Any:
+    version = npy.read_magic(file)
+    if version not in _HEADERS:
+        raise Refused(f"it is of version {version} of the format of arrays")
+    shape, by_columns, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise Refused(
+            "it is an array of objects, which are pickles, and not read",
+            "save an array of numbers",
+        )
+    if dtype.kind not in NUMBERS:
+        raise Refused(f"it is an array of {dtype}, expected floating point")
+    size = math.prod(shape) * dtype.itemsize
+    data = file.getbuffer()[file.tell() :]
+    if not 0 <= size <= len(data):
+        raise Refused(f"it says {shape!s:.60} of {dtype}, which is not in its file")
+    return np.frombuffer(data[:size], dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 def tensor_of(array: Any) -> torch.Tensor:
