@@ -28,3 +28,9 @@ def beside(folder: Path, location: str) -> Path:
     if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
         raise Refused(f"there is no file {location!r} in the folder")
     return path
+
+
+def size_on_disk(path: Path) -> int:
+    """Return how many bytes a file has without its holes, which read as zeros."""
+    found = path.stat()
+    return min(found.st_size, getattr(found, "st_blocks", 2**50) * 512 + 4096)

@@ -2,7 +2,6 @@
 
 import heapq
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import onnx
 import onnx.inliner
 
 from numlstm.budget import grow, spend
-from numlstm.convert.assembly import reading
+from numlstm.convert.assembly import Refused, reading
+from numlstm.convert.folders import beside, size_on_disk
 from numlstm.spec import WeightsError
 
 _FIELDS = range(0b10, 128, 8)  # of protobuf, which hold a message or text; of none with a 0 behind
@@ -147,8 +147,7 @@ def _load_data(model: onnx.ModelProto, folder: Path | None) -> None:
         path = _beside(folder, entries.get("location", ""), tensor.name)
         found = path.stat()
         if path not in seen:
-            # A hole, which reads as zeros, is no size.
-            grow(min(found.st_size, getattr(found, "st_blocks", 2**50) * 512 + 4096))
+            grow(size_on_disk(path))
             seen.add(path)
         start = int(entries.get("offset") or 0)
         length = int(entries.get("length") or found.st_size - start)
@@ -166,17 +165,11 @@ def _load_data(model: onnx.ModelProto, folder: Path | None) -> None:
 
 
 def _beside(folder: Path, location: str, name: str) -> Path:
-    """Return the path of a file in a folder, or below; nothing leads out of that."""
-    folder = folder.resolve()
-    path = (folder / location).resolve()
-    if not location or not path.is_relative_to(folder) or path == folder:
-        raise WeightsError(
-            f"tensor {name!r} is in {location!r}, which leads out of the folder of the model; "
-            "copy that file into it, and load the model with it saved there"
-        )
-    if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
-        raise WeightsError(f"tensor {name!r} is in {location!r}, of which there is no such file")
-    return path
+    """Return the path of the file that a tensor is in."""
+    try:
+        return beside(folder, location)
+    except Refused as error:
+        raise Refused(error.why, error.instead, f"tensor {name!r}") from None
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from numlstm.budget import grow, spend
 from numlstm.convert.assembly import Refused, reading
-from numlstm.convert.folders import beside
+from numlstm.convert.folders import beside, size_on_disk
 from numlstm.convert.torch.files import read_state_dict
 from numlstm.convert.torch.files.checkpoints import Fits
 from numlstm.convert.torch.files.safetensors import read_safetensors
@@ -61,14 +61,8 @@ def _weights_in(folder: Path) -> Path:
         )
     path = beside(folder, found[0])
     say(f"the weights of the folder are those of {found[0]}")
-    grow(_on_disk(path))
+    grow(size_on_disk(path))
     return folder / found[0]
-
-
-def _on_disk(path: Path) -> int:
-    """Return the size of a file without its holes, which read as zeros."""
-    found = path.stat()
-    return min(found.st_size, getattr(found, "st_blocks", 2**50) * 512 + 4096)
 
 
 def _read_shards(index: Path, key: str | None, fits: Fits) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def _read_shards(index: Path, key: str | None, fits: Fits) -> dict[str, Any]:
         paths = {name: beside(index.parent, name) for name in dict.fromkeys(places.values())}
     values: dict[str, Any] = {}
     for name, path in paths.items():
-        grow(_on_disk(path))
+        grow(size_on_disk(path))
         found = _read_file(path, key, (lambda names: True,))
         own = {tensor for tensor, place in places.items() if place == name}
         missing = own - found.keys()
