@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from numlstm.convert.onnx.trace import Array, Ids, Node, Trace, roomy
+from numlstm.convert.onnx.trace import Node, Trace
+from numlstm.convert.onnx.values import Array, Ids, roomy
 from numlstm.spec import (
     GRU,
     LSTM,
@@ -95,7 +96,7 @@ class Cells:
         for node in self.trace.owners(ids):
             if not isinstance(node.layer, Activation) or node.note[:1] == ("affine",):
                 return None
-            own = (ids >= node.start) & (ids < node.start + node.size)
+            own = node.has(ids)
             of[own] = node.sources[0][ids[own] - node.start]
             names.add(node.layer.function)
         return (names.pop(), of) if len(names) == 1 else None
@@ -104,7 +105,7 @@ class Cells:
         """Return numbers as the sums that products, sums and factors make of others."""
         weight, read, bias = [], [], np.zeros(ids.size)
         for node in self.trace.owners(ids):
-            rows = np.flatnonzero((ids >= node.start) & (ids < node.start + node.size))
+            rows = np.flatnonzero(node.has(ids))
             for own, source, shift in self._terms(node, ids[rows] - node.start):
                 wide = np.zeros(roomy(node.label, (ids.size, source.size)))
                 wide[rows] = own

@@ -8,7 +8,8 @@ import numpy as np
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Assembly, Draft, Read
-from numlstm.convert.onnx.trace import Array, Ids, Node, Trace
+from numlstm.convert.onnx.trace import Node, Trace
+from numlstm.convert.onnx.values import Array, Ids
 from numlstm.spec import (
     Activation,
     Add,
@@ -29,7 +30,6 @@ _OF_A_PART = (200, 1e4)  # bytes and operations
 _NO_LAYER = {
     "cell": "c of a layer is read, which no layer gives",
     "counter": "the number of the step is read, which no layer gives",
-    "length": "the length of the sequence is read",
     "weights": "weights of all steps are read; known is what sums the steps by them",
     "state": "no output is what it is one step later",
 }
@@ -220,7 +220,7 @@ class Growth:
         constant = np.zeros(len(ids), bool)
         for node in owners:
             assert node.numbers is not None
-            own = (ids >= node.start) & (ids < node.start + node.size)
+            own = node.has(ids)
             numbers[own] = node.numbers[ids[own] - node.start]
             constant |= own
         if constant.all():

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from numlstm import reference
 from numlstm.convert.onnx.roles.inputs import Input, Roles
-from numlstm.convert.onnx.trace import Array
+from numlstm.convert.onnx.values import Array
 from numlstm.convert.probes import random_input
 from numlstm.spec import GRU, LSTM, RNN, TOLERANCE, Feedback, Network, WeightsError
 

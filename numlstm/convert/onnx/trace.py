@@ -18,74 +18,10 @@ from onnx import numpy_helper
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.onnx.constants import fold
+from numlstm.convert.onnx.values import Array, Ids, Value, roomy
 from numlstm.spec import Layer, WeightsError
 
-Ids: TypeAlias = NDArray[np.int64]
-Array: TypeAlias = NDArray[Any]
-
 _OF_A_NUMBER = 32  # bytes that a number of a layer takes, with what knows where it is
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A tensor that depends on the input.
-
-    ids      of one step: the numbers of layers, in the shape of the tensor without its time axis
-    time     where in the shape of the tensor its time axis is; None for one row
-    length   of the time axis
-    pads     steps of zeros before and after, which only a convolution reads; less than 0 are steps
-             left out at an end
-    """
-
-    ids: Ids
-    time: int | None
-    length: int = 1
-    pads: tuple[int, int] = (0, 0)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.restored((self.length + sum(self.pads),))
-
-    def check_steps(self) -> None:
-        """Raise unless these are all the steps, and no others."""
-        if min(self.pads) < 0:
-            first, last = -self.pads[0], self.length + self.pads[1]
-            raise Refused(
-                f"it reads steps {first} to {last} of {self.length}, which no layer gives",
-                "known are all, the first, the last, and zeros before all but the last ones",
-            )
-        if any(self.pads):
-            raise Refused("it reads steps of padding, which only Conv may")
-
-    def restored(self, steps: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape with ``steps`` as its time axis."""
-        shape = self.ids.shape
-        return shape if self.time is None else (*shape[: self.time], *steps, *shape[self.time :])
-
-    def whole(self) -> Ids:
-        """Return the ids with a time axis of one step."""
-        return self.ids.reshape(self.restored((1,)))
-
-    def moved(self, whole: Ids, time: int | None) -> "Value":
-        """Return this tensor with other ids, which still have a time axis of one step, there."""
-        ids = whole if time is None else whole.reshape(np.delete(whole.shape, time))
-        return Value(ids, time, self.length, self.pads)
-
-
-def of_each_step(value: Value, constant: Array) -> Array:
-    """Return a constant as it is at each step, if it is the same at all of them."""
-    if value.time is None:
-        return constant
-    axis = value.time - len(value.shape)
-    if constant.ndim < -axis or constant.shape[axis] == 1:
-        return constant
-    one = constant.take([0], axis)
-    if not (constant == one).all():
-        raise Refused(
-            "its constant differs from step to step, which no layer knows",
-            "leave positions out of the graph, or give them as numbers of the input",
-        )
-    return one
 
 
 @dataclass(eq=False)
@@ -95,7 +31,8 @@ class Node:
     sources   the ids that it reads; several for a sum or a product
     row       it gives one row for all steps
     note      what other nodes must know of it: ("mean", ...), ("affine", scale, shift)
-    kind      "layer", "input", "state", "length", "cell" (c of an LSTM) or "part" (of a layer norm)
+    kind      "layer", "input", "state", "constant", "counter" (of the steps), "cell" (c of an LSTM)
+              or "weights" (of steps)
     """
 
     kind: str
@@ -114,12 +51,9 @@ class Node:
     def ids(self) -> Ids:
         return np.arange(self.start, self.start + self.size)
 
-
-def roomy(label: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape that ids are about to have, after the room for them is spent."""
-    shape = tuple(shape)
-    spend(label, 8 * math.prod(shape), math.prod(shape))
-    return shape
+    def has(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return which of some numbers are its own."""
+        return (ids >= self.start) & (ids < self.start + self.size)
 
 
 class Op:
@@ -275,7 +209,7 @@ class Trace:
         found = np.zeros(ids.shape)
         for node in self.owners(ids):
             if node.numbers is not None:
-                own = (ids >= node.start) & (ids < node.start + node.size)
+                own = node.has(ids)
                 found[own] = node.numbers[ids[own] - node.start]
         return found
 

@@ -17,7 +17,8 @@ from numlstm.convert.onnx.roles.search import Search
 from numlstm.convert.onnx.roles.sizes import spare
 from numlstm.convert.onnx.roles.uses import Uses
 from numlstm.convert.onnx.source import Answer, Found
-from numlstm.convert.onnx.trace import Array, Op, Trace, Value
+from numlstm.convert.onnx.trace import Op, Trace
+from numlstm.convert.onnx.values import Array, Value
 from numlstm.spec import WeightsError
 
 # Two lengths of time: what depends on the length differs between them, and is refused. Two others,

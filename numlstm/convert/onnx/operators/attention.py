@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Ids, Node, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Node, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import AttentionPooling
 
 _WEIGHTS, _WEIGHED = "weights", "weighed"
@@ -36,18 +37,15 @@ def weighed(trace: Trace, op: Op, left: Value, right: Value) -> Value | None:
         if found is None or value.time is None or value.length != weights.length:
             continue
         rank = max(len(weights.shape), len(value.shape))
-        wholes = [
-            v.whole().reshape((1,) * (rank - len(v.shape)) + v.whole().shape)
-            for v in (replace(weights, ids=found[1]), value)
-        ]
-        times = {(v.time or 0) + rank - len(v.shape) for v in (weights, value)}
-        if len(times) > 1:
+        both = [v.widened(rank) for v in (replace(weights, ids=found[1]), value)]
+        (first, time), (second, other_time) = both
+        if time != other_time:
             raise Refused("the steps of one tensor meet the numbers of the other")
-        roomy(op.label, np.broadcast_shapes(*(whole.shape for whole in wholes)))
-        scores, numbers = np.broadcast_arrays(*wholes)
+        roomy(op.label, np.broadcast_shapes(first.shape, second.shape))
+        scores, numbers = np.broadcast_arrays(first, second)
         note = (_WEIGHED, scores.ravel(), numbers.ravel())
         node = trace.add("weights", scores.size, op.label, note=note)
-        return value.moved(node.ids.reshape(scores.shape), times.pop())
+        return value.moved(node.ids.reshape(scores.shape), time)
     return None
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.sequences import SEQUENCES, Steps
 from numlstm.convert.onnx.operators.shapes import backwards, pooled
-from numlstm.convert.onnx.trace import Ids, Inner, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Inner, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value, roomy
 
 _MOST_TURNS = 64  # of a loop that is not over the steps of the sequence, each of which is walked
 

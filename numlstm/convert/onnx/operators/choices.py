@@ -6,10 +6,11 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.elementwise import affine, applied, combined, in_order, noted
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, of_each_step, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value, of_each_step, roomy
+from numlstm.network.functions import LARGEST
 from numlstm.spec import Activation, Add, Multiply, function_text
 
-_LARGEST = float(np.finfo(np.float32).max)
 _STEEP = 1e20  # a slope at which all numbers are on one side or the other
 _ONE, _NONE = np.array(1.0), np.array(0.0)
 
@@ -44,10 +45,10 @@ def _of_two(trace: Trace, op: Op, left: Any, right: Any) -> Any:
     if isinstance(right, np.ndarray):
         bound = of_each_step(left, right.astype(np.float64))
         if bound.size and np.ptp(bound) == 0:
-            number = float(np.clip(bound.ravel()[0], -_LARGEST, _LARGEST))
+            number = float(np.clip(bound.ravel()[0], -LARGEST, LARGEST))
             if sign > 0 and number == 0.0:
                 return applied(trace, op, left, "relu")
-            text = (number, _LARGEST) if sign > 0 else (-_LARGEST, number)
+            text = (number, LARGEST) if sign > 0 else (-LARGEST, number)
             return applied(trace, op, left, function_text("clip", *text))
         # x + relu(bound - x), or x - relu(x - bound)
         more = affine(trace, op, left, np.array(-sign), sign * bound)
@@ -90,7 +91,7 @@ def _compared(trace: Trace, op: Op) -> Value:
     left, right = op.inputs[:2]
     for value in (left, right):
         nodes = trace.owners(value.ids) if isinstance(value, Value) else []
-        if any(node.kind in ("state", "length", "counter") for node in nodes):
+        if any(node.kind in ("state", "counter") for node in nodes):
             raise Refused(
                 f"it compares {nodes[0].label}, which no layer does",
                 "if that is the same at every step, give it as a constant",
@@ -173,11 +174,10 @@ def _where(trace: Trace, op: Op) -> Any:
 def _ids(trace: Trace, op: Op, wide: Value, side: Any) -> Ids:
     """Return the ids of a tensor, or of constants, with a time axis of one step."""
     if isinstance(side, Value):
-        whole = side.whole()
-        lead = len(wide.shape) - whole.ndim
-        if side.time is not None and side.time + lead != wide.time:
+        ids, time = side.widened(len(wide.shape))
+        if time not in (None, wide.time):
             raise Refused("the steps of one tensor meet the numbers of the other")
-        return whole.reshape((1,) * lead + whole.shape)
+        return ids
     return trace.constant(op, of_each_step(wide, np.asarray(side, np.float64))).ids
 
 
@@ -190,10 +190,7 @@ def _broadcast(trace: Trace, op: Op, side: Any) -> Any:
         return side
     if side.time is None and any(isinstance(v, Value) and v.time is not None for v in op.inputs):
         raise Refused("it takes one row for all steps")
-    lead = len(shape) - len(side.shape)
-    time = None if side.time is None else side.time + lead
-    whole = side.whole()
-    whole = whole.reshape((1,) * lead + whole.shape)
+    whole, time = side.widened(len(shape))
     one = shape if time is None else (*shape[:time], 1, *shape[time + 1 :])
     return side.moved(np.broadcast_to(whole, roomy(op.label, one)), time)
 

@@ -9,18 +9,10 @@ from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.attention import weighed
 from numlstm.convert.onnx.operators.lengths import averaged
 from numlstm.convert.onnx.operators.whole import met
-from numlstm.convert.onnx.trace import (
-    Array,
-    Handler,
-    Ids,
-    Node,
-    Op,
-    Trace,
-    Value,
-    of_each_step,
-    roomy,
-)
+from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
+from numlstm.convert.onnx.values import Array, Ids, Value, of_each_step, roomy
 from numlstm.network.functions import LARGEST
+from numlstm.network.layer import SMALLEST
 from numlstm.spec import (
     Activation,
     Add,
@@ -33,8 +25,6 @@ from numlstm.spec import (
     Pooling,
     function_text,
 )
-
-_TINY = float(np.finfo(np.float32).tiny)  # an eps that adds nothing to 1
 
 # Operators that are a function, with the names and defaults of its parameters.
 _FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -125,12 +115,11 @@ def _clip(trace: Trace, op: Op) -> Value:
     value = op.value()
     low = float(op.constant(1)) if op.has(1) else float(op.attribute("min", -np.inf))
     high = float(op.constant(2)) if op.has(2) else float(op.attribute("max", np.inf))
-    limit = float(np.finfo(np.float32).max)
-    if high >= limit and low <= -limit:
+    if high >= LARGEST and low <= -LARGEST:
         return value
-    if high >= limit and low == 0.0:
+    if high >= LARGEST and low == 0.0:
         return applied(trace, op, value, "relu")
-    bounds = max(low, -limit), min(high, limit)
+    bounds = max(low, -LARGEST), min(high, LARGEST)
     return applied(trace, op, value, function_text("clip", *bounds))
 
 
@@ -181,12 +170,9 @@ def affine(trace: Trace, op: Op, value: Value, scale: Array, shift: Array) -> Va
     if mean is not None:
         return mean
     scale, shift = np.broadcast_arrays(*(of_each_step(value, a) for a in (scale, shift)))
-    rank = max(len(value.shape), scale.ndim)
-    lead = rank - len(value.shape)
-    whole = value.whole().reshape((1,) * lead + value.whole().shape)
+    whole, time = value.widened(max(len(value.shape), scale.ndim))
     shape = roomy(op.label, np.broadcast_shapes(whole.shape, scale.shape))
     whole = np.broadcast_to(whole, shape)
-    time = None if value.time is None else value.time + lead
     scales, shifts = (np.broadcast_to(a, shape).ravel() for a in (scale, shift))
     if not scales.any() and value.time is None and not trace.is_row(value):
         return trace.constant(op, shifts.reshape(shape))
@@ -234,7 +220,7 @@ def _affine_node(trace: Trace, op: Op, value: Value, scale: Array, shift: Array)
         return trace.layer(op, Activation(len(scale), text), [value.ids], None, row, note)
     ones = np.ones(len(scale))
     tensors = {"weight": scale, "bias": shift, "running_mean": 0 * ones, "running_var": ones}
-    return trace.layer(op, BatchNorm(len(scale), _TINY), [value.ids], tensors, row, note)
+    return trace.layer(op, BatchNorm(len(scale), SMALLEST), [value.ids], tensors, row, note)
 
 
 def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, right: Value) -> Value:
@@ -246,21 +232,18 @@ def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, righ
             "compute that before the network, or join it with the answer for all steps",
         )
     rank = max(len(left.shape), len(right.shape))
-    wholes = [
-        v.whole().reshape((1,) * (rank - len(v.shape)) + v.whole().shape) for v in (left, right)
-    ]
-    times = {None if v.time is None else v.time + rank - len(v.shape) for v in (left, right)}
-    if len(times) > 1:
+    (a, time), (b, other_time) = left.widened(rank), right.widened(rank)
+    if time != other_time:
         raise Refused("the steps of one tensor meet the numbers of the other")
-    roomy(op.label, np.broadcast_shapes(*(whole.shape for whole in wholes)))
-    a, b = np.broadcast_arrays(*wholes)
+    roomy(op.label, np.broadcast_shapes(a.shape, b.shape))
+    a, b = np.broadcast_arrays(a, b)
     if kind is Multiply and np.array_equal(a, b):
         ids = square(trace, op, left).ids
     else:
         layer = kind(a.size, inputs=("", ""))  # the names come when all layers are known
         sources, places = in_order(a, b)
         ids = trace.layer(op, layer, sources, row=trace.is_row(left)).ids[places]
-    return left.moved(ids.reshape(a.shape), times.pop())
+    return left.moved(ids.reshape(a.shape), time)
 
 
 def square(trace: Trace, op: Op, value: Value) -> Value:

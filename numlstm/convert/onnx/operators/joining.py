@@ -7,7 +7,8 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.shapes import axis_of, delayed
-from numlstm.convert.onnx.trace import Handler, Op, Trace, Value, of_each_step, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Value, of_each_step, roomy
 
 
 def _joining(trace: Trace, op: Op, value: Any, like: Value) -> Value:

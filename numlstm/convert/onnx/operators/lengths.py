@@ -7,7 +7,8 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.shapes import axis_of, pooled, steps_of
-from numlstm.convert.onnx.trace import Array, Handler, Op, Trace, Value
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Array, Value
 from numlstm.spec import Pooling
 
 

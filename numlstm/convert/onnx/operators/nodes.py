@@ -16,7 +16,8 @@ from numlstm.convert.onnx.operators.quotients import QUOTIENTS, from_rows, norme
 from numlstm.convert.onnx.operators.recurrent import RECURRENT
 from numlstm.convert.onnx.operators.shapes import SHAPES, axis_of, pooled, reshaped
 from numlstm.convert.onnx.operators.windows import WINDOWS
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value
 from numlstm.spec import BatchNorm, LayerNorm, LogSoftmax, Softmax
 
 _MOST_ROWS = 64  # of a tensor within a step, each of which is a layer

@@ -6,7 +6,8 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.shapes import axis_of
-from numlstm.convert.onnx.trace import Handler, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Value, roomy
 
 
 def _pad(trace: Trace, op: Op) -> Value:

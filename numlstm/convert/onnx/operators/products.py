@@ -6,7 +6,8 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.attention import summed_product
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Node, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
+from numlstm.convert.onnx.values import Array, Ids, Value, roomy
 from numlstm.spec import Linear
 
 _MOST_ROWS = 64  # of a tensor within a step, each of which is multiplied by a layer of its own

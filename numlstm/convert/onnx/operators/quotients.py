@@ -13,7 +13,8 @@ from numlstm.convert.onnx.operators.elementwise import (
 )
 from numlstm.convert.onnx.operators.products import linear
 from numlstm.convert.onnx.operators.shapes import axis_of
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, of_each_step, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Array, Ids, Value, of_each_step, roomy
 from numlstm.spec import Multiply
 
 

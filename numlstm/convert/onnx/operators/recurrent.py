@@ -12,7 +12,8 @@ import numpy as np
 from numlstm.convert.assembly import Refused
 from numlstm.convert.gates import from_onnx
 from numlstm.convert.onnx.operators.shapes import backwards, pooled
-from numlstm.convert.onnx.trace import Array, Handler, Node, Op, Trace, Value
+from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
+from numlstm.convert.onnx.values import Array, Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 
 Recurrent: TypeAlias = RNN | GRU | LSTM
@@ -206,11 +207,9 @@ def _check_input(trace: Trace, op: Op, xs: Value, time: int) -> None:
             )
         raise Refused(f"axis {time} of X {xs.shape} is not that of time")
     if op.has(4):
-        lengths = op.inputs[4]
-        if isinstance(lengths, Value):
-            if trace.kinds(lengths.ids) != {"length"}:
-                raise Refused("sequence_lens is computed")
-        elif (op.constant(4) != xs.length).any():
+        if isinstance(op.inputs[4], Value):
+            raise Refused("sequence_lens is computed")
+        if (op.constant(4) != xs.length).any():
             raise Refused(f"sequence_lens {op.constant(4)}, expected the length of the input")
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.shapes import axis_of
-from numlstm.convert.onnx.trace import Inner, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Inner, Op, Trace
+from numlstm.convert.onnx.values import Value, roomy
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import onnx
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.operators.whole import at_each_step
-from numlstm.convert.onnx.trace import Handler, Ids, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import Conv1d, Embedding, Flatten, OneHot, Pooling, Reverse
 
 _SOME_STEPS = "known are all, the first, the last; take others of the answers of all"
@@ -145,7 +146,7 @@ def _cast(trace: Trace, op: Op) -> Value:
 def _is_whole(trace: Trace, value: Value) -> bool:
     """Tell whether numbers are whole ones anyway."""
     return (
-        trace.kinds(value.ids) <= {"input", "length", "counter"}
+        trace.kinds(value.ids) <= {"input", "counter"}
         or trace.step_of(value.ids) is not None
         or all(node.note[:1] == ("condition",) for node in trace.owners(value.ids))
     )

@@ -7,7 +7,8 @@ the last step. So it is also known at each step, and so is what is made of it al
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.trace import Ids, Node, Op, Trace, Value
+from numlstm.convert.onnx.trace import Node, Op, Trace
+from numlstm.convert.onnx.values import Ids, Value
 from numlstm.spec import Pooling
 
 WHOLE = "whole"  # the note of a row that is the last step of an input of the whole sequence
@@ -34,7 +35,7 @@ def at_each_step(trace: Trace, op: Op, ids: Ids) -> Ids:
     flat = ids.ravel()
     found = np.empty_like(flat)
     for node in trace.owners(flat):
-        own = (flat >= node.start) & (flat < node.start + node.size)
+        own = node.has(flat)
         found[own] = _node_at_each_step(trace, op, node)[flat[own] - node.start]
     return found.reshape(ids.shape)
 

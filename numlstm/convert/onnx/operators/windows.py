@@ -16,7 +16,8 @@ from numlstm.convert.compositions import same_padding, window_pooling
 from numlstm.convert.onnx.operators.choices import larger
 from numlstm.convert.onnx.operators.elementwise import in_order
 from numlstm.convert.onnx.operators.products import linear
-from numlstm.convert.onnx.trace import Array, Handler, Ids, Op, Trace, Value, roomy
+from numlstm.convert.onnx.trace import Handler, Op, Trace
+from numlstm.convert.onnx.values import Array, Ids, Value, roomy
 from numlstm.spec import Conv1d, FrameConv1d, Layer
 
 _NOTHING = -1  # in place of the id of a number: what a window reads beside the tensor
@@ -72,9 +73,7 @@ def _pads(op: Op, axis: _Axis) -> tuple[int, int]:
         return 0, 0
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise Refused(f"auto_pad {auto!r}")
-    every = (-(-axis.size // axis.stride) - 1) * axis.stride + axis.reach + 1 - axis.size
-    every = max(every, 0)
-    less, more = every // 2, every - every // 2
+    (less, more), _ = same_padding(axis.reach + 1, axis.stride, axis.size)
     return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 

@@ -13,7 +13,8 @@ import onnx
 
 from numlstm.convert.onnx.roles.inputs import Input
 from numlstm.convert.onnx.source import Found
-from numlstm.convert.onnx.trace import Ids, Trace
+from numlstm.convert.onnx.trace import Trace
+from numlstm.convert.onnx.values import Ids
 from numlstm.spec import Activation, Add, BatchNorm, Multiply, WeightsError
 
 _SIZES = [2**n for n in range(4, 15)]
