@@ -12,6 +12,7 @@ import onnx.inliner
 from numlstm.budget import grow, spend
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.folders import beside, size_on_disk
+from numlstm.convert.onnx.proto import graphs_of, names_read
 from numlstm.spec import WeightsError
 
 _FIELDS = range(0b10, 128, 8)  # of protobuf, which hold a message or text; of none with a 0 behind
@@ -103,7 +104,7 @@ def _sorted(graph: onnx.GraphProto) -> list[int]:
     All in the order in which they stand where some read each other.
     """
     producers = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
-    reads = [{producers[name] for name in _read(node) if name in producers} for node in graph.node]
+    reads = [{producers[n] for n in names_read(node) if n in producers} for node in graph.node]
     waits = [len(own) for own in reads]
     readers: list[list[int]] = [[] for _ in reads]
     for n, own in enumerate(reads):
@@ -118,15 +119,6 @@ def _sorted(graph: onnx.GraphProto) -> list[int]:
             if not waits[reader]:
                 heapq.heappush(ready, reader)
     return order if len(order) == len(reads) else list(range(len(reads)))
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node reads, in the graphs that it holds as well."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for graph in _graphs(attribute):
-            names |= {name for inner in graph.node for name in _read(inner)}
-    return names
 
 
 # Data in other files ------------------------------------------------------------------------------
@@ -201,13 +193,8 @@ def _tensors_of_attributes(
             yield attribute.t
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
             yield from (sparse.values, sparse.indices)
-        for graph in _graphs(attribute):
+        for graph in graphs_of(attribute):
             yield from _tensors_of_graph(graph)
-
-
-def _graphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
-    own = [attribute.g] if attribute.HasField("g") else []
-    return [*own, *attribute.graphs]
 
 
 # Functions ----------------------------------------------------------------------------------------
@@ -225,7 +212,7 @@ def _spend_inlined(model: onnx.ModelProto) -> None:
             key = (node.domain, node.op_type, node.overload)
             total += of_function(key) if key in functions else 1
             for attribute in node.attribute:
-                total += sum(count(graph.node) for graph in _graphs(attribute))
+                total += sum(count(graph.node) for graph in graphs_of(attribute))
         return total
 
     def of_function(key: tuple[str, str, str]) -> int:

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
 from numlstm.convert.onnx.constants import fold
+from numlstm.convert.onnx.proto import label_of
 from numlstm.convert.onnx.values import Array, Ids, Value, roomy
 from numlstm.spec import Layer, WeightsError
 
@@ -68,8 +69,7 @@ class Op:
 
     @property
     def label(self) -> str:
-        name = self.proto.name or next((o for o in self.proto.output if o), "")
-        return f"{self.kind} {name!r}"
+        return label_of(self.proto)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         value = self.attributes.get(name, default)
@@ -290,7 +290,7 @@ class Trace:
             names = [name for name in proto.input if name]
             missing = [name for name in names if name not in scope]
             if missing:
-                label = Op(proto, [], self.opset).label
+                label = label_of(proto)
                 self.refusals.add(label, f"nothing gives {missing[0]!r}, which it reads")
             known = all(scope.get(name) is not None for name in names)
             inputs = [scope.get(name) if name else None for name in proto.input]

@@ -12,12 +12,13 @@ from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.operators.branches import INNER
 from numlstm.convert.onnx.operators.nodes import HANDLERS, UNKNOWN
 from numlstm.convert.onnx.operators.whole import row_of_input
+from numlstm.convert.onnx.proto import label_of
 from numlstm.convert.onnx.roles.inputs import Input, Roles
 from numlstm.convert.onnx.roles.search import Search
 from numlstm.convert.onnx.roles.sizes import spare
 from numlstm.convert.onnx.roles.uses import Uses
 from numlstm.convert.onnx.source import Answer, Found
-from numlstm.convert.onnx.trace import Op, Trace
+from numlstm.convert.onnx.trace import Trace
 from numlstm.convert.onnx.values import Array, Value
 from numlstm.spec import WeightsError
 
@@ -170,8 +171,8 @@ class Walk:
             why = "it does not depend on the input of the network"
             raise _failure(trace.progress, f"output {missing[0]!r}", why)
         part = _Part(self.model.graph, self._search.uses, set(missing))
-        own = {Op(node, [], self.opset).label for node in part.node}
-        every = {Op(node, [], self.opset).label for node in self.model.graph.node}
+        own = {label_of(node) for node in part.node}
+        every = {label_of(node) for node in self.model.graph.node}
         trace.refusals.found = [
             refused
             for refused in trace.refusals.found

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import onnx
 
+from numlstm.convert.onnx.proto import graphs_in
 from numlstm.convert.onnx.roles.inputs import Input
 from numlstm.convert.onnx.source import Found
 from numlstm.convert.onnx.trace import Trace
@@ -65,7 +66,8 @@ def sized(model: onnx.ModelProto, attempt: Attempt) -> tuple[str, int, Found] | 
 def _slides(nodes: Iterable[onnx.NodeProto]) -> bool:
     """Tell whether a convolution is among nodes, or in the graphs that they have."""
     return any(
-        node.op_type == "Conv" or any(_slides(a.g.node) for a in node.attribute) for node in nodes
+        node.op_type == "Conv" or any(_slides(inner.node) for inner in graphs_in(node))
+        for node in nodes
     )
 
 
@@ -92,8 +94,8 @@ def _kernels(graph: onnx.GraphProto) -> Iterator[int]:
         for attribute in node.attribute:
             if attribute.name == "kernel_shape":
                 yield from attribute.ints
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _kernels(attribute.g)
+        for inner in graphs_in(node):
+            yield from _kernels(inner)
 
 
 def _longest(

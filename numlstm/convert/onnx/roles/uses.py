@@ -1,11 +1,10 @@
 """What the nodes of an ONNX graph do with its inputs: what tells their roles beyond shapes."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
-import onnx
-
 from numlstm.budget import spend
+from numlstm.convert.onnx.proto import label_of, names_read
 
 _STRUCTURAL = {"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Reshape"}
 _STRUCTURAL |= {"Split", "Gather", "Concat", "Expand"}
@@ -25,11 +24,8 @@ class _Use(NamedTuple):
 
     @classmethod
     def of(cls, node: Any) -> "_Use":
-        name = node.name or next(iter(node.output), "")
-        label = f"{node.op_type} {name!r}"
-        return cls(
-            node.op_type, label, tuple(node.input), tuple(node.output), tuple(_names_read(node))
-        )
+        reads = tuple(names_read(node))
+        return cls(node.op_type, label_of(node), tuple(node.input), tuple(node.output), reads)
 
 
 class Uses:
@@ -157,13 +153,3 @@ class Uses:
             made_of = self.needed([name], beyond={"Shape", "Size"})
             self._known[name] = made_of <= self._producers.keys() | self._constants
         return self._known[name]
-
-
-def _names_read(node: Any) -> Iterator[str]:
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-            for graph in [attribute.g, *attribute.graphs]:
-                for inner in graph.node:
-                    yield from _names_read(inner)
-                yield from (output.name for output in graph.output)

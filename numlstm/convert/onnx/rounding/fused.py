@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.rounding.rewriting import Replaced, Rewriting, Rule
+from numlstm.convert.onnx.rounding.rewriting import OF_CONV, Replaced, Rewriting, Rule
 
 _FUSED = ""  # no kind of numbers: nothing is rounded
 
@@ -31,18 +31,13 @@ def _matmul(r: Rewriting, node: Replaced) -> str:
 
 
 def _gemm(r: Rewriting, node: Replaced) -> str:
-    options = {name: node.attribute(name) for name in ("alpha", "beta", "transA", "transB")}
-    y = r.emit("Gemm", node.inputs, **options)
+    y = r.emit("Gemm", node.inputs, **node.options("alpha", "beta", "transA", "transB"))
     _activated(r, node, y, node.attribute("activation", ""), "activation_")
     return _FUSED
 
 
-_OF_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-
-
 def _conv(r: Rewriting, node: Replaced) -> str:
-    options = {name: node.attribute(name) for name in _OF_CONV}
-    y = r.emit("Conv", node.inputs[:3], **options)
+    y = r.emit("Conv", node.inputs[:3], **node.options(*OF_CONV))
     y = r.emit("Add", [y, node.input(3)]) if node.input(3) else y
     _activated(r, node, y, node.attribute("activation", ""), "")
     return _FUSED
@@ -107,7 +102,7 @@ def _quick_gelu(r: Rewriting, node: Replaced) -> str:
 
 
 def _layer_norm(r: Rewriting, node: Replaced) -> str:
-    options = {name: node.attribute(name) for name in ("axis", "epsilon")}
+    options = node.options("axis", "epsilon")
     r.emit("LayerNormalization", node.inputs, node.outputs[0], **options)
     return _FUSED
 

@@ -4,15 +4,13 @@ What an operator rounds is (x - zero point) * scale of integers x. Of weights, t
 what the file holds; of activations, what was rounded is taken, clipped where the integers end.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.onnx.rounding.integers import RANGES, Array, dequantized, quantized, spread
 from numlstm.convert.onnx.rounding.ranges import EVERY
-from numlstm.convert.onnx.rounding.rewriting import Replaced, Rewriting, Rule
+from numlstm.convert.onnx.rounding.rewriting import OF_CONV, Replaced, Rewriting, Rule
 
 INT8_WEIGHTS = "int8 weights"
 STATIC = "activations in the range of their 8 bits"
@@ -153,17 +151,10 @@ def _matmul_integer(r: Rewriting, node: Replaced) -> str:
     return INT8_WEIGHTS
 
 
-_OF_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-
-
-def _options(node: Replaced, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: node.attribute(name) for name in names}
-
-
 def _conv_integer(r: Rewriting, node: Replaced) -> str:
     x = _centred(r, node.input(0), node.input(2))
     w = _centred(r, node.input(1), node.input(3), axis=0)
-    r.emit("Conv", [x, w], node.outputs[0], **_options(node, _OF_CONV))
+    r.emit("Conv", [x, w], node.outputs[0], **node.options(*OF_CONV))
     return INT8_WEIGHTS
 
 
@@ -187,7 +178,7 @@ def _qlinear_conv(r: Rewriting, node: Replaced) -> str:
     inputs = [x, w]
     if node.input(8):
         inputs.append(_bias(r, node.input(8), node.input(1), node.input(4)))
-    y = r.emit("Conv", inputs, **_options(node, _OF_CONV))
+    y = r.emit("Conv", inputs, **node.options(*OF_CONV))
     y = r.emit("Transpose", [y], perm=[0, *range(2, rank), 1]) if last else y
     _rounded(r, y, node.input(6), node.input(7), node.outputs[0])
     return STATIC
@@ -197,7 +188,7 @@ def _qlinear_conv(r: Rewriting, node: Replaced) -> str:
 
 
 def _qgemm(r: Rewriting, node: Replaced) -> str:
-    options = _options(node, ("alpha", "transA", "transB"))
+    options = node.options("alpha", "transA", "transB")
     a = _real(r, node.input(0), node.input(1), node.input(2))
     b = _real(r, node.input(3), node.input(4), node.input(5), 0 if options["transB"] else 1)
     inputs = [a, b]
@@ -239,7 +230,7 @@ def _qlinear_unary(r: Rewriting, node: Replaced) -> str:
     kind, names = _UNARY[node.kind]
     if node.attribute("channels_last", 0):
         raise Refused("channels_last", "optimise the model for no device, or not at all")
-    x, options = _real(r, node.input(0), node.input(1), node.input(2)), _options(node, names)
+    x, options = _real(r, node.input(0), node.input(1), node.input(2)), node.options(*names)
     inputs = [x]
     if kind == "ReduceMean" and r.opset >= 18 and options["axes"]:
         inputs.append(r.constant(np.array(options.pop("axes"), np.int64)))
@@ -291,7 +282,7 @@ def _dynamic_lstm(r: Rewriting, node: Replaced) -> str:
         weights = dequantized(q, parts[0], parts[1])
         inputs[n] = r.constant(weights.transpose(0, 2, 1))
     r.kinds[INT8_WEIGHTS] = None
-    r.emit_all("LSTM", inputs, node.outputs[:3], **_options(node, _OF_LSTM))
+    r.emit_all("LSTM", inputs, node.outputs[:3], **node.options(*_OF_LSTM))
     return DYNAMIC
 
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.onnx.proto import label_of, name_of, names_read
 from numlstm.convert.onnx.rounding.integers import Array, dequantized
 from numlstm.convert.onnx.rounding.ranges import Range, range_of
 from numlstm.spec import WeightsError
@@ -23,6 +24,8 @@ OTHERS: dict[int, str] = {
     TensorProto.DOUBLE: "float64",
 }
 OF_TYPES = {"to", "dtype", "output_dtype", "stash_type", "output_datatype"}  # attributes
+# Attributes of a Conv, in whatever rounds or is fused.
+OF_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 # Operators that give the numbers of their first input (all of Concat's), moved or chosen.
 _MOVING = (
     "Concat Expand Flatten Gather GlobalMaxPool Identity MaxPool Pad ReduceMax Reshape Slice Split "
@@ -135,8 +138,7 @@ class Rewriting:
 
     def _name_of_node(self) -> str:
         """Return the name of the node that is replaced, which its user knows; each node has one."""
-        stem = self._now.name or next((o for o in self._now.output if o), "")
-        return self._unique(stem, self.names)
+        return self._unique(name_of(self._now), self.names)
 
     def _unique(self, name: str, taken: set[str]) -> str:
         unique, n = name, len(taken)
@@ -152,8 +154,7 @@ class Rewriting:
         self._tables()
         for node in self.graph.node:
             self._now = node
-            label = node.name or next((o for o in node.output if o), "")
-            with self.refusals.of(f"{node.op_type} {label!r}"):
+            with self.refusals.of(label_of(node)):
                 self._replaced(node)
         for output in self.graph.output:
             self._integers_again(output.name)
@@ -289,7 +290,8 @@ class Rewriting:
         for node in self.nodes:
             node.input[:] = [self.renamed.get(name, name) for name in node.input]
         graph.node.extend(_alive(self.nodes, {output.name for output in graph.output}))
-        read = _names_read(graph) | {info.name for info in graph.input}
+        read = {name for node in graph.node for name in names_read(node)}
+        read |= {info.name for info in (*graph.input, *graph.output)}
         for tensor in (*self.graph.initializer, *self.made.values()):
             replaced = tensor.name in self.made and tensor is not self.made[tensor.name]
             if tensor.name in read and not replaced:
@@ -319,6 +321,10 @@ class Replaced:
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else value
 
+    def options(self, *names: str) -> dict[str, Any]:
+        """Return attributes by their names, None for one that is not given."""
+        return {name: self.attribute(name) for name in names}
+
 
 # What replaces a node; it says what kind of node that was.
 Rule: TypeAlias = Callable[[Rewriting, Replaced], str]
@@ -335,22 +341,11 @@ def _array(tensor: TensorProto) -> Array:
     return found
 
 
-def _names_read(graph: onnx.GraphProto) -> set[str]:
-    names = {output.name for output in graph.output}
-    for node in graph.node:
-        names |= set(node.input)
-        for attribute in node.attribute:
-            names |= _names_read(attribute.g) if attribute.HasField("g") else set()
-    return names
-
-
 def _alive(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
     """Return the nodes without those that nothing reads any more."""
     alive: list[onnx.NodeProto] = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.output):
             alive.append(node)
-            wanted |= set(node.input)
-            for attribute in node.attribute:
-                wanted |= _names_read(attribute.g) if attribute.HasField("g") else set()
+            wanted.update(names_read(node))
     return alive[::-1]
