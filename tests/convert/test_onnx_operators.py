@@ -186,6 +186,8 @@ EACH: dict[str, Any] = {
     "gelu": lambda y: functional.gelu(y),
     "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
     "mish": lambda y: functional.mish(y),
+    "hard_swish": lambda y: functional.hardswish(4 * y),
+    "celu": lambda y: functional.celu(y, 0.5),
     "softplus": lambda y: functional.softplus(4 * y),
     "chosen": lambda y: torch.where(y > 0.1, y, -0.5 * y),
     "masked": lambda y: y.masked_fill(torch.arange(6) < 2, 0.5),

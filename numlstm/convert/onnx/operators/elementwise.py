@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.compositions import COMPOSED, Grow
 from numlstm.convert.onnx.operators.attention import weighed
 from numlstm.convert.onnx.operators.lengths import averaged
 from numlstm.convert.onnx.operators.whole import met
@@ -19,6 +20,7 @@ from numlstm.spec import (
     BatchNorm,
     Conv1d,
     FrameConv1d,
+    Layer,
     LayerNorm,
     Linear,
     Multiply,
@@ -132,16 +134,26 @@ def _prelu(trace: Trace, op: Op) -> Value:
     return combined(trace, op, Add, applied(trace, op, value, "relu"), below)
 
 
-def _hard_swish(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    gate = applied(trace, op, value, function_text("hard_sigmoid", 1 / 6, 0.5))
-    return combined(trace, op, Multiply, value, gate)
+def grown(trace: Trace, op: Op, row: bool = False) -> Grow:
+    """Return what the functions of `compositions` add layers by: they read and return ids."""
+
+    def grow(layer: Layer, reads: Any, tensors: Any = None) -> Ids:
+        return trace.layer(op, layer, reads, tensors, row).ids
+
+    return grow
 
 
-def _mish(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    gate = applied(trace, op, applied(trace, op, value, "softplus"), "tanh")
-    return combined(trace, op, Multiply, value, gate)
+def _composed(name: str, *defaults: tuple[str, float]) -> Handler:
+    """Return a function of `COMPOSED`, with the names and defaults of its parameters."""
+
+    def handler(trace: Trace, op: Op) -> Value:
+        value = op.value()
+        (ids,), places = in_order(value.ids)
+        given = [float(op.attribute(parameter, default)) for parameter, default in defaults]
+        found = COMPOSED[name](grown(trace, op, trace.is_row(value)), ids, ids.size, *given)
+        return replace(value, ids=found[places].reshape(value.ids.shape))
+
+    return handler
 
 
 def _swish(trace: Trace, op: Op) -> Value:
@@ -332,8 +344,9 @@ ELEMENTWISE: dict[str, Handler] = {
     "Clip": _clip,
     "Log": _log,
     "PRelu": _prelu,
-    "HardSwish": _hard_swish,
-    "Mish": _mish,
+    "HardSwish": _composed("hard_swish"),
+    "Mish": _composed("mish"),
+    "Celu": _composed("celu", ("alpha", 1.0)),
     "Swish": _swish,
     "Gelu": _gelu,
     "Neg": _neg,

@@ -7,18 +7,17 @@ example, where each of its places is a layer of its own with the same weights.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.compositions import same_padding, window_pooling
 from numlstm.convert.onnx.operators.choices import larger
-from numlstm.convert.onnx.operators.elementwise import in_order
+from numlstm.convert.onnx.operators.elementwise import grown, in_order
 from numlstm.convert.onnx.operators.products import linear
 from numlstm.convert.onnx.trace import Handler, Op, Trace
 from numlstm.convert.onnx.values import Array, Ids, Value, roomy
-from numlstm.spec import Conv1d, FrameConv1d, Layer
+from numlstm.spec import Conv1d, FrameConv1d
 
 _NOTHING = -1  # in place of the id of a number: what a window reads beside the tensor
 _MOST_CUTS = 3  # in what a frame lies in, for it to be read as one
@@ -293,12 +292,8 @@ def _pooled_steps(trace: Trace, op: Op, value: Value, axes: list[_Axis], at: int
         pads, ceil = same_padding(time.kernel, time.stride)
         pads = pads[::-1] if auto == "SAME_LOWER" else pads
     (ids,), places = in_order(value.ids)
-
-    def grow(layer: Layer, reads: Any, tensors: Any = None) -> Ids:
-        return trace.layer(op, layer, reads, tensors).ids
-
     found: Ids = window_pooling(
-        grow, ids, ids.size, time.kernel, mode,
+        grown(trace, op), ids, ids.size, time.kernel, mode,
         stride=time.stride, padding=pads, ceil_mode=ceil,
         counts_padding=bool(op.attribute("count_include_pad", 0)),
     )  # fmt: skip
