@@ -137,15 +137,15 @@ class Cells:
             raise _TooWideError
         return [(np.eye(at.size), node.start + at, np.zeros(at.size))]
 
-    def _is_one_minus(self, ids: Ids, gate: Ids) -> bool:
-        """Tell whether numbers are 1 - those of a gate."""
+    def _is_negative(self, ids: Ids, of: Ids, plus: float = 0.0) -> bool:
+        """Tell whether numbers are a number less others: 1 - those of a gate."""
         (node, *others) = self.trace.owners(ids)
         if others or node.note[:1] != ("affine",):
             return False
         _, scale, shift, source = node.note
         at = ids - node.start
-        is_rest = (scale[at] == -1).all() and (shift[at] == 1).all()
-        return bool(is_rest and np.array_equal(source[at], gate))
+        is_less = (scale[at] == -1).all() and (shift[at] == plus).all()
+        return bool(is_less and np.array_equal(source[at], of))
 
     def _read_elsewhere(self, ids: Ids, but: list[Node]) -> bool:
         """Tell whether others than these nodes read some of these numbers."""
@@ -298,7 +298,7 @@ class Cells:
             rest = self._sources(other, Multiply)
             if gate is not None and rest is not None:
                 for factor, new in (rest, rest[::-1]):
-                    if self._is_one_minus(factor, gate):
+                    if self._is_negative(factor, gate, plus=1.0):
                         return gate, new
             for gate, difference in (pair, pair[::-1]) if pair is not None else ():
                 sums = self._sources(difference, Add)
@@ -306,15 +306,6 @@ class Cells:
                 if negative is not None and self._is_negative(negative, other):
                     return gate, other
         return None
-
-    def _is_negative(self, ids: Ids, of: Ids) -> bool:
-        (node, *others) = self.trace.owners(ids)
-        if others or node.note[:1] != ("affine",):
-            return False
-        _, scale, shift, source = node.note
-        at = ids - node.start
-        negative = (scale[at] == -1).all() and not shift[at].any()
-        return bool(negative and np.array_equal(source[at], of))
 
     def _reset(
         self, inner: _Sums, h: Ids

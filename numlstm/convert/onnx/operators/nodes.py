@@ -11,7 +11,7 @@ from numlstm.convert.onnx.operators.elementwise import ELEMENTWISE, affine, appl
 from numlstm.convert.onnx.operators.joining import JOINING
 from numlstm.convert.onnx.operators.lengths import LENGTHS
 from numlstm.convert.onnx.operators.padding import PADDING
-from numlstm.convert.onnx.operators.products import PRODUCTS
+from numlstm.convert.onnx.operators.products import MOST_ROWS, PRODUCTS
 from numlstm.convert.onnx.operators.quotients import QUOTIENTS, from_rows, normed, rows_of, summed
 from numlstm.convert.onnx.operators.recurrent import RECURRENT
 from numlstm.convert.onnx.operators.shapes import SHAPES, axis_of, pooled, reshaped
@@ -19,8 +19,6 @@ from numlstm.convert.onnx.operators.windows import WINDOWS
 from numlstm.convert.onnx.trace import Handler, Op, Trace
 from numlstm.convert.onnx.values import Ids, Value
 from numlstm.spec import BatchNorm, LayerNorm, LogSoftmax, Softmax
-
-_MOST_ROWS = 64  # of a tensor within a step, each of which is a layer
 
 # Over the numbers of a step -----------------------------------------------------------------------
 
@@ -33,9 +31,15 @@ def _rows(op: Op, value: Value, axis: int) -> tuple[list[Ids], tuple[int, ...]]:
             "known are a Softmax over time by which steps are summed, and one over their numbers",
         )
     rows, shape = rows_of(value, axis)
-    if len(rows) > _MOST_ROWS:
-        raise Refused(f"{len(rows)} groups in each step, expected at most {_MOST_ROWS}")
+    _check_groups(len(rows))
     return rows, shape
+
+
+def _check_groups(count: int) -> None:
+    if count > MOST_ROWS:
+        raise Refused(
+            f"{count} groups in each step, expected at most {MOST_ROWS}, each of which is a layer"
+        )
 
 
 def _softmax(trace: Trace, op: Op) -> Value:
@@ -62,8 +66,7 @@ def _layer_norm(trace: Trace, op: Op) -> Value:
         raise Refused(f"axis {axis} of a tensor {value.shape}: with that of time")
     whole = value.whole()
     groups = whole.reshape(-1, int(np.prod(whole.shape[axis:])))
-    if len(groups) > _MOST_ROWS:
-        raise Refused(f"{len(groups)} groups in each step, expected at most {_MOST_ROWS}")
+    _check_groups(len(groups))
     size = groups.shape[1]
     tensors = {"weight": np.broadcast_to(op.floats(1), whole.shape[axis:]).ravel()}
     if op.has(2):
@@ -81,8 +84,7 @@ def _instance_norm(trace: Trace, op: Op) -> Value:
         whole = value.whole()
         size = int(np.prod(whole.shape[2:]))
         groups = whole.reshape(-1, size)
-        if len(groups) > _MOST_ROWS:
-            raise Refused(f"{len(groups)} groups in each step, expected at most {_MOST_ROWS}")
+        _check_groups(len(groups))
         layer = LayerNorm(size, float(op.attribute("epsilon", 1e-5)), False, False)
         row = trace.is_row(value)
         found = np.stack([trace.layer(op, layer, [ids], None, row).ids for ids in groups])

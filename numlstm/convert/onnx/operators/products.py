@@ -10,7 +10,7 @@ from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
 from numlstm.convert.onnx.values import Array, Ids, Value, roomy
 from numlstm.spec import Linear
 
-_MOST_ROWS = 64  # of a tensor within a step, each of which is multiplied by a layer of its own
+MOST_ROWS = 64  # of a tensor within a step, each of which is multiplied by a layer of its own
 
 
 def linear(
@@ -29,10 +29,10 @@ def _rows_times(trace: Trace, op: Op, value: Value, weight: Array, bias: Array |
     if value.shape[-1] != weight.shape[1]:
         raise Refused(f"a product of {value.shape} and {weight.T.shape}")
     rows = value.ids.reshape(-1, weight.shape[1])
-    if len(rows) > _MOST_ROWS:
+    if len(rows) > MOST_ROWS:
         raise Refused(
             f"a product of {value.shape} and {weight.T.shape}: {len(rows)} rows in each step, "
-            f"expected at most {_MOST_ROWS}"
+            f"expected at most {MOST_ROWS}"
         )
     row = trace.is_row(value)
     ids = np.stack([linear(trace, op, ids, weight, bias, row).ids for ids in rows])
