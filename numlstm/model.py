@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numlstm.budget import spend
 from numlstm.network.columns import Columns, joined, slices
+from numlstm.network.weights import explained
 from numlstm.program.lower import Fold
 from numlstm.program.program import Program
 from numlstm.quantize import Encoded, dtypes_of, encoded, num_bytes, tolerance, with_dtype
@@ -411,7 +412,7 @@ class Model:
                 continue
             with np.errstate(invalid="ignore"):  # an infinity, or a NaN, is not verified
                 difference = np.abs(ys - probe.ys)
-                allowed = relative * (1 + np.abs(probe.ys))
+                allowed = explained(probe.ys, relative, self.outputs)
             largest = float(np.maximum(largest, difference.max()))  # a NaN stays one
             ok = ok and bool((difference <= allowed).all())
         return Verification(len(self._about.probes), num_outputs, largest, ok)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from numlstm.cached import cached_property
 from numlstm.errors import WeightsError, listed
-from numlstm.network.columns import Columns, problems_of, read_columns
+from numlstm.network.columns import Columns, problems_of, read_columns, slices
 from numlstm.network.network import Network, Tensors
 
 if TYPE_CHECKING:
@@ -32,6 +33,22 @@ class Probe:
     ys: NDArray[np.float32]
     memory: NDArray[np.float32] | None = None
     memory_ids: NDArray[np.int32] | None = None
+
+
+def explained(
+    ys: NDArray[Any], tolerance: float, outputs: Sequence[Columns] = ()
+) -> NDArray[np.float64]:
+    """Return how far from answers ys (T, output_size) rounding may lead, (T, output_size).
+
+    The numbers of a row are sums of the same terms: of one that is small because they cancel no
+    more is exact than of the largest. So it is ``tolerance`` times 1 + the largest of the row, or
+    of its part where the source has several outputs.
+    """
+    sizes = np.abs(np.asarray(ys, np.float64))
+    sizes[~np.isfinite(sizes)] = 0
+    for part in slices(outputs).values() if outputs else (slice(None),):
+        sizes[:, part] = sizes[:, part].max(1, keepdims=True, initial=0)
+    return tolerance * (1 + sizes)
 
 
 @dataclass(frozen=True, eq=False)

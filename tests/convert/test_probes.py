@@ -1,5 +1,6 @@
 """Random input that a network has an answer to, or why it has none; of every framework."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import numlstm
 from numlstm import Network, reference, spec
 from numlstm.convert.probes import NoAnswer, make_probes
-from numlstm.spec import WeightsError
+from numlstm.network.weights import explained
+from numlstm.spec import Columns, WeightsError
 from tests.cases import random_weights
-from tests.lazy import keras, layers, torch
+from tests.lazy import keras, layers, nn, torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch", "ignore:::numpy")
 
@@ -59,3 +61,28 @@ def test_what_has_no_answer_is_said_by_function(function, message):
     network = Network((spec.Activation(2, f"affine(0.0, {offset})"), spec.Activation(2, function)))
     with pytest.raises(NoAnswer, match=message):
         make_probes(network, {}, lambda xs: xs)
+
+
+def test_rounding_is_that_of_the_largest_answer_of_a_row_and_a_part():
+    ys = np.float32([[0, -9, 1, 3], [np.inf, 0, 0, 0]])
+    np.testing.assert_allclose(explained(ys, 1e-5), 1e-5 * np.array([[10] * 4, [1] * 4]))
+    parts = (Columns("value", 2), Columns("logits", 2))
+    expected = 1e-5 * np.array([[10, 10, 4, 4], [1, 1, 1, 1]])
+    np.testing.assert_allclose(explained(ys, 1e-5, parts), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_that_are_large_and_some_of_them_near_zero_are_held_to_their_framework(seed):
+    # Each is a sum of numbers up to 70, by PyTorch in another order: 3e-5 from ours near zero.
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU())
+    net.append(nn.Linear(512, 200))
+    for layer in net[::2]:
+        layer.weight.data *= 6
+    model = numlstm.from_torch(net)
+    assert model.verify().ok
+    tensors = {**model.weights.tensors}
+    name = next(name for name in tensors if name.endswith("weight"))
+    tensors[name] = tensors[name].copy()
+    tensors[name][0, 0] += 0.1
+    assert not numlstm.Model(replace(model.weights, tensors=tensors)).verify().ok

@@ -10,7 +10,7 @@ which are made of them; what remains is joined.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from numlstm.convert.onnx.rounding.rows import with_int8_rows
 from numlstm.convert.onnx.source import Found, Source
 from numlstm.convert.onnx.walk import Walk
 from numlstm.convert.probes import make_probes
+from numlstm.network.weights import explained
 from numlstm.spec import TOLERANCE, Columns, Network, Probe, Tensors, Weights, WeightsError
 
 _OLDEST_OPSET = 7
@@ -75,8 +76,7 @@ def convert(
         is_rounded = not {STATIC, DYNAMIC}.isdisjoint(unrounded.kinds)
         network, said = with_int8_rows(network, found.tensors, is_rounded)
         origin += f"; {said}"
-    inputs = tuple(Columns(part.name, part.size) for part in found.roles.data)
-    answers = tuple(Columns(answer.name, answer.size) for answer in found.answers)
+    inputs, answers = _columns(found.roles.data), _columns(found.answers)
     return Weights(
         network=network,
         tensors=found.tensors,
@@ -180,7 +180,8 @@ def _probe(source: Source) -> tuple[Probe, ...]:
         probes = tuple(Probe(xs, source.run(xs)) for xs in inputs)
     else:
         probes = make_probes(network, tensors, source.run, source.num_steps, source.draw)
-    largest = max(float(_excess(network, tensors, probe)) for probe in probes)
+    answers = _columns(found.answers)
+    largest = max(float(_excess(network, tensors, probe, answers)) for probe in probes)
     if not largest <= 1:
         raise WeightsError(
             f"the network that was found does not answer as {source.name} does: the largest "
@@ -189,7 +190,11 @@ def _probe(source: Source) -> tuple[Probe, ...]:
     return probes
 
 
-def _excess(network: Network, tensors: Tensors, probe: Probe) -> Any:
+def _columns(parts: Iterable[Any]) -> tuple[Columns, ...]:
+    return tuple(Columns(part.name, part.size) for part in parts)
+
+
+def _excess(network: Network, tensors: Tensors, probe: Probe, answers: tuple[Columns, ...]) -> Any:
     """Return the largest difference in units of what rounding explains."""
     ys, _ = reference.run(network, tensors, probe.xs)
-    return (np.abs(probe.ys - ys) / (TOLERANCE * (1 + np.abs(ys)))).max()
+    return (np.abs(probe.ys - ys) / explained(ys, TOLERANCE, answers)).max()
