@@ -55,6 +55,17 @@ WORDS: dict[str, tuple[Any, dict[str, Any], str]] = {
         ALL + "input 'gain': one number (float32) of which nothing says what it is; say it with "
         "constants={'gain': ...}",
     ),
+    "a sum of each step with each": (
+        lambda: graph(
+            "a = Unsqueeze (x, two) b = Unsqueeze (x, one) c = Add (a, b) "
+            "y = ReduceMean <axes = [2], keepdims = 0> (c)",
+            "float[1, t, 4] x",
+        ),
+        {},
+        ALL + "Add 'c': each step of one tensor meets each of the other, as where every step "
+        "attends to all; export what stands in front of it as a graph of its own, and compute the "
+        "rest from its rows",
+    ),
     "W and R that are inputs": (
         lambda: graph(GRU, "float[1, t, 4] x", "float[1, 12, 4] W", "float[1, 12, 4] R"),
         {},

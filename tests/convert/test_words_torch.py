@@ -305,6 +305,13 @@ WORDS: dict[str, Case] = {
         "PyTorch 2.8 writes it; save torch.export.load(path).state_dict with torch.save, and "
         "convert that",
     ),
+    "a package": (
+        lambda folder: _archive(folder, **{".data/extern_modules": "torch"}),
+        {"layers": LAYERS},
+        "{folder}/net.pt: is a package of torch.package, a module as code, which is not run; open "
+        "it with torch.package.PackageImporter, load the module, and save model.state_dict() with "
+        "torch.save and convert that",
+    ),
     "a zip of something else": (
         lambda folder: _archive(folder, readme__txt="hello"),
         {"layers": LAYERS},

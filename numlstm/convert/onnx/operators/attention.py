@@ -13,6 +13,11 @@ from numlstm.convert.onnx.trace import Node, Op, Trace
 from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import AttentionPooling
 
+STEPS_MEET_STEPS = (
+    "each step of one tensor meets each of the other, as where every step attends to all",
+    "export what stands in front of it as a graph of its own, and compute the rest from its rows",
+)
+
 _WEIGHTS, _WEIGHED = "weights", "weighed"
 
 
@@ -40,7 +45,7 @@ def weighed(trace: Trace, op: Op, left: Value, right: Value) -> Value | None:
         both = [v.widened(rank) for v in (replace(weights, ids=found[1]), value)]
         (first, time), (second, other_time) = both
         if time != other_time:
-            raise Refused("the steps of one tensor meet the numbers of the other")
+            raise Refused(*STEPS_MEET_STEPS)
         roomy(op.label, np.broadcast_shapes(first.shape, second.shape))
         scores, numbers = np.broadcast_arrays(first, second)
         note = (_WEIGHED, scores.ravel(), numbers.ravel())

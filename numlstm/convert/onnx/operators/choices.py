@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.onnx.operators.attention import STEPS_MEET_STEPS
 from numlstm.convert.onnx.operators.elementwise import affine, applied, combined, in_order, noted
 from numlstm.convert.onnx.trace import Handler, Op, Trace
 from numlstm.convert.onnx.values import Ids, Value, of_each_step, roomy
@@ -176,7 +177,7 @@ def _ids(trace: Trace, op: Op, wide: Value, side: Any) -> Ids:
     if isinstance(side, Value):
         ids, time = side.widened(len(wide.shape))
         if time not in (None, wide.time):
-            raise Refused("the steps of one tensor meet the numbers of the other")
+            raise Refused(*STEPS_MEET_STEPS)
         return ids
     return trace.constant(op, of_each_step(wide, np.asarray(side, np.float64))).ids
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from numlstm.convert.assembly import Refused
 from numlstm.convert.compositions import COMPOSED, Grow
-from numlstm.convert.onnx.operators.attention import weighed
+from numlstm.convert.onnx.operators.attention import STEPS_MEET_STEPS, weighed
 from numlstm.convert.onnx.operators.lengths import averaged
 from numlstm.convert.onnx.operators.whole import met
 from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
@@ -246,7 +246,7 @@ def combined(trace: Trace, op: Op, kind: type[Add | Multiply], left: Value, righ
     rank = max(len(left.shape), len(right.shape))
     (a, time), (b, other_time) = left.widened(rank), right.widened(rank)
     if time != other_time:
-        raise Refused("the steps of one tensor meet the numbers of the other")
+        raise Refused(*STEPS_MEET_STEPS)
     roomy(op.label, np.broadcast_shapes(a.shape, b.shape))
     a, b = np.broadcast_arrays(a, b)
     if kind is Multiply and np.array_equal(a, b):

@@ -42,6 +42,7 @@ class Archive:
             if name.endswith(end)
         }
         self.root = roots.pop() if len(roots) == 1 else ""
+        self.is_package = any(name.endswith("/.data/extern_modules") for name in names)
         self.entries = {entry.filename.removeprefix(self.root): entry for entry in entries}
 
     def __contains__(self, name: str) -> bool:
@@ -84,6 +85,9 @@ class Archive:
 
 def read_archive(archive: Archive) -> tuple[Any, NumbersOf]:
     """Return what an archive holds, tensors as `Stored`, and what reads their numbers."""
+    if archive.is_package:
+        instead = f"open it with torch.package.PackageImporter, load the module, and {INSTEAD}"
+        raise Refused("is a package of torch.package, a module as code, which is not run", instead)
     version = archive.text("version") or "0"
     if not version.isdecimal() or int(version) > _NEWEST or "archive_format" in archive:
         raise WeightsError(
