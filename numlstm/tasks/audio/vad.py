@@ -97,7 +97,7 @@ def _problems(model: Model) -> list[str]:
     problems = []
     if model.vocab_size is not None or model.input_size not in CHUNKINGS:
         known = " or ".join(
-            f"{size} (at {c.rate} Hz, {c.size} behind {c.context} of before)"
+            f"{size} (at {c.rate} Hz{f', {c.size} behind {c.context} of before' * (c.context > 0)})"
             for size, c in CHUNKINGS.items()
         )
         reads = "tokens" if model.vocab_size is not None else f"{model.input_size} numbers"

@@ -30,8 +30,16 @@ class Chunking(NamedTuple):
     context: int
 
 
-# By the numbers that a row has.
-CHUNKINGS = {c.size + c.context: c for c in (Chunking(16000, 512, 64), Chunking(8000, 256, 32))}
+# By the numbers that a row has: those of Silero VAD from version 5 on, and those of 4.
+CHUNKINGS = {
+    c.size + c.context: c
+    for c in (
+        Chunking(16000, 512, 64),
+        Chunking(8000, 256, 32),
+        Chunking(16000, 512, 0),
+        Chunking(8000, 256, 0),
+    )
+}
 
 
 @dataclass(frozen=True)
