@@ -140,29 +140,22 @@ def _check_axis(options: Options, value: Value) -> None:
         raise Refused(f"axis={axis!r}, expected that of the features")
 
 
-def _batch_norm(call: Call) -> Value:
-    options = call.options
-    value = call.one()
-    _check_axis(options, value)
-    eps = options.number("epsilon", default=1e-3)
-    scale, center = options.flag("scale", default=True), options.flag("center", default=True)
-    options.expect("mode", 0)
-    options.end()
-    call.one(SEQUENCE, VECTOR)
-    layer = call.add(spec.BatchNorm, value.size, eps, scale, center, reads=[value], arrays=call.own)
-    return call.then(value, layer)
+def _norm(kind: type[spec.BatchNorm | spec.LayerNorm]) -> Callable[[Call], Value]:
+    """BatchNormalization, LayerNormalization."""
 
+    def norm(call: Call) -> Value:
+        options = call.options
+        _check_axis(options, call.one())
+        eps = options.number("epsilon", default=1e-3)
+        scale, center = options.flag("scale", default=True), options.flag("center", default=True)
+        if kind is spec.BatchNorm:
+            options.expect("mode", 0)
+        options.end()
+        value = call.one(SEQUENCE, VECTOR)
+        layer = call.add(kind, value.size, eps, scale, center, reads=[value], arrays=call.own)
+        return call.then(value, layer)
 
-def _layer_norm(call: Call) -> Value:
-    options = call.options
-    value = call.one()
-    _check_axis(options, value)
-    eps = options.number("epsilon", default=1e-3)
-    scale, center = options.flag("scale", default=True), options.flag("center", default=True)
-    options.end()
-    call.one(SEQUENCE, VECTOR)
-    layer = call.add(spec.LayerNorm, value.size, eps, scale, center, reads=[value], arrays=call.own)
-    return call.then(value, layer)
+    return norm
 
 
 def _normalization(call: Call) -> Value:
@@ -310,8 +303,8 @@ LAYERS: dict[str, Translate] = {
     "PReLU": _prelu,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
-    "BatchNormalization": _batch_norm,
-    "LayerNormalization": _layer_norm,
+    "BatchNormalization": _norm(spec.BatchNorm),
+    "LayerNormalization": _norm(spec.LayerNorm),
     "GroupNormalization": _group_norm,
     "RMSNormalization": _rms_norm,
     "UnitNormalization": _unit_normalization,

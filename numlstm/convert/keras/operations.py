@@ -88,6 +88,11 @@ def _numbers(call: Call, value: Any) -> Any:
     return float(found) if found.size == 1 else found
 
 
+def _constants(call: Call) -> list[Any]:
+    """Return the arguments that are no values."""
+    return [arg for arg in call.args if not isinstance(arg, Value)]
+
+
 def _two(call: Call) -> tuple[Any, Any]:
     """Return both arguments, of which at least one is a value."""
     if len(call.args) != 2:
@@ -162,7 +167,7 @@ def _clip(call: Call) -> Value:
     options = call.options
     low = options.take("x_min", "clip_value_min", default=None)
     high = options.take("x_max", "clip_value_max", default=None)
-    given = [arg for arg in call.args if not isinstance(arg, Value)]
+    given = _constants(call)
     low, high = (n if n is not None else given.pop(0) if given else None for n in (low, high))
     low, high = _numbers(call, low), _numbers(call, high)
     return call.function(_checked(call), function_text("clip", low, high))
@@ -234,15 +239,13 @@ def _over_features(call: Call, mode: str, axis: Any, keeps: bool) -> Value:
 def _get_item(call: Call) -> Value:
     options = call.options
     index = options.take("slice_spec", "key", default=None)
-    given = [arg for arg in call.args if not isinstance(arg, Value)]
-    return get_item(call, given[0] if given else index)
+    return get_item(call, next(iter(_constants(call)), index))
 
 
 def _take(call: Call) -> Value:
     options = call.options
     axis, index = options.take("axis"), options.take("indices", default=None)
-    given = [arg for arg in call.args if not isinstance(arg, Value)]
-    index = given[0] if given else index
+    index = next(iter(_constants(call)), index)
     if type(axis) is not int or axis < 1 or type(index) is not int:
         raise Refused(f"axis={axis!r}, indices={str(index)[:40]}: expected one step or feature")
     return get_item(call, [slice_of()] * axis + [index])
@@ -251,8 +254,7 @@ def _take(call: Call) -> Value:
 def _reshape(call: Call) -> Value:
     options = call.options
     target = options.take("newshape", "shape", default=None)
-    given = [arg for arg in call.args if not isinstance(arg, Value)]
-    target = given[0] if given else target
+    target = next(iter(_constants(call)), target)
     if not isinstance(target, list) or not target or target[0] not in (-1, None):
         raise Refused(f"shape={target!r}, expected (-1, ...), of which the first is the batch")
     call.inputs = [call.any_one()]
@@ -261,8 +263,7 @@ def _reshape(call: Call) -> Value:
 
 def _with_axis(operate: Callable[[Call, Any], Value], default: Any = -1) -> Operate:
     def with_axis(call: Call) -> Value:
-        given = [arg for arg in call.args if not isinstance(arg, Value)]
-        axis = call.options.take("axis", default=given[0] if given else default)
+        axis = call.options.take("axis", default=next(iter(_constants(call)), default))
         return operate(call, axis)
 
     return with_axis
@@ -277,10 +278,9 @@ def _concatenate(call: Call) -> Value:
 
 def _split(call: Call) -> list[Value]:
     options = call.options
-    given = [arg for arg in call.args if not isinstance(arg, Value)]
     axis = options.take("axis", default=-1)
     sections = options.take("indices_or_sections", "num_or_size_splits", default=None)
-    sections = given[0] if given else sections
+    sections = next(iter(_constants(call)), sections)
     value = _checked(call)
     if axis not in (-1, value.axis) or type(sections) is not int or sections < 1:
         raise Refused(f"axis={axis!r}, {sections!r}: expected a number of parts of the features")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.convert.assembly import Refused
+from numlstm.convert.compositions import COMPOSED
 from numlstm.spec import FUNCTIONS, function_text
 
 # Initial values, training, placement: nothing that a trained network does.
@@ -54,10 +55,7 @@ class Options:
 
     def number(self, *names: str, default: float) -> float:
         """Return an option that is a number; Keras wraps some as an array."""
-        value = self.take(*names)
-        if isinstance(value, dict):
-            inner = value.get("config")
-            value = (inner if isinstance(inner, dict) else value).get("value")
+        value = _bare(self.take(*names))
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -66,10 +64,7 @@ class Options:
 
     def numbers(self, name: str) -> NDArray[np.float64] | None:
         """Return an option that is numbers, in lists or an array as Keras writes it, or None."""
-        value = self.take(name)
-        if isinstance(value, dict):
-            inner = value.get("config")
-            value = (inner if isinstance(inner, dict) else value).get("value")
+        value = _bare(self.take(name))
         if value is None:
             return None
         try:
@@ -102,6 +97,14 @@ class Options:
             raise Refused(", ".join(left))
 
 
+def _bare(value: Any) -> Any:
+    """Return what Keras wraps as an array, ``{"class_name": "__numpy__", "config": {...}}``."""
+    if not isinstance(value, dict):
+        return value
+    inner = value.get("config")
+    return (inner if isinstance(inner, dict) else value).get("value")
+
+
 # Functions ----------------------------------------------------------------------------------------
 
 _SAME = {"linear", "tanh", "sigmoid", "relu", "elu", "selu", "softsign", "softplus"}
@@ -113,14 +116,9 @@ _OTHER = {
     "hard_tanh": "clip",
     "leaky_relu": function_text("leaky_relu", 0.2),
     "gelu": "gelu",
+    "hard_silu": "hard_swish",
 }
 _ROWS = ("softmax", "log_softmax")  # functions of all features of a step
-# Functions that are layers of their own, by their names in `compositions`.
-_COMPOSED = {
-    "hard_silu": "hard_swish", "hard_swish": "hard_swish", "mish": "mish", "celu": "celu",
-    "log_sigmoid": "log_sigmoid", "tanh_shrink": "tanh_shrink", "soft_shrink": "soft_shrink",
-    "hard_shrink": "hard_shrink",
-}  # fmt: skip
 
 
 def function_of(value: Any, major: int | None) -> str:
@@ -145,8 +143,8 @@ def function_of(value: Any, major: int | None) -> str:
         return value
     if value in _OTHER:
         return _OTHER[value]
-    if value in _COMPOSED:
-        return _COMPOSED[value]
+    if value in COMPOSED:
+        return value
     if value == "hard_sigmoid":
         if major is None:
             raise Refused("activation 'hard_sigmoid' without the version of Keras")
@@ -158,7 +156,7 @@ def function_of(value: Any, major: int | None) -> str:
 def elementwise(value: Any, major: int | None) -> str:
     """Return a function of single numbers, as a recurrent layer needs it."""
     function = function_of(value, major)
-    if function in _ROWS or function in _COMPOSED.values():
+    if function in _ROWS or function in COMPOSED:
         raise Refused(f"activation {value!r} in a recurrent layer")
     return function
 
