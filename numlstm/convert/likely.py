@@ -41,12 +41,20 @@ def command_for(path: Path, shapes: Shapes) -> str:
 
 def likely_words(shapes: Shapes) -> list[str]:
     """Return ``module:kind`` of every module whose kind is told."""
+    stacks: dict[str, dict[str, tuple[int, ...]]] = {}
+    for module, own in by_module(shapes).items():
+        stacks.setdefault(_stack_of(module, next(iter(own))), {}).update(own)
+    kinds = {module: likely_kind(module, own) for module, own in stacks.items()}
+    return [f"{module}:{kind}" for module, kind in kinds.items() if kind and ":" not in module]
+
+
+def by_module(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the shapes of each module: {"lstm": {"weight_ih_l0": (32, 8), ...}, ...}."""
     modules: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
         module, _, own = name.rpartition(".")
-        modules.setdefault(_stack_of(module, own), {})[own] = shape
-    kinds = {module: likely_kind(module, own) for module, own in modules.items()}
-    return [f"{module}:{kind}" for module, kind in kinds.items() if kind and ":" not in module]
+        modules.setdefault(module, {})[own] = tuple(shape)
+    return modules
 
 
 def likely_kind(module: str, own: Shapes) -> str:

@@ -25,9 +25,9 @@ from numlstm.convert.torch.leftover import Leftover, patterns_of, say
 from numlstm.convert.torch.modules import Arrays, flatten, step_of_word, translate
 from numlstm.convert.torch.named import owns, tensors_of_network, wanted_by_network
 from numlstm.convert.torch.names import Wanted, locate
+from numlstm.convert.torch.packed import unpacked
 from numlstm.convert.torch.parametrized import without_parts
 from numlstm.convert.torch.probes import runner
-from numlstm.convert.torch.quantised import unpacked
 from numlstm.convert.torch.words import Word, steps_of, wanted_by, words_of
 from numlstm.errors import first_of
 from numlstm.spec import Network, Weights, WeightsError

@@ -14,8 +14,8 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from numlstm.convert.torch.packed import unpacked
 from numlstm.convert.torch.parametrized import without_parts
-from numlstm.convert.torch.quantised import unpacked
 
 _QUANTISED = ("torch.ao.nn.quantized.dynamic", "torch.nn.quantized.dynamic")
 _MAKERS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 
 from numlstm.convert.assembly import Refusals
-from numlstm.convert.likely import Shapes, likely_kind
+from numlstm.convert.likely import Shapes, by_module, likely_kind
 from numlstm.convert.torch.names import Located, is_of_training, outer_modules
 from numlstm.errors import first_of
 
@@ -96,11 +96,7 @@ class Leftover:
 
     @cached_property
     def _shapes_by_module(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        modules: dict[str, dict[str, tuple[int, ...]]] = {}
-        for name, tensor in self.tensors.items():
-            module, _, last = name.rpartition(".")
-            modules.setdefault(module, {})[last] = tuple(tensor.shape)
-        return modules
+        return by_module({name: tensor.shape for name, tensor in self.tensors.items()})
 
     def _is_ignored(self, *names: str) -> bool:
         return any(_matches(pattern, *names) for pattern in self.ignore)
@@ -115,10 +111,7 @@ class Leftover:
                 )
 
     def _refuse(self, refusals: Refusals, names: Collection[str], ours: Mapping[str, str]) -> None:
-        modules: dict[str, dict[str, tuple[int, ...]]] = {}
-        for name in names:
-            module, _, last = name.rpartition(".")
-            modules.setdefault(module, {})[last] = tuple(self.tensors[name].shape)
+        modules = by_module({name: self.tensors[name].shape for name in names})
         fits = not refusals  # what is not found elsewhere may be meant by a word that does not fit
         for module, own in list(modules.items())[:_MOST]:
             inside = ours.get(f"{module}.{next(iter(own))}", "").rpartition(".")[0] or module

@@ -75,9 +75,9 @@ def _run_cell(cell: nn.RNNCellBase, xs: torch.Tensor) -> torch.Tensor:
 
 def _run_module(module: nn.Module, xs: torch.Tensor) -> torch.Tensor:
     match module:
-        case nn.Conv1d() | nn.ConstantPad1d() | nn.MaxPool1d() | nn.AvgPool1d():
-            return torch.as_tensor(module(xs.T)).T
-        case nn.InstanceNorm1d():
+        case (
+            nn.Conv1d() | nn.ConstantPad1d() | nn.MaxPool1d() | nn.AvgPool1d() | nn.InstanceNorm1d()
+        ):
             return torch.as_tensor(module(xs.T)).T
         case nn.Embedding():
             return torch.as_tensor(module(xs.long()))

@@ -14,7 +14,7 @@ from numlstm.convert.torch.files.instances import with_state_dicts
 from numlstm.convert.torch.files.npz import is_npz, read_npz
 from numlstm.convert.torch.files.pickles import Stranger
 from numlstm.convert.torch.files.stored import NumbersOf, Stored
-from numlstm.convert.torch.quantised import unpacked
+from numlstm.convert.torch.packed import unpacked
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 

@@ -4,14 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
-from numlstm.convert.torch.files.stored import Stored
 from numlstm.convert.torch.leftover import say
 from numlstm.convert.torch.names import is_of_training
-from numlstm.convert.torch.quantised import is_packed
+from numlstm.convert.torch.packed import is_packed, is_tensor
 from numlstm.errors import first_of
 
 Fit: TypeAlias = Callable[[Collection[str]], bool]  # whether a description goes with names
@@ -58,13 +56,11 @@ def state_dict_in(data: Any, key: str | None, fits: Fits) -> dict[str, Any] | No
     return values
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor, or an array in its place."""
-    return isinstance(value, Stored | torch.Tensor | np.ndarray)
-
-
 def _has_tensors(values: Mapping[str, Any]) -> bool:
-    return any(is_tensor(value) or is_packed(name, value) for name, value in values.items())
+    return any(
+        is_tensor(value) or isinstance(value, np.ndarray) or is_packed(name, value)
+        for name, value in values.items()
+    )
 
 
 def _fitting(at: str, data: Mapping[Any, Any], fits: Fit) -> list[Part]:

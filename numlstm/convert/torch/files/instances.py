@@ -11,7 +11,7 @@ from typing import Any
 from numlstm.budget import spend
 from numlstm.convert.assembly import Refused
 from numlstm.convert.torch.files.pickles import Stranger
-from numlstm.convert.torch.quantised import ATTRIBUTES, is_tensor, packed
+from numlstm.convert.torch.packed import ATTRIBUTES, is_tensor, packed
 
 _SCRIPT = "__torch__."
 _DEEPEST = 8  # dicts within dicts
