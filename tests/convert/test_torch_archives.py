@@ -1,7 +1,6 @@
 """Files of PyTorch and NumPy: whole modules, programs, packed weights, numbers of every size."""
 
 import io
-import tarfile
 import warnings
 import zipfile
 
@@ -87,42 +86,6 @@ def test_a_module_in_a_checkpoint_is_found_by_its_key(tmp_path, net):
     path = tmp_path / "model.pt"
     _save(path, "module in a dict", net)
     _equal(from_torch.read_state_dict(path, "net"), net.state_dict())
-
-
-def test_a_frozen_program_says_that_its_tensors_have_no_names(tmp_path, net):
-    path = tmp_path / "model.pt"
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.freeze(torch.jit.script(net)).save(str(path))
-    with pytest.raises(WeightsError, match=r"have no names: it was frozen.* before torch.jit.free"):
-        _read(path)
-
-
-def test_an_export_before_pytorch_2_8_says_how_its_tensors_are_saved(tmp_path):
-    path = tmp_path / "model.pt2"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("serialized_exported_program.json", "{}")
-    with pytest.raises(WeightsError, match=r"torch.export with 0 lists.* save torch.export.load"):
-        _read(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("model.json", "is a TorchScript program of PyTorch before 1.4; load it with PyTorch, and"),
-        ("tar", "is of the first format of PyTorch, before 0.4; load it with PyTorch, and save"),
-    ],
-)
-def test_files_of_long_ago_say_what_they_are(tmp_path, name, words):
-    path = tmp_path / "model.pt"
-    if name == "tar":
-        with tarfile.open(path, "w") as archive:
-            archive.addfile(tarfile.TarInfo("storages"))
-    else:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(f"model/{name}", "{}")
-    with pytest.raises(WeightsError) as error:
-        _read(path)
-    assert str(error.value).startswith(f"{path}: {words}")
 
 
 # Packed weights -----------------------------------------------------------------------------------

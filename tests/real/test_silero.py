@@ -14,7 +14,7 @@ import pytest
 import numlstm
 from numlstm.spec import LSTM, Activation, Add, Linear, Network, Slice, Weights
 from tests.cases import Tolerance
-from tests.lazy import from_onnx, onnx
+from tests.lazy import onnx
 from tests.real.conftest import Runner, assert_streams
 
 FOLDER = "silero_vad"
@@ -124,12 +124,3 @@ def test_the_graph_itself_is_converted(real, chunks, expected, record):
     difference = np.abs(found - expected["prob"]).max()
     record("silero VAD, its graph", "probabilities", difference, PROBABILITIES)
     assert len(numlstm.pipeline("vad", model)(real / "test.wav").segments) > 10
-
-
-def test_the_graph_itself_converts(real, chunks, expected, record):
-    weights = from_onnx.convert(real / "silero_vad_16k_op15.onnx", constants={"sr": 16000})
-    assert weights.network.input_size == CHUNK + CONTEXT
-    found = numlstm.Model(weights).stream().run(chunks[:400])[:, 0]
-    PROBABILITIES.check(found, expected["prob"][:400], "probabilities")
-    difference = np.abs(found - expected["prob"][:400]).max()
-    record("silero VAD", "its graph, first 400", difference, PROBABILITIES)
