@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tests.convert.payloads import read_zip, write_zip
+
 Given = tuple[Any, dict[str, Any]]
 _LAYERS = {"layers": "a:Linear"}
 
@@ -455,8 +457,7 @@ def scales_of_another_size(folder: Path) -> Given:
         torch.ones(2**16, 1), torch.ones(1).double(), torch.zeros(1).long(), 1, torch.qint8
     )
     path, options = _saved(folder, {"a.weight": tensor})
-    with zipfile.ZipFile(path) as archive:
-        files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    files = read_zip(path)
     program = files["model/data.pkl"]
     at = program.index(b"DoubleStorage")
     shape, strides = b"K\x01\x85", b"K\x01\x85"
@@ -464,10 +465,8 @@ def scales_of_another_size(folder: Path) -> Given:
     changed = b"J" + struct.pack("<i", 2**20) + b"\x85"
     program = program[:place] + changed + program[place + len(shape) :]
     place = program.index(strides, place + len(changed))
-    files["model/data.pkl"] = program[:place] + b"K\x00\x85" + program[place + len(strides) :]
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
+    program = program[:place] + b"K\x00\x85" + program[place + len(strides) :]
+    write_zip(path, files | {"model/data.pkl": program})
     return path, options
 
 

@@ -10,14 +10,13 @@ import pickle
 import sys
 import tarfile
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
 
 import numlstm
 from numlstm import WeightsError
-from tests.convert.payloads import Bomb
+from tests.convert.payloads import Bomb, importable, read_zip, write_zip
 from tests.lazy import Lazy, nn, torch
 
 modules = Lazy("tests.convert.modules")
@@ -28,9 +27,7 @@ LAYERS = "a:Linear"
 def bomb(tmp_path, monkeypatch):
     """What must not run; beside it lies a module that must not be imported, `a_payload`."""
     bomb = Bomb(tmp_path / "proof")
-    program = f"open({str(bomb.target)!r}, 'w').write('imported')\nclass Net: pass\n"
-    (tmp_path / "a_payload.py").write_text(program)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, bomb.target, monkeypatch)
     pickle.loads(pickle.dumps(bomb))
     assert bomb.target.exists()
     bomb.target.unlink()
@@ -51,14 +48,9 @@ def _saved(folder, data, **options):
 
 def _rewritten(path, **files):
     """Return an archive of which some files are others, by the ends of their names."""
-    with zipfile.ZipFile(path) as archive:
-        content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    content = read_zip(path)
     root = next(iter(content)).partition("/")[0]
-    content |= {f"{root}/{name}": data for name, data in files.items()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
-    return path
+    return write_zip(path, content | {f"{root}/{name}": data for name, data in files.items()})
 
 
 def _script(folder, net=None):
@@ -70,7 +62,7 @@ def _script(folder, net=None):
 
 def _of_a_payload(data):
     """Return a pickle whose objects are of a class of the module `a_payload`."""
-    return data.replace(b"torch.nn.modules.linear\nLinear", b"a_payload\nNet")
+    return data.replace(b"torch.nn.modules.linear\nLinear", b"a_payload\nMine")
 
 
 def a_state_dict(folder, bomb):
@@ -112,8 +104,7 @@ def an_attribute_of_a_module(folder, bomb):
 
 def the_class_of_a_module(folder, bomb):
     path = _saved(folder, _net())
-    with zipfile.ZipFile(path) as archive:
-        data = archive.read("model/data.pkl")
+    data = read_zip(path)["model/data.pkl"]
     assert _of_a_payload(data) != data
     return _rewritten(path, **{"data.pkl": _of_a_payload(data)})
 
@@ -130,8 +121,7 @@ def the_data_of_a_program(folder, bomb):
 
 def an_attribute_of_a_program(folder, bomb):
     path = _script(folder)
-    with zipfile.ZipFile(path) as archive:
-        data = archive.read("model/data.pkl")
+    data = read_zip(path)["model/data.pkl"]
     at = data.rindex(b"ub")  # gives the attributes so far to the outermost module
     own = b"X\x01\0\0\0x" + pickle.dumps({"x": bomb}, 2)[2:-1]
     return _rewritten(path, **{"data.pkl": data[:at] + own + data[at:]})

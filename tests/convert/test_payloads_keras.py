@@ -1,7 +1,6 @@
 """Code that a Keras file carries, or names, does not run: functions, classes, modules of others."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 import numlstm
 from numlstm.spec import WeightsError
+from tests.convert.payloads import importable, read_zip, write_zip
 from tests.lazy import keras, layers
 
 pytestmark = [
@@ -22,9 +22,7 @@ pytestmark = [
 def proof(tmp_path, monkeypatch) -> Path:
     """What code that runs would write; beside it a module that writes it as it is imported."""
     path = tmp_path / "proof"
-    program = f"open({str(path)!r}, 'w').write('imported')\nclass Mine: pass\nrelu = Mine\n"
-    (tmp_path / "a_payload.py").write_text(program)
-    monkeypatch.syspath_prepend(tmp_path)
+    importable(tmp_path, path, monkeypatch)
     return path
 
 
@@ -36,15 +34,10 @@ def _saved(folder: Path, suffix: str, *parts: Any) -> Path:
 
 def _rewritten(path: Path, change: Callable[[Any], None]) -> Path:
     """Return a .keras file whose config is another."""
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
+    content = read_zip(path)
     config = json.loads(content["config.json"])
     change(config["config"]["layers"][1])
-    content["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
-    return path
+    return write_zip(path, content | {"config.json": json.dumps(config).encode()})
 
 
 def _code(proof: Path) -> Any:
