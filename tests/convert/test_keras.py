@@ -12,38 +12,20 @@ import pytest
 
 import numlstm
 from numlstm import reference, spec
-from numlstm.convert import probes
-from numlstm.spec import Network, Weights, WeightsError
-from tests.cases import Tolerance
+from numlstm.spec import Network, WeightsError
 from tests.conftest import ROOT
+from tests.convert.in_keras import ANSWERS, QUIET, check, probe_briefly, randomized
 from tests.lazy import Lazy, from_keras, h5py, keras, layers
 
 files, graph = Lazy("numlstm.convert.keras.files"), Lazy("numlstm.convert.keras.graph")
 
 DATA = ROOT / "tests" / "data"
-ANSWERS = Tolerance(1e-5, 1e-5, "a few steps of small layers, in float32 by Keras")
-
-pytestmark = pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch", "ignore:::numpy")
+pytestmark = QUIET
 
 
 @pytest.fixture(autouse=True)
 def _few_short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_NUM_PROBES", 1)
-    monkeypatch.setattr(probes, "_NUM_STEPS", 7)
-
-
-def check(weights: Weights, xs: Any, expected: Any) -> None:
-    """Hold the reference and the engine to what Keras answered."""
-    ANSWERS.check(reference.run(weights.network, weights.tensors, xs)[0], expected, "reference")
-    ANSWERS.check(numlstm.Model(weights).run(xs), expected, "engine")
-
-
-def randomized(model: Any) -> Any:
-    generator = np.random.default_rng(0)
-    for weight in model.weights:
-        value = generator.normal(0, 0.5, weight.shape)
-        weight.assign(np.abs(value) + 0.5 if "variance" in weight.path else value)
-    return model
+    probe_briefly(monkeypatch, 7)
 
 
 # Keras 3 ------------------------------------------------------------------------------------------

@@ -10,40 +10,19 @@ import pytest
 
 import numlstm
 from numlstm import reference, spec
-from numlstm.convert import probes
 from numlstm.spec import Columns, Weights
-from tests.cases import Tolerance
+from tests.convert.in_keras import ANSWERS, QUIET, check, probe_briefly, randomized
 from tests.lazy import Lazy, from_keras, keras, layers
 
 files, graph = Lazy("numlstm.convert.keras.files"), Lazy("numlstm.convert.keras.graph")
 ops = Lazy("keras.ops")
 
-ANSWERS = Tolerance(1e-5, 1e-5, "a few steps of small layers, in float32 by Keras")
-
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch", "ignore:::numpy"),
-]
+pytestmark = [pytest.mark.long, QUIET]
 
 
 @pytest.fixture(autouse=True)
 def _few_short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_NUM_PROBES", 1)
-    monkeypatch.setattr(probes, "_NUM_STEPS", 5)
-
-
-def check(weights: Weights, xs: Any, expected: Any) -> None:
-    ANSWERS.check(reference.run(weights.network, weights.tensors, xs)[0], expected, "reference")
-    ANSWERS.check(numlstm.Model(weights).run(xs), expected, "engine")
-
-
-def randomized(model: Any) -> Any:
-    generator = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.dtype.startswith("float"):
-            value = generator.normal(0, 0.5, weight.shape)
-            weight.assign(np.abs(value) + 0.5 if "variance" in weight.path else value)
-    return model
+    probe_briefly(monkeypatch, 5)
 
 
 def of(end: Callable[[Any], Any], steps: int | None = None) -> Any:

@@ -9,13 +9,11 @@ import pytest
 
 import numlstm
 from numlstm.spec import WeightsError
+from tests.convert.in_keras import QUIET
 from tests.convert.payloads import importable, read_zip, write_zip
 from tests.lazy import keras, layers
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch", "ignore:::numpy"),
-]
+pytestmark = [pytest.mark.long, QUIET]
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from numlstm.spec import WeightsError
+from tests.convert.in_keras import QUIET
 from tests.lazy import Lazy, from_keras, keras, layers
 
 files, graph = Lazy("numlstm.convert.keras.files"), Lazy("numlstm.convert.keras.graph")
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch", "ignore:::numpy"),
-]
+pytestmark = [pytest.mark.long, QUIET]
 
 Build = Callable[[], Any]
 
