@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from numlstm import spec
-from numlstm.convert.assembly import Assembly, Draft, Misfit, Read
+from numlstm.convert.assembly import Array, Assembly, Draft, Misfit, Read
 from numlstm.convert.compositions import COMPOSED, scaled
 from numlstm.convert.keras.config import Config, Key, config_of
-from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.options import Options
 from numlstm.convert.keras.tensors import tensors_of
 from numlstm.spec import Layer

@@ -21,10 +21,9 @@ import numpy as np
 
 from numlstm.budget import spend
 from numlstm.cached import cached_property
-from numlstm.convert.assembly import reading
+from numlstm.convert.assembly import Array, reading
 from numlstm.convert.keras.config import MODELS, Config, Key, Leaf, class_of
 from numlstm.convert.keras.hdf5 import (
-    Array,
     array_of,
     arrays_in,
     arrays_of_layers,

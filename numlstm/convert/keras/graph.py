@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numlstm import spec
 from numlstm.budget import spend
 from numlstm.cached import cached_property
-from numlstm.convert.assembly import Assembly, Misfit, Read, Refusals, Refused, reading
+from numlstm.convert.assembly import Array, Assembly, Misfit, Read, Refusals, Refused, reading
 from numlstm.convert.keras.call import SEQUENCE, STATE, TOKENS, Call, Value
 from numlstm.convert.keras.config import (
     MODELS,
@@ -30,7 +30,6 @@ from numlstm.convert.keras.config import (
 )
 from numlstm.convert.keras.entrances import entrances_of, values_of
 from numlstm.convert.keras.files import Source
-from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.layers import LAYERS
 from numlstm.convert.keras.nodes import (
     Node,

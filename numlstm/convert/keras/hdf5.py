@@ -2,16 +2,14 @@
 
 import math
 import re
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from numlstm.budget import spend
+from numlstm.convert.assembly import Array
 from numlstm.spec import WeightsError
-
-Array: TypeAlias = NDArray[Any]
 
 # HDF5 may pack by any code that is installed, and pack twice; Keras packs by none of them.
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}

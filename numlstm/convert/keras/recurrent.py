@@ -7,10 +7,9 @@ import numpy as np
 
 from numlstm import spec
 from numlstm.budget import spend
-from numlstm.convert.assembly import Misfit, Refused
+from numlstm.convert.assembly import Array, Misfit, Refused
 from numlstm.convert.keras.call import SEQUENCE, STATE, Call, Value
 from numlstm.convert.keras.config import Key, class_of, config_of
-from numlstm.convert.keras.hdf5 import Array
 from numlstm.convert.keras.options import Options, elementwise
 from numlstm.convert.keras.tensors import tensors_of
 from numlstm.spec import Layer

@@ -1,16 +1,16 @@
 """The arrays of a Keras layer, as Keras lists them -> the canonical tensors of a layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm import spec
 from numlstm.convert import gates
+from numlstm.convert.assembly import Array
 from numlstm.spec import Layer, WeightsError
 
-Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Sequence[Array]
 Recurrent: TypeAlias = spec.RNN | spec.GRU | spec.LSTM
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from numlstm.convert.assembly import Array
 from numlstm.convert.onnx.trace import Node, Trace
-from numlstm.convert.onnx.values import Array, Ids, roomy
+from numlstm.convert.onnx.values import Ids, roomy
 from numlstm.spec import (
     GRU,
     LSTM,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import Assembly, Draft, Read
+from numlstm.convert.assembly import Array, Assembly, Draft, Read
 from numlstm.convert.onnx.trace import Node, Trace
-from numlstm.convert.onnx.values import Array, Ids
+from numlstm.convert.onnx.values import Ids
 from numlstm.spec import (
     Activation,
     Add,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from numlstm import reference
+from numlstm.convert.assembly import Array
 from numlstm.convert.onnx.roles.inputs import Input, Roles
-from numlstm.convert.onnx.values import Array
 from numlstm.convert.probes import random_input
 from numlstm.spec import GRU, LSTM, RNN, TOLERANCE, Feedback, Network, WeightsError
 

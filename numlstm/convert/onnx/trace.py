@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.assembly import Array, Refusals, Refused
 from numlstm.convert.onnx.constants import fold
 from numlstm.convert.onnx.proto import label_of
-from numlstm.convert.onnx.values import Array, Ids, Value, roomy
+from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import Layer, WeightsError
 
 _OF_A_NUMBER = 32  # bytes that a number of a layer takes, with what knows where it is

@@ -3,16 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 
 Ids: TypeAlias = NDArray[np.int64]
-Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

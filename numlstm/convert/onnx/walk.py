@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from numlstm.convert.assembly import Refusals
+from numlstm.convert.assembly import Array, Refusals
 from numlstm.convert.onnx.cells import Cells
 from numlstm.convert.onnx.network import Growth
 from numlstm.convert.onnx.operators.branches import INNER
@@ -19,7 +19,7 @@ from numlstm.convert.onnx.roles.sizes import spare
 from numlstm.convert.onnx.roles.uses import Uses
 from numlstm.convert.onnx.source import Answer, Found
 from numlstm.convert.onnx.trace import Trace
-from numlstm.convert.onnx.values import Array, Value
+from numlstm.convert.onnx.values import Value
 from numlstm.spec import WeightsError
 
 # Two lengths of time: what depends on the length differs between them, and is refused. Two others,

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.compositions import COMPOSED, Grow
 from numlstm.convert.onnx.operators.attention import STEPS_MEET_STEPS, weighed
 from numlstm.convert.onnx.operators.lengths import averaged
 from numlstm.convert.onnx.operators.whole import met
 from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
-from numlstm.convert.onnx.values import Array, Ids, Value, of_each_step, roomy
+from numlstm.convert.onnx.values import Ids, Value, of_each_step, roomy
 from numlstm.network.functions import LARGEST
 from numlstm.network.layer import SMALLEST
 from numlstm.spec import (

@@ -5,10 +5,10 @@ Two walks have two lengths. So a divisor that is the length in both is the lengt
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.onnx.operators.shapes import axis_of, pooled, steps_of
 from numlstm.convert.onnx.trace import Handler, Op, Trace
-from numlstm.convert.onnx.values import Array, Value
+from numlstm.convert.onnx.values import Value
 from numlstm.spec import Pooling
 
 

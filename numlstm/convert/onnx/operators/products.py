@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.onnx.operators.attention import summed_product
 from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
-from numlstm.convert.onnx.values import Array, Ids, Value, roomy
+from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import Linear
 
 MOST_ROWS = 64  # of a tensor within a step, each of which is multiplied by a layer of its own

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.onnx.operators.elementwise import (
     affine,
     applied,
@@ -14,7 +14,7 @@ from numlstm.convert.onnx.operators.elementwise import (
 from numlstm.convert.onnx.operators.products import linear
 from numlstm.convert.onnx.operators.shapes import axis_of
 from numlstm.convert.onnx.trace import Handler, Op, Trace
-from numlstm.convert.onnx.values import Array, Ids, Value, of_each_step, roomy
+from numlstm.convert.onnx.values import Ids, Value, of_each_step, roomy
 from numlstm.spec import Multiply
 
 

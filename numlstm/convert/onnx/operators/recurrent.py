@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.gates import from_onnx
 from numlstm.convert.onnx.operators.shapes import backwards, pooled
 from numlstm.convert.onnx.trace import Handler, Node, Op, Trace
-from numlstm.convert.onnx.values import Array, Value
+from numlstm.convert.onnx.values import Value
 from numlstm.spec import GRU, LSTM, RNN, function_text
 
 Recurrent: TypeAlias = RNN | GRU | LSTM

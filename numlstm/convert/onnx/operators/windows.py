@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from numlstm.convert.assembly import Refused
+from numlstm.convert.assembly import Array, Refused
 from numlstm.convert.compositions import same_padding, window_pooling
 from numlstm.convert.onnx.operators.choices import larger
 from numlstm.convert.onnx.operators.elementwise import grown, in_order
 from numlstm.convert.onnx.operators.products import linear
 from numlstm.convert.onnx.trace import Handler, Op, Trace
-from numlstm.convert.onnx.values import Array, Ids, Value, roomy
+from numlstm.convert.onnx.values import Ids, Value, roomy
 from numlstm.spec import Conv1d, FrameConv1d
 
 _NOTHING = -1  # in place of the id of a number: what a window reads beside the tensor

@@ -8,7 +8,8 @@ import onnx
 from onnx import numpy_helper
 
 from numlstm.budget import spend
-from numlstm.convert.onnx.roles.inputs import Array, Input
+from numlstm.convert.assembly import Array
+from numlstm.convert.onnx.roles.inputs import Input
 from numlstm.errors import first_of
 from numlstm.spec import WeightsError
 

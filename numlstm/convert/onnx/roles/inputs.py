@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from numlstm.convert.assembly import Array
 from numlstm.errors import shortened
-
-Array = NDArray[Any]
 
 
 @cache

@@ -1,14 +1,9 @@
 """What integers of a quantised graph stand for: (x - zero point) * scale, in arrays."""
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 from onnx import TensorProto
 
-from numlstm.convert.assembly import Refused
-
-Array: TypeAlias = NDArray[Any]
+from numlstm.convert.assembly import Array, Refused
 
 # The smallest and the largest of each type that is rounded to.
 RANGES: dict[int, tuple[int, int]] = {

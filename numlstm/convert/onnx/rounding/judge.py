@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from numlstm.convert.assembly import Array
 from numlstm.convert.onnx.source import Source
-from numlstm.convert.onnx.values import Array
 from numlstm.spec import Probe, WeightsError
 
 # What rounding may be of what the answers vary, in the mean: eight bits are far below. A graph that

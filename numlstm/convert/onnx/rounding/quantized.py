@@ -7,8 +7,8 @@ what the file holds; of activations, what was rounded is taken, clipped where th
 import numpy as np
 import onnx
 
-from numlstm.convert.assembly import Refused
-from numlstm.convert.onnx.rounding.integers import RANGES, Array, dequantized, quantized, spread
+from numlstm.convert.assembly import Array, Refused
+from numlstm.convert.onnx.rounding.integers import RANGES, dequantized, quantized, spread
 from numlstm.convert.onnx.rounding.ranges import EVERY
 from numlstm.convert.onnx.rounding.rewriting import OF_CONV, Replaced, Rewriting, Rule
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from numlstm.convert.onnx.rounding.integers import Array
+from numlstm.convert.assembly import Array
 
 Range: TypeAlias = tuple[float, float]
 

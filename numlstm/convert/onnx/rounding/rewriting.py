@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from numlstm.budget import spend
-from numlstm.convert.assembly import Refusals, Refused
+from numlstm.convert.assembly import Array, Refusals, Refused
 from numlstm.convert.onnx.proto import label_of, name_of, names_read
-from numlstm.convert.onnx.rounding.integers import Array, dequantized
+from numlstm.convert.onnx.rounding.integers import dequantized
 from numlstm.convert.onnx.rounding.ranges import Range, range_of
 from numlstm.spec import WeightsError
 
