@@ -35,8 +35,8 @@ class Space(Protocol):
 
 
 @dataclass(frozen=True)
-class Discrete:
-    """One of n actions, by the logits of a categorical distribution: int64 (num_envs,)."""
+class _Counted:
+    """A space that reads n logits."""
 
     n: int
 
@@ -46,6 +46,10 @@ class Discrete:
     @property
     def num_numbers(self) -> int:
         return self.n
+
+
+class Discrete(_Counted):
+    """One of n actions, by the logits of a categorical distribution: int64 (num_envs,)."""
 
     def likeliest(self, ys: Floats) -> Actions:
         return np.asarray(ys.argmax(1))
@@ -81,18 +85,8 @@ class MultiDiscrete:
         return np.split(ys, np.cumsum(self.nvec)[:-1], 1)
 
 
-@dataclass(frozen=True)
-class MultiBinary:
+class MultiBinary(_Counted):
     """n switches, by the logits of each: int8 0 or 1 (num_envs, n)."""
-
-    n: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n", _count("n", self.n))
-
-    @property
-    def num_numbers(self) -> int:
-        return self.n
 
     def likeliest(self, ys: Floats) -> Actions:
         return (ys > 0).astype(np.int8)
