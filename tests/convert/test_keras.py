@@ -494,6 +494,25 @@ def test_a_config_that_makes_no_sense_is_refused(broken, message):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("is_chain", [True, False])
+def test_a_file_of_a_model_that_was_trained_is_held_to_keras(tmp_path, is_chain, ending):
+    rows = keras.Input((None, 3))
+    model = keras.Sequential([rows, layers.GRU(4), layers.Dense(2)])
+    if not is_chain:
+        states = layers.LSTM(4, return_sequences=True)(rows)
+        both = layers.Concatenate()([states, rows])
+        model = keras.Model(rows, layers.GlobalMaxPooling1D()(both))
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(keras.optimizers.Adam(rate), loss="mse", metrics=["mae"])
+    model.save(tmp_path / f"net.{ending}")
+    weights = from_keras.convert(tmp_path / f"net.{ending}")
+    assert f"probes from keras {keras.__version__}" in weights.origin
+    xs = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    found = numlstm.Model(weights).run(xs)[-1:]
+    ANSWERS.check(found, model.predict_on_batch(xs[None]), "engine")
+
+
 def test_a_lambda_in_a_file_is_never_run(tmp_path):
     path = tmp_path / "model.keras"
     chain(layers.Lambda(lambda x: x, name="code"), layers.GRU(2)).save(path)

@@ -77,7 +77,7 @@ def _from_file(source: Source, found: Translation) -> tuple[Any, str]:
         raise NotImplementedError("the source is arrays")
     # Keras 3 reads files of Keras 2, but its hard_sigmoid is another function.
     root = "keras" if (source.major or 0) >= 3 else "tf_keras"
-    config = _cleaned(_opened(source.config, found))
+    config = _cleaned(_opened(_of_the_network(source.config, source.major or 2), found))
     spend("the model in Keras", 1e4 * len(found.network.layers), 1e7 * len(found.network.layers))
     keras = importlib.import_module(root)
     if int(keras.__version__.partition(".")[0]) != (source.major or 2):
@@ -85,6 +85,21 @@ def _from_file(source: Source, found: Translation) -> tuple[Any, str]:
     model = keras.models.model_from_json(json.dumps(config))
     model.load_weights(str(source.file))
     return model, f"{root} {keras.__version__}"
+
+
+# What Keras 3 writes beside the class of a model, but in an .h5 file.
+_MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
+_OF_TRAINING = ("compile_config", "build_config")
+
+
+def _of_the_network(config: Any, major: int) -> Any:
+    """Return the config of a model, of any kind of file, without that of its training."""
+    if not isinstance(config, dict):
+        return config
+    own = {name: value for name, value in config.items() if name not in _OF_TRAINING}
+    if major >= 3 and own.get("class_name") in _MODULES:
+        own = {"module": _MODULES[own["class_name"]], "registered_name": None, **own}
+    return own
 
 
 # Classes that Keras makes from a config, beside layers and cells.
