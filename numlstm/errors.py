@@ -29,7 +29,7 @@ def _first(texts: Iterable[str], most: int) -> list[str]:
     return [*map(shortened, every[:most]), *more]
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = _MOST_SAID) -> str:
     """Return a text without the middle of a very long one: what to do is said at its end."""
-    half = _MOST_SAID // 2
-    return text if len(text) <= _MOST_SAID else f"{text[:half]} ... {text[-half:]}"
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numlstm.budget import spend
+from numlstm.errors import shortened
 from numlstm.network.columns import Columns, joined, slices
 from numlstm.network.weights import explained
 from numlstm.program.lower import Fold
@@ -428,7 +429,7 @@ class Model:
         ]
         for prefix, layer in network.named_layers():
             numbers = sum(int(np.prod(shape)) for shape in layer.tensors().values())
-            lines.append(f"  {prefix:<12}{layer}  {numbers:,} weights")
+            lines.append(f"  {prefix:<12}{shortened(str(layer), 300)}  {numbers:,} weights")
         numbers = sum(math.prod(shape) for shape in network.tensor_shapes().values())
         megabytes, dtypes = num_bytes(network) / 1e6, " and ".join(dtypes_of(network))
         lines.append(f"{numbers:,} weights, {megabytes:.1f} MB in {dtypes}")

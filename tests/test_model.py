@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 import numlstm
-from numlstm import LSTM, Embedding, Linear, Network
+from numlstm import LSTM, Embedding, Linear, Network, spec
 from numlstm.quantize import num_bytes, rounded
 from tests.cases import (
     CELL_OPTIONS,
@@ -72,3 +72,12 @@ def test_a_model_keeps_one_copy_of_its_matrices(name, dtype):
     table = 4 * 4000 * 256 if name == "tokens" and dtype != "float32" else 0
     assert taken < 1.1 * (num_bytes(network) + table)
     assert model.output_size == network.output_size
+
+
+def test_a_layer_of_very_many_inputs_is_said_in_a_line():
+    wide = spec.Concat(1000, name="wide", inputs=("one",) * 1000)
+    network = Network((Linear(3, 1, name="one"), wide))
+    lines = numlstm.Model(random_weights(network)).info().splitlines()
+    (said,) = (line for line in lines if "Concat" in line)
+    assert len(said) < 400
+    assert said.endswith("'one'))  0 weights")
