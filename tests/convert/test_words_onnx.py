@@ -79,6 +79,13 @@ WORDS: dict[str, tuple[Any, dict[str, Any], str]] = {
         ALL + "GRU 'd': axis 1 of X (1, 2, 4) is that of the batch, which is 2; expected 1, or any "
         "size; export the model with a batch of 1, or with dynamic axes",
     ),
+    "images": (
+        lambda: graph("y = Relu (x)", "float[n, 3, 60, 160] x", outputs="float[n, 3, 60, 160] y"),
+        {},
+        ALL + "input 'x' (any, 3, 60, 160): it is no sequence of one batch: beside the axes of "
+        "time and of the numbers of a step all must be 1, or free; export the layers that read rows "
+        "of numbers as a graph of their own",
+    ),
     "a batch of two, of fixed length": (
         lambda: graph(GRU, "float[2, 7, 4] x", outputs="float[7, 2, 4] y"),
         {},

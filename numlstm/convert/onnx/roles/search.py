@@ -88,11 +88,14 @@ class Search:
             return
         for tensor in self.inputs:
             if any(size is not None and size > 1 for size in tensor.shape[:-1]):
+                is_image = sum(size is not None and size > 1 for size in tensor.shape[1:]) > 2
                 self.refusals.add(
                     f"input {tensor}",
                     "it is no sequence of one batch: beside the axes of time and of the numbers "
                     "of a step all must be 1, or free",
-                    "export the model with a batch of 1, or with dynamic axes",
+                    "export the layers that read rows of numbers as a graph of their own"
+                    if is_image
+                    else "export the model with a batch of 1, or with dynamic axes",
                 )
         if not self.refusals:
             inputs = ", ".join(map(str, self.inputs)) or "there is none"
