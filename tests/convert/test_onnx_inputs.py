@@ -215,7 +215,9 @@ def test_a_policy_whose_states_are_reset(reset, name, caplog):
     with caplog.at_level(logging.INFO, "numlstm"):
         model = numlstm.from_onnx(exported(net, inputs, outputs | {"h_out": {}, "c_out": {}}))
     assert model.outputs == (("logits", 2), ("value", 1))
-    left_out = "output 'action' is left out: whole numbers, which are made of the other outputs"
+    left_out = (
+        "output 'action' is left out: whole numbers; those that they are chosen by are to be one"
+    )
     keep = 1.0 if reset == "mask" else 0.0
     given = f"input {name!r} is taken for all {keep:.0f}, and is none of the network"
     assert {left_out, given} <= set(caplog.messages)

@@ -83,8 +83,8 @@ WORDS: dict[str, tuple[Any, dict[str, Any], str]] = {
         lambda: graph("y = Relu (x)", "float[n, 3, 60, 160] x", outputs="float[n, 3, 60, 160] y"),
         {},
         ALL + "input 'x' (any, 3, 60, 160): it is no sequence of one batch: beside the axes of "
-        "time and of the numbers of a step all must be 1, or free; export the layers that read rows "
-        "of numbers as a graph of their own",
+        "time and of the numbers of a step all must be 1, or free; export the layers that read "
+        "rows of numbers as a graph of their own",
     ),
     "a batch of two, of fixed length": (
         lambda: graph(GRU, "float[2, 7, 4] x", outputs="float[7, 2, 4] y"),

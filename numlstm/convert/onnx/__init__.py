@@ -52,8 +52,10 @@ def convert(
         Lists everything that cannot be converted.
     """
     model = read(source)
-    if constants := {**_of_silero(model.graph), **(constants or {})}:
+    if constants is not None:
         bind(model, constants)
+    if rate := _of_silero(model.graph):
+        bind(model, rate)
     if shapes is not None:
         fix(model, shapes)
     if outputs is not None:
@@ -142,7 +144,10 @@ def _say(found: Found) -> None:
         what = "the length of the sequence" if given.value == "length" else f"all {given.value}"
         log("input %r is taken for %s, and is none of the network", given.input.name, what)
     for name in found.left_out:
-        log("output %r is left out: whole numbers, which are made of the other outputs", name)
+        log(
+            "output %r is left out: whole numbers; those that they are chosen by are to be one",
+            name,
+        )
 
 
 def _opset(model: onnx.ModelProto) -> int:
