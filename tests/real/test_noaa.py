@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numlstm
-from numlstm import WeightsError, reference
+from numlstm import reference
 from numlstm.spec import LSTM, Linear, Network, Weights
 from tests.cases import TOLERANCES, Tolerance, assert_same_bits
 from tests.lazy import nn, torch
@@ -60,11 +60,6 @@ def test_the_reference_gives_them_too(stream, expected):
 # Sugar Creek: tensors without their program, and a state to begin in ------------------------------
 
 
-def test_a_torchscript_file_is_refused_and_says_what_to_do(real):
-    with pytest.raises(WeightsError, match="is a TorchScript program; save its tensors"):
-        numlstm.from_torch(real / "sugar_creek_trained.pt", layers="lstm:LSTM head:Linear")
-
-
 @pytest.fixture
 def state_dict(real) -> "dict[str, torch.Tensor]":
     with np.load(real / "sugar_creek_weights.npz") as file:
@@ -99,6 +94,17 @@ def test_sugar_creek_begins_in_its_state_and_answers_as_torch(
     runner.hold("NOAA sugar creek", "h", states["layers.0.h"], h[0].numpy(), STREAMED)
     runner.hold("NOAA sugar creek", "c", states["layers.0.c"], c[0].numpy(), TOLERANCES["c"])
     assert_streams(sugar_creek, xs.numpy())
+
+
+def test_the_program_of_torchscript_has_the_tensors_of_the_state_dict(real, state_dict):
+    layers = "lstm:LSTM head:Linear"
+    found, expected = (
+        numlstm.from_torch(source, layers=layers).weights.tensors
+        for source in (real / "sugar_creek_trained.pt", state_dict)
+    )
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert_same_bits(tensor, expected[name], name)
 
 
 def test_a_state_that_is_set_is_the_state_it_began_in(sugar_creek, state_dict):

@@ -22,7 +22,7 @@ _make_probes = convert.make_probes
 _DESCRIPTIONS = {
     "embed.weight": "embed:Embedding lstm:LSTM mean norm:LayerNorm head:Linear softmax",
     "conv.weight": "conv:Conv1d(padding=causal) bn:BatchNorm1d gru:GRU final head:Linear",
-    "cell.weight_ih": "cell:LSTMCell out:Linear tanh crf:CRF",
+    "crf.transitions": "cell:LSTMCell out:Linear tanh crf:CRF",
     "out.parametrizations": "cell:LSTMCell out:Linear",
     "_parameters": "embed:Embedding lstm:LSTM norm:LayerNorm head:Linear",
     "__torch__": ":Linear",
