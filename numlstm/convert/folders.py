@@ -26,7 +26,7 @@ def beside(folder: Path, location: str) -> Path:
             f"{location!r} leads out of the folder", "copy that file into it, and name it there"
         )
     if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
-        raise Refused(f"there is no file {location!r} in the folder")
+        raise Refused(f"there is no file {location!r} in the folder", "copy it there")
     return path
 
 

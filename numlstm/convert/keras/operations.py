@@ -139,7 +139,7 @@ def _divide(call: Call, value: Value, number: Any, is_first: bool) -> Value:
     if is_first:
         return call.affine(call.function(value, "reciprocal"), number)
     if not np.all(number):
-        raise Refused("divides by 0")
+        raise Refused("divides by 0", "divide by other numbers")
     return call.affine(value, 1 / number)
 
 

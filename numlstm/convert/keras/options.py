@@ -147,7 +147,10 @@ def function_of(value: Any, major: int | None) -> str:
         return value
     if value == "hard_sigmoid":
         if major is None:
-            raise Refused("activation 'hard_sigmoid' without the version of Keras")
+            raise Refused(
+                "activation 'hard_sigmoid' without the version of Keras",
+                "name it in the config: keras_version",
+            )
         # clip(0.2 x + 0.5, 0, 1), since Keras 3 relu6(x + 3) / 6.
         return function_text("hard_sigmoid", 1 / 6 if major >= 3 else 0.2, 0.5)
     raise Refused(f"activation {value!r}")

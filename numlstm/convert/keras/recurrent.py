@@ -70,7 +70,9 @@ def _recurrence(item: Any, key: Key, call: Call) -> Recurrence:
     else:
         raise Refused(f"{kind or 'nothing'} as a recurrent layer")
     if zeros and not sequences and call.inputs[0].masked:
-        raise Refused("zero_output_for_mask=True")
+        raise Refused(
+            "zero_output_for_mask=True", "without it the last answer that counts is given"
+        )
     return Recurrence(cells, sequences, backwards, states)
 
 

@@ -128,7 +128,9 @@ def _product(op: Any) -> tuple[float, float]:
 
 
 def _random(op: Any) -> tuple[float, float]:
-    raise Refused("it gives random numbers")
+    raise Refused(
+        "it gives random numbers", "export the model after net.eval(), and draw outside of it"
+    )
 
 
 _RANDOM = "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike"

@@ -43,7 +43,10 @@ class Value:
                 "known are all, the first, the last, and zeros before all but the last ones",
             )
         if any(self.pads):
-            raise Refused("it reads steps of padding, which only Conv may")
+            raise Refused(
+                "it reads steps of padding, which only Conv may",
+                "pad right before the convolution, or before the network",
+            )
 
     def restored(self, steps: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape with ``steps`` as its time axis."""

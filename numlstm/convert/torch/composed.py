@@ -259,9 +259,9 @@ def _pooling(grow: Grow, x: Any, size: int, module: Any) -> Any:
     )
     is_max = isinstance(module, nn.MaxPool1d)
     if is_max and _one(module.dilation) != 1:
-        raise Refused(f"dilation={module.dilation}: only 1")
+        raise Refused(f"dilation={module.dilation}: only 1", "pool with a dilation of 1")
     if is_max and module.return_indices:
-        raise Refused("return_indices=True: only the values")
+        raise Refused("return_indices=True: only the values", "make it with return_indices=False")
     return compositions.window_pooling(
         grow, x, size, kernel_size, "max" if is_max else "mean",
         stride=stride, padding=(pad, pad), ceil_mode=module.ceil_mode,

@@ -117,7 +117,7 @@ def _step_of(module: Any) -> Step:
         raise Refused("is neither a torch module nor a word")
     module = bare(module)
     if _has_hooks(module):
-        raise Refused("has hooks, which cannot be converted")
+        raise Refused("has hooks, which cannot be converted", "remove them: handle.remove()")
     strange = _strange_parameters(module)
     if strange:
         raise Refused(f"has weights of {strange}")
@@ -189,7 +189,10 @@ class _Chain:
             return
         pads, self.pads = self.pads, None
         if pads is not None and not isinstance(step, nn.Conv1d):
-            raise Refused("comes after a ZeroPad1d, which only a Conv1d may")
+            raise Refused(
+                "comes after a ZeroPad1d, which only a Conv1d may",
+                "pad right before the convolution",
+            )
         flat, self.flat = self.flat, step if isinstance(step, Flat) else None
         if not isinstance(step, str) and type(step) not in {*ELEMENTWISE, *GROWN}:
             _check(step)
@@ -204,7 +207,10 @@ class _Chain:
             else:
                 self._append_elementwise(step, size)
         elif not self.refusals:  # after one nothing more is known of the sizes
-            raise Refused("has nothing before it")
+            raise Refused(
+                "has nothing before it",
+                "begin with a layer whose input has a size: Linear, LSTM, Embedding",
+            )
 
     def _append_pooling(self, word: str, before: Draft) -> None:
         if word != FINAL:
@@ -213,7 +219,10 @@ class _Chain:
             before.layer = replace(before.layer, outputs="last")
         else:
             kind = type(before.layer).__name__
-            raise Refused(f"is of a recurrent layer, before it is {kind}")
+            raise Refused(
+                f"is of a recurrent layer, before it is {kind}",
+                "put it right behind one; last is the last row of any layer",
+            )
 
     def _append_elementwise(self, module: nn.Module, size: int) -> None:
         function = ELEMENTWISE[type(module)](module)
@@ -233,13 +242,25 @@ def _check(module: nn.Module) -> None:
         case nn.RNNBase() | nn.RNNCellBase() if type(module) in _RECURRENT:
             return
         case nn.Embedding() if module.max_norm is not None:
-            raise Refused("max_norm, which changes the weights at run time, is not supported")
+            raise Refused(
+                "max_norm, which changes the weights at run time, is not supported",
+                "renormalise the weights once, and set max_norm to None",
+            )
         case nn.LayerNorm() if len(module.normalized_shape) != 1:
-            raise Refused(f"normalized_shape={module.normalized_shape}: only the features")
+            raise Refused(
+                f"normalized_shape={module.normalized_shape}: only the features",
+                "norm the features of each step",
+            )
         case nn.BatchNorm1d() if module.running_mean is None:
-            raise Refused("track_running_stats=False: what it answers depends on the batch")
+            raise Refused(
+                "track_running_stats=False: what it answers depends on the batch",
+                "train it with track_running_stats=True",
+            )
         case nn.Conv1d() if module.padding_mode != "zeros":
-            raise Refused(f"padding_mode={module.padding_mode!r}: only 'zeros'")
+            raise Refused(
+                f"padding_mode={module.padding_mode!r}: only 'zeros'",
+                "pad the sequence before the network",
+            )
         case nn.InstanceNorm1d() if not module.track_running_stats:
             raise Refused(
                 "track_running_stats=False: it takes the mean of each sequence, which a stream "

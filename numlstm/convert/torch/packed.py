@@ -127,7 +127,10 @@ def _weights(own: Mapping[str, Any], beside: Mapping[str, Any], number: Number) 
             case _:
                 raise Refused(f"{name} is not what PyTorch packs")
     if sorted(cells) != list(range(len(cells))):
-        raise Refused("the packed weights of a layer are missing")
+        raise Refused(
+            "the packed weights of a layer are missing",
+            "save the whole module with torch.save(model, path)",
+        )
     return weights | _recurrent([cells[n] for n in range(len(cells))], beside["bidirectional"])
 
 

@@ -187,7 +187,8 @@ def _turned(
     while goes_on and (count is None or turn < count):
         if turn == _MOST_TURNS:
             raise Refused(
-                f"it turns more than {_MOST_TURNS} times, and not over the steps of the sequence"
+                f"it turns more than {_MOST_TURNS} times, and not over the steps of the sequence",
+                "loop over the steps of the sequence, for t in range(x.size(1))",
             )
         own = {names[0]: np.array(turn), names[1]: np.array(True)}
         inner = trace.run(body, scope | own | dict(zip(names[2:], values, strict=True)))
@@ -195,7 +196,10 @@ def _turned(
         if any(value is None for value in found):
             return ()
         if isinstance(found[0], Value):
-            raise Refused("whether it turns once more depends on the input")
+            raise Refused(
+                "whether it turns once more depends on the input",
+                "loop over the steps of the sequence, or a number of times that is known",
+            )
         goes_on = bool(np.ravel(found[0])[0])
         values = found[1 : 1 + len(values)]
         for own_rows, value in zip(rows, found[1 + len(values) :], strict=True):
@@ -264,7 +268,10 @@ def _scanned(trace: Trace, op: Op, value: Any, axis: int, backward: bool) -> Any
     if isinstance(value, np.ndarray):
         one = value.take(0, axis)
         if not (value == np.expand_dims(one, axis)).all():
-            raise Refused("it scans a constant that differs from step to step")
+            raise Refused(
+                "it scans a constant that differs from step to step",
+                "give what differs as numbers of the input",
+            )
         return one
     axis = axis % len(value.shape)
     if value.time != axis and not (trace.length == 1 and value.shape[axis] == 1):

@@ -160,7 +160,10 @@ def _where(trace: Trace, op: Op) -> Any:
         return _broadcast(trace, op, op.inputs[1 if condition.all() else 2])
     sides_of_input = [v for v in op.inputs[1:] if isinstance(v, Value)]
     if len({(v.time is None, v.length) for v in sides_of_input}) > 1:
-        raise Refused("it takes parts of one row for all steps and of each step")
+        raise Refused(
+            "it takes parts of one row for all steps and of each step",
+            "compute that before the network, or join it with the answer for all steps",
+        )
     like = max(sides_of_input, key=lambda v: len(v.shape))
     rank = max(len(v.shape) for v in op.inputs if v is not None)
     time = None if like.time is None else like.time + rank - len(like.shape)
@@ -190,7 +193,10 @@ def _broadcast(trace: Trace, op: Op, side: Any) -> Any:
     if side.shape == shape:
         return side
     if side.time is None and any(isinstance(v, Value) and v.time is not None for v in op.inputs):
-        raise Refused("it takes one row for all steps")
+        raise Refused(
+            "it takes one row for all steps",
+            "compute that before the network, or join it with the answer for all steps",
+        )
     whole, time = side.widened(len(shape))
     one = shape if time is None else (*shape[:time], 1, *shape[time + 1 :])
     return side.moved(np.broadcast_to(whole, roomy(op.label, one)), time)

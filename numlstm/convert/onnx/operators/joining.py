@@ -50,7 +50,10 @@ def _concat(trace: Trace, op: Op) -> Value:
     values = [_joining(trace, op, v, like) for v in op.inputs]
     first = values[0]
     if any((v.time, v.length) != (first.time, first.length) for v in values):
-        raise Refused("it joins tensors whose steps do not fit each other")
+        raise Refused(
+            "it joins tensors whose steps do not fit each other",
+            "cut both to the same steps before the network",
+        )
     axis = axis_of(first, op.attribute("axis", 1))
     if axis == first.time and len(values) > 1:
         raise Refused(
@@ -66,7 +69,7 @@ def _split(trace: Trace, op: Op) -> tuple[Value, ...]:
     axis = axis_of(value, op.attribute("axis", 0))
     count = len(op.proto.output)
     if axis == value.time:
-        raise Refused("it splits steps")
+        raise Refused("it splits steps", "split the sequence before the network")
     if op.attribute("num_outputs", count) != count:
         raise Refused(f"num_outputs {op.attribute('num_outputs')}, expected {count}")
     sizes = op.ints(1, "split")

@@ -101,7 +101,7 @@ def _instance_norm(trace: Trace, op: Op) -> Value:
 def _batch_norm(trace: Trace, op: Op) -> Value:
     value = op.value()
     if op.attribute("training_mode", 0):
-        raise Refused("training_mode is on")
+        raise Refused("training_mode is on", "export the model after net.eval()")
     if value.time == 1 or len(value.shape) < 2:
         raise Refused(f"a tensor {value.shape}, expected the numbers of a step on axis 1")
     names = ("weight", "bias", "running_mean", "running_var")
@@ -203,7 +203,10 @@ def _log_sum_exp(trace: Trace, op: Op) -> Value:
     value = op.value()
     axes, keep = _reduced_axes(op, value)
     if value.time in axes:
-        raise Refused("it is over steps")
+        raise Refused(
+            "it is over steps",
+            "over time the mean, the sum, the largest and the smallest are known",
+        )
     found = summed(trace, op, applied(trace, op, value, "exp"), axes)
     return _without(applied(trace, op, found, "log"), axes, keep)
 

@@ -25,7 +25,10 @@ def linear(
 def _rows_times(trace: Trace, op: Op, value: Value, weight: Array, bias: Array | None) -> Value:
     """Return each row of a tensor (.., n) times a matrix (outputs, n): a layer for each row."""
     if value.time == len(value.shape) - 1:
-        raise Refused(f"a product of {value.shape} and {weight.T.shape}: it sums over steps")
+        raise Refused(
+            f"a product of {value.shape} and {weight.T.shape}: it sums over steps",
+            "over time the mean, the sum and sums by a softmax are known",
+        )
     if value.shape[-1] != weight.shape[1]:
         raise Refused(f"a product of {value.shape} and {weight.T.shape}")
     rows = value.ids.reshape(-1, weight.shape[1])
@@ -124,7 +127,10 @@ def _einsum(trace: Trace, op: Op) -> Value:
     order = [of_value.index(n) for n in kept + summed]
     time = None if value.time is None else order.index(value.time)
     if time is not None and time >= len(kept):
-        raise Refused(f"equation {equation!r} sums over steps")
+        raise Refused(
+            f"equation {equation!r} sums over steps",
+            "over time the mean, the sum and sums by a softmax are known",
+        )
     turned = value.moved(value.whole().transpose(order), time)
     sizes = dict(zip(of_value, value.shape, strict=True)) | dict(
         zip(of_weight, weight.shape, strict=True)

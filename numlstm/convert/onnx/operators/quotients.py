@@ -104,7 +104,10 @@ def _lp_norm(trace: Trace, op: Op) -> Value:
     value, p = op.value(), op.attribute("p", 2)
     axis = axis_of(value, op.attribute("axis", -1))
     if axis == value.time:
-        raise Refused("a norm over steps")
+        raise Refused(
+            "a norm over steps",
+            "divide before the network, or by a norm over the numbers of a step",
+        )
     norm = normed(trace, op, value, {axis}, p)
     return combined(trace, op, Multiply, value, inverse(trace, op, norm))
 

@@ -208,7 +208,7 @@ def _check_input(trace: Trace, op: Op, xs: Value, time: int) -> None:
         raise Refused(f"axis {time} of X {xs.shape} is not that of time")
     if op.has(4):
         if isinstance(op.inputs[4], Value):
-            raise Refused("sequence_lens is computed")
+            raise Refused("sequence_lens is computed", "make the lengths an input of the graph")
         if (op.constant(4) != xs.length).any():
             raise Refused(f"sequence_lens {op.constant(4)}, expected the length of the input")
 
@@ -220,7 +220,10 @@ def _initial(trace: Trace, op: Op, n: int, batch_major: bool) -> tuple[Array | N
     state = op.inputs[n]
     if isinstance(state, Value):
         if trace.kinds(state.ids) != {"state"}:
-            raise Refused(f"its initial state, input {n}, is computed from the input")
+            raise Refused(
+                f"its initial state, input {n}, is computed from the input",
+                "begin with zeros, with constants, or with an input of the graph that is a state",
+            )
         numbers = trace.numbers(state.ids.ravel())
         rows = numbers.reshape(-1, state.ids.shape[-1]) if numbers.any() else None
         return rows, state.ids

@@ -131,7 +131,7 @@ def _same(trace: Trace, op: Op) -> Value:
 
 def _dropout(trace: Trace, op: Op) -> Value:
     if op.has(2) and bool(op.constant(2)):
-        raise Refused("training_mode is on")
+        raise Refused("training_mode is on", "export the model after net.eval()")
     return op.value()
 
 
@@ -140,7 +140,10 @@ def _cast(trace: Trace, op: Op) -> Value:
     whole = to in _INTEGERS or to == onnx.TensorProto.BOOL
     if to in _FLOATS or (whole and _is_whole(trace, value)):
         return value
-    raise Refused(f"a cast to {onnx.TensorProto.DataType.Name(to)}")
+    raise Refused(
+        f"a cast to {onnx.TensorProto.DataType.Name(to)}",
+        "leave it out of the export, and apply it to the answer",
+    )
 
 
 def _is_whole(trace: Trace, value: Value) -> bool:
@@ -255,7 +258,7 @@ def _tile(trace: Trace, op: Op) -> Value:
     if value.time is None and trace.is_row(value) and trace.length in repeats:
         return _repeated(trace, op, value, tuple(np.multiply(value.shape, repeats).tolist()))
     if value.time is not None and repeats[value.time] != 1:
-        raise Refused("it repeats steps")
+        raise Refused("it repeats steps", "repeat them before the network")
     roomy(op.label, (value.ids.size, *repeats))
     return value.moved(np.tile(value.whole(), repeats), value.time)
 
@@ -289,7 +292,10 @@ def _sliced_step(trace: Trace, op: Op, value: Value) -> Value:
         axis = axis_of(value, axes[0])
         if first == (1, 0) and last == (1, 1) and axis == value.time:
             return Value(np.expand_dims(value.ids, axis), None)
-    raise Refused("which of its numbers it takes depends on the input")
+    raise Refused(
+        "which of its numbers it takes depends on the input",
+        "take places that are known, as the last step",
+    )
 
 
 def _gather(trace: Trace, op: Op) -> Value:
@@ -317,7 +323,10 @@ def _own_step(trace: Trace, op: Op, value: Value, axis: int, where: Value) -> Va
     """Return the step of a tensor that a loop over the steps is at, from either end."""
     found = trace.step_of(where.ids)
     if found is None or axis != value.time or where.ids.ndim > 1:
-        raise Refused("which of its numbers it takes depends on the input")
+        raise Refused(
+            "which of its numbers it takes depends on the input",
+            "take places that are known, as the last step",
+        )
     if found == (-1, value.length - 1):
         value = backwards(trace, op, value)
     elif found != (1, 0):
@@ -338,7 +347,10 @@ def _is_token(trace: Trace, value: Value) -> bool:
 def _embedding(trace: Trace, op: Op) -> Value:
     table, token = op.floats(0), op.value(1)
     if not _is_token(trace, token):
-        raise Refused("its indices are not the input of the network")
+        raise Refused(
+            "its indices are not the input of the network",
+            "make the token ids an input of the graph",
+        )
     if op.attribute("axis", 0) != 0 or table.ndim != 2:
         raise Refused(f"a table {table.shape} over axis {op.attribute('axis', 0)}")
     node = trace.layer(op, Embedding(*table.shape), [token.ids], {"weight": table})

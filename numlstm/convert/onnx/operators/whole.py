@@ -44,7 +44,10 @@ def _node_at_each_step(trace: Trace, op: Op, node: Node) -> Ids:
     if node.note[:1] == (WHOLE,):
         return node.sources[0]
     if not node.row or node.layer is None or isinstance(node.layer, Pooling):
-        raise Refused("it repeats one row for all steps")
+        raise Refused(
+            "it repeats one row for all steps",
+            "compute that before the network, or join it with the answer for all steps",
+        )
     sources = [at_each_step(trace, op, ids) for ids in node.sources]
     return trace.layer(op, node.layer, sources, dict(node.tensors)).ids
 

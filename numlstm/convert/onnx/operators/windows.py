@@ -216,7 +216,10 @@ def _conv_over_time(
     time = axes[at]
     own_pads = op.attribute("auto_pad", "NOTSET") not in ("NOTSET", "", "VALID")
     if own_pads and time.stride > 1:
-        raise Refused(f"auto_pad {op.attribute('auto_pad')} with stride {time.stride}")
+        raise Refused(
+            f"auto_pad {op.attribute('auto_pad')} with stride {time.stride}",
+            "give it pads, which do not depend on the length",
+        )
     if own_pads:
         time = replace(time, pads=_pads(op, replace(time, size=value.length)))
     pads = (time.pads[0] + value.pads[0], time.pads[1] + value.pads[1])
@@ -255,7 +258,9 @@ def _pool(trace: Trace, op: Op) -> Value:
     if len(value.shape) != len(kernel) + 2 or value.whole().shape[0] != 1 or value.time == 1:
         raise Refused(f"a window {kernel} for a tensor {value.shape}")
     if len([name for name in op.proto.output if name]) > 1:
-        raise Refused("its indices are read, which no layer gives")
+        raise Refused(
+            "its indices are read, which no layer gives", "export it with return_indices=False"
+        )
     axes = _axes(op, value.whole().shape[2:], kernel)
     at = None if value.time is None or value.time == 0 else value.time - 2
     if at is not None:
@@ -282,7 +287,10 @@ def _pooled_steps(trace: Trace, op: Op, value: Value, axes: list[_Axis], at: int
     """Return a pooling over windows of steps."""
     time = axes[at]
     if any(axis.kernel > 1 or axis.stride > 1 for n, axis in enumerate(axes) if n != at):
-        raise Refused("its windows are of steps and of numbers of a step at once")
+        raise Refused(
+            "its windows are of steps and of numbers of a step at once",
+            "pool over time and over the numbers of a step by a layer each",
+        )
     if time.dilation > 1:
         raise Refused(f"dilation {time.dilation} of a window of steps", "a dilation of 1")
     mode = "max" if op.kind == "MaxPool" else "mean"

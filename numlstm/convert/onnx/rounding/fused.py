@@ -19,9 +19,9 @@ def _transposed(r: Rewriting, name: str, turn: Any) -> str:
 
 def _matmul(r: Rewriting, node: Replaced) -> str:
     if node.attribute("transA", 0) or node.attribute("transBatchA", 0):
-        raise Refused("transA")
+        raise Refused("transA", "optimise the model less, or not at all")
     if node.attribute("transBatchB", 0):
-        raise Refused("transBatchB")
+        raise Refused("transBatchB", "optimise the model less, or not at all")
     b = _transposed(r, node.input(1), node.attribute("transB", 0))
     alpha, activation = node.attribute("alpha", 1.0), node.attribute("activation", "")
     y = r.emit("MatMul", [node.input(0), b])

@@ -48,7 +48,10 @@ def _real(r: Rewriting, x: str, scale: str, zero: str, axis: int = 1, name: str 
         found = dequantized(r.array(x), r.array(scale), _zero(r, zero), axis)
         return r.constant(found, name)
     if r.holds(scale) and r.array(scale).size > 1:
-        raise Refused("a scale for each row of what is computed")
+        raise Refused(
+            "a scale for each row of what is computed",
+            "quantise activations with one scale for each tensor",
+        )
     return r.emit("Mul", [_centred(r, x, zero), scale], name)
 
 
@@ -68,7 +71,10 @@ def _rounded(
     low, high = _range(r, zero, kind)
     of_scale = r.array(scale)
     if of_scale.size != 1:
-        raise Refused("a scale for each row of what is computed")
+        raise Refused(
+            "a scale for each row of what is computed",
+            "quantise activations with one scale for each tensor",
+        )
     offset = 0 if not zero else int(r.array(zero).reshape(()))
     bounds = [float(of_scale.reshape(())) * (n - offset) for n in (low, high)]
     start, end = r.ranges.get(x, EVERY)

@@ -220,11 +220,15 @@ class Rewriting:
         units = self.units[node.input[0]]
         moved = list(node.input) if node.op_type == "Concat" else [node.input[0]]
         if not all(name in self.units and self.same(self.units[name], units) for name in moved):
-            raise Refused("the scales of its parts differ")
+            raise Refused(
+                "the scales of its parts differ", "quantise what is joined with one scale"
+            )
         inputs = list(node.input)
         if node.op_type == "Pad":
             if self.opset < 11:
-                raise Refused("it pads integers before opset 11")
+                raise Refused(
+                    "it pads integers before opset 11", "export the model with opset 11 or later"
+                )
             value = inputs[2] if len(inputs) > 2 and inputs[2] else ""
             integer = float(self.array(value)) if value else 0.0
             scale, zero = (float(self.array(name)) if name else 0.0 for name in units)
