@@ -60,6 +60,12 @@ def _archive(folder: Path, root: str = "net/", **files: str) -> Path:
     return folder / "net.pt"
 
 
+def _hooked(folder: Path) -> Any:
+    module = nn.Linear(3, 4)
+    module.register_forward_hook(lambda module, args, answer: answer)
+    return module
+
+
 def _first_format(folder: Path) -> Path:
     with tarfile.open(folder / "net.pt", "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"))
@@ -331,6 +337,42 @@ WORDS: dict[str, Case] = {
         "{folder}/net.pt: is a program of torch.export with 0 lists of weights, expected 1, as "
         "PyTorch 2.8 writes it; save torch.export.load(path).state_dict with torch.save, and "
         "convert that",
+    ),
+    "a module with hooks": (
+        _hooked,
+        {},
+        "the modules cannot be converted:\n  Linear: has hooks, which cannot be converted; remove "
+        "them: handle.remove()",
+    ),
+    "a table that changes as it is read": (
+        lambda folder: nn.Embedding(9, 4, max_norm=1.0),
+        {},
+        "the modules cannot be converted:\n  0: Embedding: max_norm, which changes the weights at "
+        "run time, is not supported; renormalise the weights once, and set max_norm to None",
+    ),
+    "a norm of each batch": (
+        lambda folder: nn.BatchNorm1d(4, track_running_stats=False),
+        {},
+        "the modules cannot be converted:\n  0: BatchNorm1d: track_running_stats=False: what it "
+        "answers depends on the batch; train it with track_running_stats=True",
+    ),
+    "padding that is reflected": (
+        lambda folder: nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect"),
+        {},
+        "the modules cannot be converted:\n  0: Conv1d: padding_mode='reflect': only 'zeros'; pad "
+        "the sequence before the network",
+    ),
+    "indices of a pooling": (
+        lambda folder: nn.Sequential(nn.Linear(3, 4), nn.MaxPool1d(2, return_indices=True)),
+        {},
+        "the modules cannot be converted:\n  1: MaxPool1d: return_indices=True: only the values; "
+        "make it with return_indices=False",
+    ),
+    "h_n of no recurrent layer": (
+        lambda folder: {"a.weight": torch.ones(3, 4)},
+        {"layers": "a:Linear final"},
+        "the modules cannot be converted:\n  1: final: is of a recurrent layer, before it is "
+        "Linear; put it right behind one; last is the last row of any layer",
     ),
     "a zip of something else": (
         lambda folder: _archive(folder, readme__txt="hello"),
