@@ -34,6 +34,7 @@ from tests.real import (
     test_textgenrnn,
     test_thai,
 )
+from tests.real.conftest import read_chunks
 from weights.scores.classification import read_texts
 
 Outputs = NDArray[Any]
@@ -194,7 +195,7 @@ def thai(real: Path, _: Path) -> list[Trial]:
 
 def silero(real: Path, _: Path) -> list[Trial]:
     folder = real / "silero_vad"
-    chunks = test_silero.read_chunks(folder / "test.wav")
+    chunks = read_chunks(folder / "test.wav", test_silero.CHUNK, test_silero.CONTEXT)
     weights = (test_silero.read(folder / "silero_vad_16k_op15.onnx"),)
     inputs = f"{len(chunks):,} chunks of 32 ms"
     return [Trial("silero VAD", inputs, "P(speech)", weights, _all([chunks]), _over_half)]

@@ -1,5 +1,6 @@
 """Where the real models are, beside the repository, and the table of how far the engine is off."""
 
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,3 +112,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for row in (heads, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         terminalreporter.write_line("  ".join(cells).rstrip())
+
+
+def read_chunks(path: Path, chunk: int, context: int) -> np.ndarray:
+    """Return the chunks of a recording, each after the end of the one before: rows of both."""
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
+    padded = np.concatenate([np.zeros(context, np.float32), samples / 32768])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, chunk + context)
+    return windows[::chunk].copy()

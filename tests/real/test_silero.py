@@ -5,7 +5,6 @@ after the last 64 of the chunk before. Within it, the STFT and the convolutions 
 are matrices.
 """
 
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numlstm
 from numlstm.spec import LSTM, Activation, Add, Linear, Network, Slice, Weights
 from tests.cases import Tolerance
 from tests.lazy import onnx
-from tests.real.conftest import Runner, assert_streams
+from tests.real.conftest import Runner, assert_streams, read_chunks
 
 FOLDER = "silero_vad"
 CHUNK, CONTEXT, PADDED = 512, 64, 640
@@ -74,18 +73,9 @@ def weights(real: Path) -> Weights:
     return read(real / "silero_vad_16k_op15.onnx")
 
 
-def read_chunks(path: Path) -> np.ndarray:
-    """Return all chunks of a recording, each after the end of the one before: (T, 576)."""
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-    padded = np.concatenate([np.zeros(CONTEXT, np.float32), samples / 32768])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, CHUNK + CONTEXT)
-    return windows[::CHUNK].copy()
-
-
 @pytest.fixture
 def chunks(real: Path) -> np.ndarray:
-    return read_chunks(real / "test.wav")
+    return read_chunks(real / "test.wav", CHUNK, CONTEXT)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 A row is the last 64 samples of the chunk before and 512 new ones, 32 and 256 at 8 kHz.
 """
 
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numlstm
 from numlstm.spec import Weights
 from tests.cases import Tolerance
 from tests.lazy import from_onnx
-from tests.real.conftest import Runner, assert_streams
+from tests.real.conftest import Runner, assert_streams, read_chunks
 
 FOLDER = "silero_vad_6"
 PROBABILITIES = Tolerance(1e-5, 0.0, "after up to 937 chunks in float32")
@@ -27,18 +26,9 @@ def at_rate(path: Path, rate: int) -> Weights:
     return from_onnx.convert(path, constants={"sr": rate})
 
 
-def rows(path: Path, chunk: int, context: int) -> np.ndarray:
-    """Return the chunks of a recording, each after the end of the one before."""
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32)
-    padded = np.concatenate([np.zeros(context, np.float32), samples / 32768])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, chunk + context)
-    return windows[::chunk].copy()
-
-
 @pytest.fixture
 def chunks(real: Path) -> np.ndarray:
-    return rows(real / "speech_noise_30s_16k.wav", 512, 64)
+    return read_chunks(real / "speech_noise_30s_16k.wav", 512, 64)
 
 
 @pytest.fixture
@@ -80,7 +70,7 @@ def test_the_graph_of_two_rates_at_8_khz(runner: Runner, real):
     assert weights.network.input_size == 288
     with np.load(real / "ref_8k.npz") as file:
         expected = file["prob_ifless"]
-    xs = rows(real / "speech_noise_20s_8k.wav", 256, 32)
+    xs = read_chunks(real / "speech_noise_20s_8k.wav", 256, 32)
     ys, _ = runner.run(weights, xs[: len(expected)])
     runner.hold(NAME, "8 kHz", ys[:, 0], expected, PROBABILITIES)
 
