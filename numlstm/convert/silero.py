@@ -32,11 +32,13 @@ _WINDOWS = {256: 16000, 128: 8000}  # samples of a window, and how many there ar
 _CONVOLUTIONS = ((128, 1), (64, 2), (64, 2), (128, 1))  # channels and strides
 _SIZE = 128  # of the LSTM
 
-# Inputs and outputs of its graphs that are told a rate: of version 5 and later, and before.
+# Inputs and outputs of its graphs that are told a rate: of version 5 and later, and before, when
+# chunks of other sizes were read as well.
 GRAPHS = (
     ({"input", "state", "sr"}, {"output", "stateN"}),
     ({"input", "h", "c", "sr"}, {"output", "hn", "cn"}),
 )
+CHUNKS_OF_4 = {16000: 512, 8000: 256}
 
 # What its files call the modules: in ONNX and TorchScript, and in safetensors.
 _SPELLINGS = (

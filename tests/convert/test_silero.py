@@ -5,7 +5,7 @@ import pytest
 
 import numlstm
 from numlstm.convert import silero
-from tests.lazy import functional, nn, torch
+from tests.lazy import functional, nn, numpy_helper, onnx, torch
 
 SPELLINGS = {
     "safetensors": ("stft_conv.weight", "conv{}", "lstm_cell", "final_conv"),
@@ -93,3 +93,24 @@ def test_another_network_of_these_names_is_not_guessed(damage):
         state["stft.forward_basis_buffer"] = torch.ones(258, 1, 255)
     with pytest.raises(numlstm.WeightsError, match="a state dict does not say what its layers are"):
         numlstm.from_torch(state)
+
+
+@pytest.mark.parametrize(("options", "size"), [({}, 512), ({"constants": {"sr": 8000}}, 256)])
+def test_a_graph_of_version_4_reads_the_chunks_of_its_authors(options, size):
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, n] input, int64 sr, float[1, 1] h, float[1, 1] c)
+        => (float[1, 1] output, float[1, 1] hn, float[1, 1] cn) {
+        rows = Unsqueeze (input, axis) padded = Pad <mode = "reflect"> (rows, ends)
+        windows = Conv <strides = [64]> (padded, kernel)
+        mean = ReduceMean <axes = [2], keepdims = 0> (windows)
+        ch = Add (h, mean) hn = Tanh (ch) cc = Sub (c, mean) cn = Tanh (cc)
+        rate = Cast <to = 1> (sr) sum = Add (hn, cn) both = Div (sum, rate) output = Sigmoid (both)
+    }"""
+    graph = onnx.parser.parse_model(text)
+    kernel = np.random.default_rng(0).normal(0, 0.1, (1, 1, 256)).astype(np.float32)
+    ends = np.array([0, 0, 64, 0, 0, 64])  # which no axis of time can be padded with
+    for name, array in (("kernel", kernel), ("axis", np.array([1])), ("ends", ends)):
+        graph.graph.initializer.append(numpy_helper.from_array(array, name))
+    model = numlstm.from_onnx(graph, **options)
+    assert model.input_size == size
+    assert model.verify().ok

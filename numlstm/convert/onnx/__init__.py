@@ -36,12 +36,14 @@ from numlstm.spec import TOLERANCE, Columns, Network, Probe, Tensors, Weights, W
 _OLDEST_OPSET = 7
 _OF_A_NODE = 1e4  # operations that it takes to run one
 
+Shapes = Mapping[str, Sequence[int | None]] | None
+
 
 def convert(
     source: Any,
     *,
     constants: Mapping[str, Any] | None = None,
-    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    shapes: Shapes = None,
     outputs: Sequence[str] | None = None,
 ) -> Weights:
     """Convert a file, bytes, or an onnx.ModelProto; see `numlstm.from_onnx`.
@@ -52,10 +54,11 @@ def convert(
         Lists everything that cannot be converted.
     """
     model = read(source)
+    names = ({tensor.name for tensor in model.graph.input}, {t.name for t in model.graph.output})
     if constants is not None:
         bind(model, constants)
-    if rate := _of_silero(model.graph):
-        bind(model, rate)
+    if names in silero.GRAPHS:
+        shapes = _of_silero(model, constants or {}, shapes, is_old=names == silero.GRAPHS[1])
     if shapes is not None:
         fix(model, shapes)
     if outputs is not None:
@@ -89,15 +92,19 @@ def convert(
     )
 
 
-def _of_silero(graph: onnx.GraphProto) -> dict[str, int]:
-    """Return the rate at which a graph of Silero VAD is read, unless that is said."""
-    names = ({tensor.name for tensor in graph.input}, {tensor.name for tensor in graph.output})
-    if names not in silero.GRAPHS:
-        return {}
-    logging.getLogger("numlstm").info(
-        "Silero VAD, at 16 kHz unless constants={'sr': 8000} says that it is at 8 kHz"
-    )
-    return {"sr": 16000}
+def _of_silero(
+    model: onnx.ModelProto, constants: Mapping[str, Any], shapes: Shapes, *, is_old: bool
+) -> Shapes:
+    """Bind the rate of a graph of Silero VAD, unless it is said; return the shapes of inputs."""
+    if "sr" not in constants:
+        logging.getLogger("numlstm").info(
+            "Silero VAD, at 16 kHz unless constants={'sr': 8000} says that it is at 8 kHz"
+        )
+        bind(model, {"sr": 16000})
+    rate = int(np.ravel(constants.get("sr", 16000))[0])
+    if shapes is not None or not is_old or rate not in silero.CHUNKS_OF_4:
+        return shapes
+    return {"input": (1, silero.CHUNKS_OF_4[rate])}
 
 
 def find(model: onnx.ModelProto, outputs: Sequence[str] | None = None) -> Found:
