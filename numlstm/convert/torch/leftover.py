@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 import torch
 
+from numlstm.cached import cached_property
 from numlstm.convert.assembly import Refusals
 from numlstm.convert.likely import Shapes, by_module, likely_kind
 from numlstm.convert.torch.names import Located, is_of_training, outer_modules

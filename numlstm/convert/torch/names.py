@@ -8,9 +8,10 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from numlstm.budget import spend
+from numlstm.cached import cached_property
 from numlstm.convert.assembly import Refused
 from numlstm.errors import first_of
 
