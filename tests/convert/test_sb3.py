@@ -272,7 +272,12 @@ def test_a_normaliser_is_read_as_data(tmp_path, protocol, dtype):
     [
         ([1], "is not what VecNormalize.save writes"),
         (VecNormalize(), "is not what VecNormalize.save writes"),
-        (VecNormalize(obs_rms={"a": 1}), "normalises observations by their keys"),
+        (
+            VecNormalize(obs_rms={"a": 1}),
+            "normalises observations by their keys, expected one array; join obs_rms[name].mean "
+            "and .var in the order of policy.model.inputs, for numlstm.policy.normalized("
+            "policy.model, mean, var)",
+        ),
         (VecNormalize(obs_rms=RunningMeanStd(None, None)), "has something else where an array"),
         (
             VecNormalize(obs_rms=RunningMeanStd(np.array([object()]), np.ones(1))),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.budget import spending
-from numlstm.convert.assembly import reading
+from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.torch.files.pickles import Stranger, follow
 from numlstm.spec import WeightsError
 
@@ -56,7 +56,11 @@ def read_normalizer(path: str | os.PathLike[str]) -> Normalizer:
             raise WeightsError("does not normalise observations: norm_obs is False")
         moments = state["obs_rms"]
         if not isinstance(moments, Stranger) or not isinstance(moments.state, Mapping):
-            raise WeightsError("normalises observations by their keys, expected one array")
+            raise Refused(
+                "normalises observations by their keys, expected one array",
+                "join obs_rms[name].mean and .var in the order of policy.model.inputs, for "
+                "numlstm.policy.normalized(policy.model, mean, var)",
+            )
         mean, var = (_array(moments.state.get(name)) for name in ("mean", "var"))
         epsilon, clip = (float(_array(state.get(name))) for name in ("epsilon", "clip_obs"))
         if mean.shape != var.shape or not (np.isfinite(mean).all() and (var + epsilon > 0).all()):
