@@ -10,9 +10,10 @@ from numlstm.run.threads import in_turn
 from numlstm.spec import LogSoftmax
 from numlstm.tasks.audio.ctc import BeamDecoder, GreedyDecoder
 from numlstm.tasks.audio.features import ROW_SECONDS, ROW_SIZE, SAMPLE_RATE, Floats, LogMel
-from numlstm.tasks.audio.sound import Resampler, Sound, check_rate, mono, opened
+from numlstm.tasks.audio.listening import SoundPipeline
+from numlstm.tasks.audio.sound import Resampler, check_rate, mono
 from numlstm.tasks.checks import check_count
-from numlstm.tasks.pipelines import Pipeline, PipelineStream
+from numlstm.tasks.pipelines import PipelineStream
 
 # Labels that are no words: of CTC, and of the beginning of a word.
 BLANK = "<blank>"
@@ -41,7 +42,7 @@ class Transcript:
     words: tuple[Word, ...]
 
 
-class Transcriber(Pipeline[Sound, Transcript]):
+class Transcriber(SoundPipeline[Transcript]):
     """Writes down what is said. Threads may share it.
 
     The model reads rows of `LogMel` and answers log-probabilities of its labels: "<blank>", "|"
@@ -54,9 +55,6 @@ class Transcriber(Pipeline[Sound, Transcript]):
     beam_size : int
         How many readings are followed by a prefix beam search; 1 follows the best path.
     """
-
-    _item = "sound"
-    _lists = (list,)  # a tuple is samples and their rate
 
     def __init__(self, model: Model, beam_size: int = 1) -> None:
         problems = []
@@ -73,26 +71,6 @@ class Transcriber(Pipeline[Sound, Transcript]):
         check_count("beam_size", beam_size)
         self.model = model
         self.beam_size = beam_size
-
-    def answer(self, sound: Sound) -> Transcript:
-        """Transcribe a sound; one in which nothing is said has no words.
-
-        Parameters
-        ----------
-        sound : path or (samples, rate)
-            A sound file by its path or open in binary, or samples (T,) or (T, channels) and their
-            number per second: floats within -1 to 1, int16, int32 or uint8.
-
-        Raises
-        ------
-        OSError, TypeError, ValueError
-            If there is no such file, or it holds no sound, or samples or rate are not as above.
-        """
-        with opened(sound) as (rate, blocks):
-            stream = self.stream(rate)
-            for block in blocks:
-                stream.feed(block)
-            return stream.finish()
 
     def stream(self, rate: float = SAMPLE_RATE) -> "SoundStream":
         """Return a stream that takes samples, so many per second, as they arrive."""

@@ -12,14 +12,14 @@ from numlstm.model import Model
 from numlstm.network.functions import parse_function
 from numlstm.spec import Concat, Network, Pooling, Slice
 from numlstm.tasks.audio.hysteresis import Hysteresis, HysteresisOptions
-from numlstm.tasks.audio.sound import Sound, check_rate, opened
+from numlstm.tasks.audio.listening import SoundPipeline
+from numlstm.tasks.audio.sound import check_rate
 from numlstm.tasks.audio.voice import CHUNKINGS, VoiceActivity, VoicePool, VoiceStream
-from numlstm.tasks.pipelines import Pipeline
 
 _PROBABILITIES = {"sigmoid", "hard_sigmoid"}  # functions that answer 0 to 1
 
 
-class VoiceDetector(Pipeline[Sound, VoiceActivity]):
+class VoiceDetector(SoundPipeline[VoiceActivity]):
     """Finds speech. Threads may share it.
 
     Attributes
@@ -29,9 +29,6 @@ class VoiceDetector(Pipeline[Sound, VoiceActivity]):
     hysteresis : Hysteresis
         What is speech: thresholds and durations.
     """
-
-    _item = "sound"
-    _lists = (list,)  # a tuple is samples and their rate
 
     def __init__(self, parts: Mapping[str, Model], **options: Unpack[HysteresisOptions]) -> None:
         if not parts:
@@ -47,26 +44,6 @@ class VoiceDetector(Pipeline[Sound, VoiceActivity]):
                 raise WeightsError(f"the model cannot find speech{name}: {'; '.join(problems)}")
             self.models[rate] = model
         self.hysteresis = Hysteresis(**options)
-
-    def answer(self, sound: Sound) -> VoiceActivity:
-        """Find the speech in a sound; one without any has no segments.
-
-        Parameters
-        ----------
-        sound : path or (samples, rate)
-            A sound file by its path or open in binary, or samples (T,) or (T, channels) and their
-            number per second: floats within -1 to 1, int16, int32 or uint8.
-
-        Raises
-        ------
-        OSError, TypeError, ValueError
-            If there is no such file, or it holds no sound, or samples or rate are not as above.
-        """
-        with opened(sound) as (rate, blocks):
-            stream = self.stream(rate)
-            for block in blocks:
-                stream.feed(block)
-            return stream.finish()
 
     def stream(self, rate: float = 16000) -> VoiceStream:
         """Return a stream that takes samples, so many per second, as they arrive."""
