@@ -145,9 +145,10 @@ def convert(
         raise FileNotFoundError(f"{source} is not a file")
     given: dict[str, Any] = {"layers": layers, "network": network, "config": config, "key": key}
     given |= {"prefix": prefix, "ignore": ignore or None}
-    given |= {"constants": _constants(constant or []), "shapes": _shapes(shape or [])}
-    given |= {"outputs": output or None}
-    given |= {"custom": _custom(custom or [])}
+    number, sizes = "a name and a number: sr=16000", "a name and sizes: x=1,?,40"
+    given |= {"constants": _by_name("constant", constant, json.loads, number)}
+    given |= {"shapes": _by_name("shape", shape, _sizes, sizes), "outputs": output or None}
+    given |= {"custom": _by_name("custom", custom, str, "a name and layers: Mine=LSTM Reverse")}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     kind = "folder" if source.is_dir() else _kind_of(source)
     if kind not in _SOURCES:
@@ -187,41 +188,24 @@ _SOURCES: dict[str, _Source] = {
 }
 
 
-def _constants(texts: list[str]) -> dict[str, Any] | None:
-    """Return values by name of "name=JSON"."""
+def _by_name(
+    option: str, texts: list[str] | None, read: Callable[[str], Any], example: str
+) -> dict[str, Any] | None:
+    """Return what is read of each "name=value"."""
     found: dict[str, Any] = {}
-    for text in texts:
+    for text in texts or []:
         name, equals, value = text.partition("=")
         try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
+            found[name.strip()] = read(value)
+        except ValueError:
             equals = ""
         if not equals or not name:
-            raise typer.BadParameter(f"--constant {text}, expected a name and a number: sr=16000")
+            raise typer.BadParameter(f"--{option} {text}, expected {example}")
     return found or None
 
 
-def _shapes(texts: list[str]) -> dict[str, Any] | None:
-    """Return sizes by name of "name=1,?,40"."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, _, sizes = text.partition("=")
-        try:
-            found[name] = tuple(None if n.strip() == "?" else int(n) for n in sizes.split(","))
-        except ValueError:
-            raise typer.BadParameter(
-                f"--shape {text}, expected a name and sizes: x=1,?,40"
-            ) from None
-    return found or None
-
-
-def _custom(given: list[str]) -> dict[str, str] | None:
-    """Return what names stand for, of ``name=layers``."""
-    pairs = [text.partition("=") for text in given]
-    for name, sign, _ in pairs:
-        if not sign:
-            raise typer.BadParameter(f"--custom {name}, expected --custom 'Name=LSTM Reverse'")
-    return {name.strip(): words for name, _, words in pairs} or None
+def _sizes(text: str) -> tuple[int | None, ...]:
+    return tuple(None if size.strip() == "?" else int(size) for size in text.split(","))
 
 
 def _kind_of(source: Path) -> str:
