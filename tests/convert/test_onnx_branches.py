@@ -68,22 +68,22 @@ def _network(p: str, window: int, hop: int, pad: int, seed: int) -> str:
     )
 
 
-def detector(rate: int | None) -> "onnx.ModelProto":
-    """Return the graph for a rate, or with the rate as an input."""
+def detector(rate: int | None, name: str = "sr") -> "onnx.ModelProto":
+    """Return the graph for a rate, or with the rate as an input of a name."""
     big = _network("B", 16, 8, 4, 0)
     small = _network("S", 8, 4, 2, 50)
-    rates = "int64 sr, " if rate is None else ""
+    rates = f"int64 {name}, " if rate is None else ""
     text = (
         '<ir_version: 8, opset_import: ["" : 18]> '
         f"g (float[N, S] input, {rates}float[2, N, {UNITS}] state) "
         f"=> (float[N, 1] output, float[2, N, {UNITS}] stateN) "
-        "{ k16 = Constant <value_int = 16000> () is_big = Equal (sr, k16) "
+        f"{{ k16 = Constant <value_int = 16000> () is_big = Equal ({name}, k16) "
         f"output, stateN = If (is_big) <then_branch = big () => (By, Bn) {{ {big} }}, "
         f"else_branch = small () => (Sy, Sn) {{ {small} }}> }}"
     )
     model = onnx.parser.parse_model(text)
     if rate is not None:
-        tensor = numpy_helper.from_array(np.array(rate, np.int64), "sr")
+        tensor = numpy_helper.from_array(np.array(rate, np.int64), name)
         model.graph.initializer.append(tensor)
     return model
 
@@ -112,5 +112,5 @@ def test_chunk_by_chunk_as_onnx_runtime():
 
 
 def test_a_rate_that_is_an_input_is_named():
-    with pytest.raises(WeightsError, match=r"constants=\{'sr': \.\.\.\}"):
-        from_onnx.convert(detector(None))
+    with pytest.raises(WeightsError, match=r"constants=\{'rate': \.\.\.\}"):
+        from_onnx.convert(detector(None, "rate"))
