@@ -57,6 +57,11 @@ _SPELLINGS = (
 )
 
 
+def is_basis(shape: tuple[int, ...]) -> bool:
+    """Tell whether a tensor is of the shape of what slides along the samples of a chunk."""
+    return len(shape) == 3 and shape[1] == 1 and shape[2] in _WINDOWS
+
+
 def rates(shapes: Shapes) -> dict[str, int]:
     """Return the networks that are among tensors: what their names begin with -> samples/s."""
     return {prefix: _WINDOWS[window] for prefix, window, _ in _found(shapes)}

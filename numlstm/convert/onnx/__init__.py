@@ -21,6 +21,7 @@ from numlstm.budget import spend
 from numlstm.convert import silero
 from numlstm.convert.assembly import Refused, reading
 from numlstm.convert.onnx.files import read
+from numlstm.convert.onnx.proto import tensors_in
 from numlstm.convert.onnx.roles.bound import bind, check_outputs, fix
 from numlstm.convert.onnx.roles.sizes import sized
 from numlstm.convert.onnx.rounding.judge import compared
@@ -54,11 +55,11 @@ def convert(
         Lists everything that cannot be converted.
     """
     model = read(source)
-    names = ({tensor.name for tensor in model.graph.input}, {t.name for t in model.graph.output})
+    version = _version_of_silero(model.graph)
     if constants is not None:
         bind(model, constants)
-    if names in silero.GRAPHS:
-        shapes = _of_silero(model, constants or {}, shapes, is_old=names == silero.GRAPHS[1])
+    if version is not None:
+        shapes = _of_silero(model, constants or {}, shapes, is_old=version == 1)
     if shapes is not None:
         fix(model, shapes)
     if outputs is not None:
@@ -90,6 +91,16 @@ def convert(
         inputs=inputs if len(inputs) > 1 else (),
         outputs=answers if len(answers) > 1 else (),
     )
+
+
+def _version_of_silero(graph: onnx.GraphProto) -> int | None:
+    """Return which of its kinds a graph of Silero VAD that is told a rate is, None of any other."""
+    names = ({tensor.name for tensor in graph.input}, {tensor.name for tensor in graph.output})
+    if names not in silero.GRAPHS or not any(
+        silero.is_basis(tuple(tensor.dims)) for tensor in tensors_in(graph)
+    ):
+        return None
+    return silero.GRAPHS.index(names)
 
 
 def _of_silero(

@@ -34,3 +34,12 @@ def names_read(node: onnx.NodeProto) -> Iterator[str]:
         for inner in graph.node:
             yield from names_read(inner)
         yield from (output.name for output in graph.output)
+
+
+def tensors_in(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a graph and of those within it: initializers, and constants of nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+        for inner in graphs_in(node):
+            yield from tensors_in(inner)
