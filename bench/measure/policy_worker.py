@@ -48,7 +48,7 @@ def loop(predict: Predict, case: str, num_envs: int, num_steps: int, interval_ms
     for n in range(num_steps):
         np.add(others, 1, out=others)
         due = max(due + int(interval_ms * 1e6), clock())
-        time.sleep((due - clock()) / 1e9 if due > clock() else 0)
+        time.sleep(max(0.0, (due - clock()) / 1e9))
         x, start = observations[n % 256], starts[n % 256]
         began = clock()
         predict(x, start)

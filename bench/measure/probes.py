@@ -91,7 +91,7 @@ def paced(engine: Any, interval_ms: int, num_steps: int) -> dict[str, Any]:
         if interval_ms:
             np.add(others, 1, out=others)
             due = max(due + interval_ms * 1_000_000, clock())
-            time.sleep((due - clock()) / 1e9 if due > clock() else 0)
+            time.sleep(max(0.0, (due - clock()) / 1e9))
         engine.input[...] = inputs[n % len(inputs)]
         began = clock()
         engine.step(engine.x, engine.out)
