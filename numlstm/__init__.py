@@ -17,7 +17,7 @@ if "free-threading" in sys.version:
 from numlstm.load import from_keras, from_onnx, from_torch, load, load_parts, save_parts
 
 if TYPE_CHECKING:
-    from numlstm import analysis
+    from numlstm import analysis, policy
     from numlstm.budget import Budget
     from numlstm.diagnostics import diagnose, warmup
     from numlstm.model import Model, Verification
@@ -124,6 +124,7 @@ __all__ = [
     "load",
     "load_parts",
     "pipeline",
+    "policy",
     "save_parts",
     "warmup",
 ]
