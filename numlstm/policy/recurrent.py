@@ -122,8 +122,8 @@ class RecurrentPolicy:
         """
         xs, is_one = self._observations(observation)
         starts = None if episode_start is None else _flags(episode_start, len(xs))
-        self._go_to(state, len(xs))
-        self._state = None  # until all is done
+        known, self._state = self._state, None  # until all is done
+        self._go_to(state, len(xs), is_there=state is known)
         if starts is not None and starts.any():
             self._pool.reset(self._slots[starts])
         try:
@@ -171,17 +171,16 @@ class RecurrentPolicy:
         ]
         return np.concatenate(vectors, -1)
 
-    def _go_to(self, state: State | None, num_envs: int) -> None:
-        """Put states into as many slots as there are environments."""
+    def _go_to(self, state: State | None, num_envs: int, is_there: bool) -> None:
+        """Put states into as many slots as there are environments, if they are not there."""
         if num_envs != len(self._slots):
-            self._state = None
-            self._pool = self.model.pool(max(num_envs, 1))
-            self._slots = np.array([self._pool.open() for _ in range(num_envs)], np.int64)
+            pool = self.model.pool(max(num_envs, 1))
+            slots = np.array([pool.open() for _ in range(num_envs)], np.int64)
+            self._pool, self._slots = pool, slots  # nothing is called, so nothing comes, between
+            is_there = False
         if state is None:
-            self._state = None
             self._pool.reset(self._slots)
-        elif state is not self._state:
-            self._state = None
+        elif not is_there:
             self._pool.restore(self._slots, state)
 
     def __repr__(self) -> str:

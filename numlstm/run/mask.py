@@ -65,10 +65,9 @@ def run_unmasked(
     if not any(m is not None and m.any() for m in masks):
         return yss
     answer = at_rest()
-    if network.rows[-1] != network.rows_of(-1):  # there is no answer to each step
-        pairs = zip(yss, masks, strict=True)
-        return [answer.copy() if m is not None and m.size and m.all() else ys for ys, m in pairs]
     pairs = zip(yss, masks, strict=True)
+    if network.rows[-1] != network.rows_of(-1):  # there is no answer to each step
+        return [answer.copy() if m is not None and m.size and m.all() else ys for ys, m in pairs]
     return [ys if m is None else spread(answer[-1], ys, m, network.rests) for ys, m in pairs]
 
 

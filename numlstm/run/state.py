@@ -74,8 +74,7 @@ class State(Turn):
         TypeError, ValueError
             If it is not what a stream of this network could keep.
         """
-        kept = checked_kept(self.compiled, values)
-        self.go_back(kept)
+        self.go_back(checked_kept(self.compiled, values))
 
     def begin(self) -> None:
         """Go back to the initial state; a memory stays."""

@@ -31,14 +31,18 @@ class Attended(Stage):
         return state.answers(joined(queries))
 
 
-class Flattened(Stage):
-    """The last rows end to end."""
+class _OfSteps(Stage):
+    """What knows of how many steps it is."""
 
     def __init__(
         self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], num_steps: int
     ) -> None:
         super().__init__(reads, writes)
         self.num_steps = num_steps
+
+
+class Flattened(_OfSteps):
+    """The last rows end to end."""
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         rows = joined(inputs)[-self.num_steps :]
@@ -46,14 +50,8 @@ class Flattened(Stage):
         return np.concatenate([before, rows]).reshape(1, -1)
 
 
-class Repeated(Stage):
+class Repeated(_OfSteps):
     """The last row, several times."""
-
-    def __init__(
-        self, reads: tuple[Read, ...], writes: tuple[tuple[int, int], ...], num_steps: int
-    ) -> None:
-        super().__init__(reads, writes)
-        self.num_steps = num_steps
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         return np.repeat(joined(inputs)[-1:], self.num_steps, 0)

@@ -19,12 +19,7 @@ from numlstm.spec import Multiply
 
 
 def _sqrt(trace: Trace, op: Op) -> Value:
-    value = op.value()
-    node = trace.node_of(value.ids)
-    root = applied(trace, op, value, "sqrt")
-    if node is not None and node.note[:1] == ("variance",):
-        return noted(trace, root, "deviation", *node.note[1:])
-    return root
+    return _noting(trace, op, op.value(), "sqrt", "variance", "deviation")
 
 
 def _reciprocal(trace: Trace, op: Op) -> Value:
@@ -33,10 +28,15 @@ def _reciprocal(trace: Trace, op: Op) -> Value:
 
 def inverse(trace: Trace, op: Op, value: Value) -> Value:
     """Return 1 / x of each number."""
+    return _noting(trace, op, value, "reciprocal", "deviation", "inverse")
+
+
+def _noting(trace: Trace, op: Op, value: Value, function: str, before: str, after: str) -> Value:
+    """Return a function of each number; of what has the note `before` it has the note `after`."""
     node = trace.node_of(value.ids)
-    found = applied(trace, op, value, "reciprocal")
-    if node is not None and node.note[:1] == ("deviation",):
-        return noted(trace, found, "inverse", *node.note[1:])
+    found = applied(trace, op, value, function)
+    if node is not None and node.note[:1] == (before,):
+        return noted(trace, found, after, *node.note[1:])
     return found
 
 
