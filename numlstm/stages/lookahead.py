@@ -206,7 +206,7 @@ class LookaheadStream:
             counts = self._ready(stage, [len(rows) for rows in waiting], finish)
             parts = [rows[:count] for rows, count in zip(waiting, counts, strict=True)]
             waiting[:] = [rows[count:] for rows, count in zip(waiting, counts, strict=True)]
-            ys = flow.push(parts) if any(counts) else np.zeros((0, stage.size), np.float32)
+            ys = flow.push(parts) if any(counts) else stage.no_rows()
             if finish:
                 ys = np.concatenate([ys, flow.finish()])
             at = 0

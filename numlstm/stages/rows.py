@@ -20,8 +20,6 @@ class Attended(Stage):
 
     def run_one(self, inputs: list[Rows]) -> Rows:
         *queries, memory = inputs
-        if not len(queries[0]):
-            return np.zeros((0, memory.shape[1]), np.float32)
         if not len(memory):
             raise ValueError(
                 "no rows are left to attend to: the sequence is too short for the convolutions "

@@ -61,11 +61,15 @@ class Stage:
 
     def run(self, batch: list[list[Rows]]) -> list[Rows]:
         """Return all rows of every sequence of a batch, from all rows of its inputs."""
-        return [self.run_one(inputs) for inputs in batch]
+        return [self.run_one(inputs) if len(inputs[0]) else self.no_rows() for inputs in batch]
 
     def run_one(self, inputs: list[Rows]) -> Rows:
-        """Return all rows of a sequence."""
+        """Return all rows of a sequence, which has some."""
         raise NotImplementedError
+
+    def no_rows(self) -> Rows:
+        """Return the answer where no row is read: a window may have left none."""
+        return np.zeros((0, self.size), np.float32)
 
     def flow(self, lookahead: int) -> Flow:
         """Return a flow whose answers may be ``lookahead`` steps late."""
@@ -85,12 +89,12 @@ class Collecting(Flow):
 
     def push(self, rows: list[Rows]) -> Rows:
         self.kept = [*self.kept, rows]
-        return np.zeros((0, self.stage.size), np.float32)
+        return self.stage.no_rows()
 
     def finish(self) -> Rows:
         inputs = [np.concatenate(parts) for parts in zip(*self.kept, strict=True)]
-        if not inputs or not len(inputs[0]):
-            return np.zeros((0, self.stage.size), np.float32)
+        if not inputs:
+            return self.stage.no_rows()
         return self.stage.run([inputs])[0]
 
 

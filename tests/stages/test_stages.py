@@ -131,14 +131,23 @@ def test_a_sequence_that_leaves_no_rows_to_attend_to_is_named():
         model.run(random_input(network, 2))
 
 
-def test_what_leaves_no_queries_either_is_answered_by_no_rows():
-    network = Network(
-        (
-            spec.Conv1d(3, 4, 3, padding=(0, 0), name="a"),
-            spec.Attention(4, 4, memory="a"),
-        )
-    )
+AFTER_NO_ROWS = {
+    "attention": spec.Attention(4, 4, memory="a"),
+    "flatten": spec.Flatten(4, 2),
+    "pool": spec.Pool1d(4, 2),
+    "reverse": spec.Reverse(4),
+    "both directions": spec.LSTM(4, 5, direction="bidirectional"),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_NO_ROWS)
+def test_where_a_convolution_leaves_no_rows_there_is_no_answer(name):
+    layers = spec.Conv1d(3, 4, 3, padding=(0, 0), name="a"), AFTER_NO_ROWS[name]
+    network = Network(layers)
     weights, xs = random_weights(network), random_input(network, 2)
     expected, _ = reference.run(network, weights.tensors, xs)
-    found = numlstm.Model(weights).run(xs)
-    assert found.shape == expected.shape == (0, 4)
+    model = numlstm.Model(weights)
+    stream = model.stream(lookahead=4)
+    assert len(stream.run(xs)) == 0
+    shapes = [ys.shape for ys in (model.run(xs), stream.finish(), *model.run_batch([xs, xs]))]
+    assert shapes == 4 * [expected.shape] == 4 * [(0, network.output_size)]
