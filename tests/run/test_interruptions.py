@@ -1,6 +1,7 @@
 """Ctrl-C: a stream or a pool is as before the call or as after it, and no thread goes on."""
 
 import _thread
+import gc
 import sys
 import threading
 import time
@@ -147,6 +148,7 @@ class CtrlC:
     def call(self, function: Callable[[], Any]) -> Any:
         """Return what a function does, or raise."""
         before = sys.gettrace()
+        gc.disable()  # pytest's and Hypothesis' callbacks of it are functions that begin, too
         try:
             sys.settrace(self.trace)
             sys.setprofile(self.profile)
@@ -154,6 +156,7 @@ class CtrlC:
         finally:
             sys.setprofile(None)
             sys.settrace(before)
+            gc.enable()
 
 
 @pytest.mark.skipif(not COMPILED, reason="plain Python is interrupted within the kernel")
