@@ -30,6 +30,7 @@ _COMMANDS = {
     "verify": "verify.verify",
     "horizon": "horizon.horizon",
     "trace": "trace.trace",
+    "serve": "serve.serve",
     "warmup": "warmup.warmup",
     "doctor": "doctor.doctor",
 }

@@ -1,7 +1,7 @@
 """Sessions: streams by key, the last used ones in a pool, the others in a store."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,10 @@ from numlstm.sessions.record import LARGEST_NOTE, Record
 from numlstm.sessions.store import MemoryStore, Store
 
 Floats = NDArray[np.float32]
+
+# What is kept beside the states of sessions: bytes for each, None to leave what there is; or what
+# returns them, of the number of a session among the keys and its answers.
+Notes = Sequence[bytes | None] | Callable[[int, Floats], bytes | None]
 
 
 class StepError(ValueError):
@@ -120,7 +124,7 @@ class Sessions:
         xs: ArrayLike,
         *,
         at: Sequence[int | None] | None = None,
-        notes: Sequence[bytes | None] | None = None,
+        notes: Notes | None = None,
         durable: bool = False,
     ) -> Floats:
         """Take one step of some sessions.
@@ -133,8 +137,9 @@ class Sessions:
             A token id, or float32 numbers, for each.
         at : sequence of n int or None, optional
             How many steps each has taken before; None where that is not said.
-        notes : sequence of n bytes or None, optional
-            What is kept beside the state from now on, at most 64 KB; None leaves it.
+        notes : sequence of n bytes or None, or callable (n, ys) -> bytes or None, optional
+            What is kept beside the state from now on, at most 1 MB; None leaves it. A function is
+            called with the number of the session and its answers, of steps that are taken now.
         durable : bool
             Whether the store has them before this returns, see `Store`.
 
@@ -162,7 +167,7 @@ class Sessions:
         xss: Sequence[ArrayLike],
         *,
         at: Sequence[int | None] | None = None,
-        notes: Sequence[bytes | None] | None = None,
+        notes: Notes | None = None,
         durable: bool = False,
     ) -> list[Floats]:
         """Take steps of some sessions, of each as many as it is given rows.
@@ -192,18 +197,15 @@ class Sessions:
         keys: Sequence[str],
         xss: list[NDArray[Any]],
         at: Sequence[int | None] | None,
-        notes: Sequence[bytes | None] | None,
+        notes: Notes | None,
         durable: bool,
     ) -> list[Floats]:
         keys = _checked_keys(keys, self.capacity)
         count = len(keys)
         at = _as_many("at", at, count)
-        notes = _as_many("notes", notes, count)
         if len(xss) != count:
             raise ValueError(f"xss has {len(xss)} sequences for {count} keys")
-        for note in notes:
-            if note is not None and not (isinstance(note, bytes) and len(note) <= LARGEST_NOTE):
-                raise ValueError(f"a note is bytes, at most {LARGEST_NOTE}, not {note!r:.40}")
+        note_of = notes if callable(notes) else _note_of(_as_many("notes", notes, count))
         row = () if self.model.vocab_size is not None else (self.model.input_size,)
         for key, xs in zip(keys, xss, strict=True):
             if xs.ndim < 1 or (xs.shape[1:] != row and len(xs)):
@@ -221,7 +223,7 @@ class Sessions:
             answers = dict(zip(due, yss, strict=True))
             after = dict(zip(keys, held, strict=True))
             for n, ys in answers.items():
-                record, note = held[n].record, notes[n]
+                record, note = held[n].record, _checked_note(note_of(n, ys))
                 record = replace(
                     record,
                     num_steps=record.num_steps + len(ys),
@@ -400,6 +402,16 @@ def _checked_keys(keys: Sequence[str], most: int | None) -> list[str]:
             "larger capacity"
         )
     return keys
+
+
+def _note_of(notes: Sequence[bytes | None]) -> Callable[[int, Floats], bytes | None]:
+    return lambda n, ys: notes[n]
+
+
+def _checked_note(note: bytes | None) -> bytes | None:
+    if note is not None and not (isinstance(note, bytes) and len(note) <= LARGEST_NOTE):
+        raise ValueError(f"a note is bytes, at most {LARGEST_NOTE}, not {note!r:.40}")
+    return note
 
 
 def _as_many(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:

@@ -23,7 +23,7 @@ _HEADER = struct.Struct("<8sqIIIII")
 _MAGIC = b"numlstmK"
 _NUMBER = np.dtype("<f4")
 
-LARGEST_NOTE = 2**16
+LARGEST_NOTE = 2**20
 
 
 @dataclass(frozen=True)
