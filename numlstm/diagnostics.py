@@ -16,12 +16,13 @@ def warmup() -> float:
     return time.perf_counter() - began
 
 
-def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
+def version(name: str) -> str:
+    """Return the version of a package that is installed, or that it is not."""
+    from importlib import metadata
 
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return "not installed"
 
 
@@ -52,7 +53,7 @@ def diagnose() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: _version(name) for name in ("numpy", "numba", "tokenizers")},
+        **{name: version(name) for name in ("numpy", "numba", "tokenizers")},
         "CPU level": level.name + (f" ({'; '.join(better)})" if better else ""),
         "registers": level.vectors,
         "tile": f"{level.floats.tile[0]} vectors x {level.floats.tile[1]} rows",

@@ -150,3 +150,23 @@ def printable(token: str) -> str:
     """Return a token as people can read it: a space is seen, nothing is a command or formula."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in token.replace("\n", "⏎"))
     return shown if shown.strip() else "␣" * max(len(shown), 1)
+
+
+def percentiles(shares: Sequence[str], rows: Mapping[str, Sequence[float]]) -> Any:
+    """Draw times by what share of them is shorter, a line for each row, microseconds.
+
+    Parameters
+    ----------
+    shares : sequence of str
+        "p50", "p99", ...
+    rows : mapping of sequences of float
+        As many times each, by what was timed.
+    """
+    drawn, axes = figure(7, 4.2)
+    for n, (name, times) in enumerate(rows.items()):
+        axes.plot(shares, times, marker="o", color=COLORS[n % len(COLORS)], label=name)
+    axes.set_yscale("log")
+    axes.set_ylabel("microseconds")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    plain(axes)
+    return drawn

@@ -132,7 +132,7 @@ class NumLSTM(Engine):
             calls["loop"] = calls["generate"]
             calls["generate"] = Call(self._generate, len(ids), ids, len(ids))
         elif self.case.task == "pool":
-            from bench.engines import bandwidth
+            from numlstm.kernels import bandwidth
 
             sums = np.zeros(16, np.float32)
             numbers = np.full(32, 0.5, np.float32)
@@ -147,7 +147,7 @@ class NumLSTM(Engine):
         ids[:] = self.stream.generate(0, count, temperature=TEMPERATURE, top_k=TOP_K, seed=0)
 
     def _beside_step(self, xs: Floats) -> dict[str, Call]:
-        from bench.engines import bandwidth
+        from numlstm.kernels import bandwidth
 
         compiled = compiled_of(self.model)
         params = compiled.program.params

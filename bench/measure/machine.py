@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 import numlstm
 from bench.measure import level
 from numlstm.kernels.cpu import LEVEL
+from numlstm.measure.machine import cpu_name
 
 _PACKAGES = (
     "numba",
@@ -42,7 +43,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": " ".join(["python -m bench", *sys.argv[1:]]),
-        "cpu": f"{_cpu_name()} ({llvm.get_host_cpu_name()})",
+        "cpu": f"{cpu_name()} ({llvm.get_host_cpu_name()})",
         "level": LEVEL.name,
         "unlimited": "" if level.is_shared() else level.UNLIMITED,
         "num_cores": os.cpu_count(),
@@ -54,17 +55,8 @@ def describe() -> dict[str, Any]:
 
 def folder() -> Path:
     """Return the folder of this CPU's results, and in it that of the level."""
-    words = re.sub(_NOISE, " ", f"{_cpu_name()} {llvm.get_host_cpu_name()}".lower())
+    words = re.sub(_NOISE, " ", f"{cpu_name()} {llvm.get_host_cpu_name()}".lower())
     return Path("-".join(re.findall(r"[a-z0-9.]+", words)), LEVEL.name)
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        if found:
-            return found[1]
-    return platform.processor() or platform.machine()
 
 
 def _caches() -> dict[str, int]:

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench import report
 from bench.engines import PEERS
 from bench.engines.cases import Case
@@ -26,6 +24,7 @@ from bench.measure.compare import (
     write_files,
 )
 from bench.measure.process import EngineProcess
+from numlstm.measure.times import percentiles
 
 _CASES = [Case("paced", "LSTM", size) for size in (128, 512)]
 # Milliseconds from step to step, and how many steps in each round; 0: one right after the other.
@@ -65,13 +64,6 @@ def _measure(
                     found = process.probe("paced", interval_ms=ms, num_steps=count)
                     times[name][ms] += found["times_us"]
         return {
-            name: process.facts | {f"every_{ms}_ms": _summary(times[name][ms]) for ms in paces}
+            name: process.facts | {f"every_{ms}_ms": percentiles(times[name][ms]) for ms in paces}
             for name, process in processes.items()
         }
-
-
-def _summary(times: list[float]) -> dict[str, Any]:
-    p50, p90, p99, largest = np.percentile(times, [50, 90, 99, 100]).round(3).tolist()
-    return {
-        "num_calls": len(times), "p50_us": p50, "p90_us": p90, "p99_us": p99, "max_us": largest,
-    }  # fmt: skip

@@ -2,8 +2,6 @@
 
 import gc
 import time
-import tracemalloc
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from bench.engines.cases import make_inputs
 
 
 def memory() -> int | None:
-    """Return the memory of this process that is resident, in bytes; None where it is not known."""
+    """As `numlstm.measure.process.memory`, in processes that have not imported numlstm."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -38,17 +36,10 @@ def streams(engine: Any, kind: str, count: int) -> dict[str, Any]:
 
 def allocations(engine: Any, num_steps: int) -> dict[str, Any]:
     """Return the bytes that Python's and NumPy's allocators gave at most during steps."""
-    step, x, out = engine.step, engine.x, engine.out
-    step(x, out)
-    tracemalloc.start()
-    steps = repeat(None, num_steps)
-    before, _ = tracemalloc.get_traced_memory()
-    tracemalloc.reset_peak()
-    for _ in steps:
-        step(x, out)
-    after, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return {"num_steps": num_steps, "kept_bytes": after - before, "peak_bytes": peak - before}
+    from numlstm.measure import process
+
+    found = process.allocations(lambda: engine.step(engine.x, engine.out), num_steps)
+    return {"num_steps": num_steps} | {key: found[key] for key in ("kept_bytes", "peak_bytes")}
 
 
 def decay(engine: Any, num_steps: int, window: int) -> dict[str, Any]:
@@ -56,12 +47,12 @@ def decay(engine: Any, num_steps: int, window: int) -> dict[str, Any]:
     clock = time.perf_counter_ns
     engine.input[...] = 0
     step, x, out = engine.step, engine.x, engine.out
-    times = np.zeros(num_steps)
+    taken = np.zeros(num_steps)
     for n in range(num_steps):
         began = clock()
         step(x, out)
-        times[n] = clock() - began
-    first, last = (float(np.median(part)) / 1e3 for part in (times[:window], times[-window:]))
+        taken[n] = clock() - began
+    first, last = (float(np.median(part)) / 1e3 for part in (taken[:window], taken[-window:]))
     return {
         "num_steps": num_steps,
         "window": window,
@@ -71,32 +62,17 @@ def decay(engine: Any, num_steps: int, window: int) -> dict[str, Any]:
     }
 
 
-# What something else reads and writes between two steps: as much as a third of the time allows, or
-# what empties all caches but the largest ones.
-_BYTES_PER_MS, _MOST_BYTES = 4 * 2**20, 64 * 2**20
-
-
 def paced(engine: Any, interval_ms: int, num_steps: int) -> dict[str, Any]:
-    """Take a step every so often, each with a new input; return their times in us.
+    """Take a step every so often, each with a new input; return their times in us."""
+    from numlstm.measure import times
 
-    Before each step other memory is read and written, and the process sleeps; with an interval of 0
-    neither.
-    """
-    clock = time.perf_counter_ns
-    others = np.zeros(min(interval_ms * _BYTES_PER_MS, _MOST_BYTES), np.uint8)
     inputs = make_inputs(engine.case, min(num_steps, 64))
-    times = np.zeros(num_steps)
-    due = clock()
-    for n in range(num_steps):
-        if interval_ms:
-            np.add(others, 1, out=others)
-            due = max(due + interval_ms * 1_000_000, clock())
-            time.sleep(max(0.0, (due - clock()) / 1e9))
+
+    def give(n: int) -> None:
         engine.input[...] = inputs[n % len(inputs)]
-        began = clock()
-        engine.step(engine.x, engine.out)
-        times[n] = clock() - began
-    return {"times_us": (times / 1e3).tolist()}
+
+    found = times.paced(lambda n: engine.step(engine.x, engine.out), give, interval_ms, num_steps)
+    return {"times_us": found.tolist()}
 
 
 PROBES: dict[str, Any] = {

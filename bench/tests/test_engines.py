@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.engines import PEERS, bandwidth
+from bench.engines import PEERS
 from bench.engines.cases import Case
 from bench.measure import level
 from bench.measure.compare import write_files
 from bench.measure.probes import paced
 from bench.measure.process import ROOT
 from bench.measure.worker import TOLERANCES, WrongAnswerError, difference
+from numlstm.kernels import bandwidth
 from numlstm.machine.instructions import found, machine
 
 _CASES = [

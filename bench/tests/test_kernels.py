@@ -11,7 +11,6 @@ import pytest
 from numba import njit
 from numpy.typing import NDArray
 
-from bench.engines.bandwidth import READS
 from bench.engines.cases import Floats
 from bench.engines.compiled_run import CompiledRun, compiled_of
 from numlstm import (
@@ -30,6 +29,7 @@ from numlstm import (
 from numlstm.kernels import integers
 from numlstm.kernels.activations import exp, relu, sigmoid, softmax, tanh
 from numlstm.kernels.addresses import aligned
+from numlstm.kernels.bandwidth import READS
 from numlstm.kernels.packing import pack_weights
 from numlstm.kernels.plan import B_AT, LANES, PLANES
 from numlstm.kernels.simd import load, pointer, store

@@ -28,6 +28,8 @@ _COMMANDS = {
     "info": "info.info",
     "convert": "convert.convert",
     "verify": "verify.verify",
+    "bench": "bench.bench",
+    "certify": "certify.certify",
     "horizon": "horizon.horizon",
     "trace": "trace.trace",
     "serve": "serve.serve",
