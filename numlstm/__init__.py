@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numlstm.model import Model, Verification
     from numlstm.network import recurrent
     from numlstm.network.recurrent import *  # every cell
+    from numlstm.run.loop import off_loop
     from numlstm.run.pool import Pool
     from numlstm.run.sampling import SamplingOptions
     from numlstm.run.stream import Stream
@@ -123,6 +124,7 @@ __all__ = [
     "from_torch",
     "load",
     "load_parts",
+    "off_loop",
     "pipeline",
     "policy",
     "save_parts",
@@ -155,6 +157,7 @@ else:
         "Word": "tasks.audio.transcribe",
         "bundled": "storage",
         "diagnose": "diagnostics",
+        "off_loop": "run.loop",
         "pipeline": "tasks",
         "warmup": "diagnostics",
     }

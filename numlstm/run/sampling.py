@@ -1,7 +1,7 @@
 """How a stream generates: the settings of the choice, checked, and the arrays of the loop."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -14,6 +14,7 @@ from numlstm.kernels.plan import STOPPED, X_SIZE, Y_AT, Z_AT
 from numlstm.network.functions import LARGEST
 from numlstm.run.border import FLOAT32, Floats, raise_status, token_id, token_ids
 from numlstm.run.compiled import array_for
+from numlstm.run.loop import Both
 from numlstm.run.state import State
 from numlstm.run.threads import in_turn
 
@@ -204,8 +205,8 @@ class Generator:
         return chosen
 
 
-class Tokens(Iterator[int]):
-    """The tokens of a generator, each chosen in the turn of its stream.
+class Tokens(Both[int]):
+    """The tokens of a generator, each chosen in the turn of its stream; also for ``async for``.
 
     One that could not be chosen, as another thread was in the stream or Ctrl-C came, may be asked
     for again.

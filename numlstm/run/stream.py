@@ -1,7 +1,7 @@
 """Stream: one sequence in progress. Check what comes in, make one compiled call, return."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -25,7 +25,7 @@ from numlstm.run.state import State
 from numlstm.run.threads import in_turn
 
 if TYPE_CHECKING:  # and where they are used: a stream that is stepped needs neither
-    from numlstm.run.sampling import Generator, SamplingOptions
+    from numlstm.run.sampling import Generator, SamplingOptions, Tokens
     from numlstm.run.trace import Trace
 
 
@@ -249,7 +249,7 @@ class Stream:
         stop: Iterable[int] = (),
         history: Iterable[int] = (),
         **options: "Unpack[SamplingOptions]",
-    ) -> Iterator[int]:
+    ) -> "Tokens":
         """Yield tokens one by one, those of `generate`, without end or up to one that stops.
 
         Parameters and errors are those of `generate`; what is wrong with them is raised at once. A

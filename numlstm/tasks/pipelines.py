@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Generic, TypeVar, overload
 
@@ -105,6 +105,22 @@ class PipelineStream(Generic[Answer]):
         answer = self._end()
         self._finished = True
         return answer
+
+    async def over(self, chunks: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        """Feed what arrives, and yield what each chunk is answered; then finish, and yield that.
+
+        A chunk is answered on the loop; of what takes a millisecond or more, a minute of sound for
+        example, call ``await numlstm.off_loop(live.feed, chunk)``.
+
+        Parameters
+        ----------
+        chunks : async iterable
+            Pieces of the item, as `feed` takes them.
+        """
+        feed: Any = self.feed  # type: ignore[attr-defined]
+        async for chunk in chunks:
+            yield feed(chunk)
+        yield self.finish()
 
     def _end(self) -> Answer:
         raise NotImplementedError

@@ -7,16 +7,31 @@ import pytest
 
 import numlstm
 from numlstm import LSTM, Embedding, Linear, Network
-from numlstm.sessions import FolderStore, MemoryStore, Sessions, SQLiteStore, StepError, open_store
+from numlstm.sessions import (
+    FolderStore,
+    MemoryStore,
+    RedisStore,
+    Sessions,
+    SQLiteStore,
+    StepError,
+    open_store,
+)
 from tests.cases import assert_same_bits, random_weights
+from tests.services import redis_server
 
 TOKENS = numlstm.Model(random_weights(Network((Embedding(30, 6), LSTM(6, 17), Linear(17, 5)))))
 FRAMES = numlstm.Model(random_weights(Network((LSTM(3, 17), Linear(17, 5)))))
+
+
+def redis_store(path, **options):
+    return RedisStore(redis_server(), prefix=f"{path}:", **options)
+
 
 STORES = {
     "memory": lambda path, **options: MemoryStore(**options),
     "folder": lambda path, **options: FolderStore(path / "folder", **options),
     "sqlite": lambda path, **options: SQLiteStore(path / "sessions.db", **options),
+    "redis": redis_store,
 }
 
 
@@ -140,6 +155,12 @@ def test_calls_that_make_no_sense_are_refused(keys, xss, message):
     with pytest.raises((TypeError, ValueError), match=message):
         sessions.run(keys, xss)
     assert len(sessions) == 0
+
+
+def test_a_server_that_does_not_answer_is_named():
+    with pytest.raises(ConnectionError, match=r"unix:///nowhere\.sock: no server of Redis answers"):
+        RedisStore("unix:///nowhere.sock")
+    assert isinstance(open_store(redis_server()), RedisStore)
 
 
 @pytest.mark.parametrize("name", STORES)

@@ -1,12 +1,13 @@
 """Chat: answers to the last turns of a dialogue, at once or as they are written."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Unpack
 
 from numlstm.model import Model
 from numlstm.run import threads
+from numlstm.run.loop import Pieces
 from numlstm.run.sampling import Sampling, SamplingOptions
 from numlstm.tasks import DEFAULTS
 from numlstm.tasks.checks import check_count, check_text
@@ -128,17 +129,19 @@ class Session:
         *,
         max_tokens: int = MAX_TOKENS,
         **options: Unpack[SamplingOptions],
-    ) -> Iterator[str]:
+    ) -> Pieces[str]:
         """Say something and return an iterator of pieces of the answer as it is written.
+
+        It is one of ``for`` and of ``async for``.
 
         Both are part of the history when the answer is complete; if the iterator is closed before,
         with what was written of it. Parameters and errors are those of `say`.
         """
-        return self._answer(text, None, max_tokens, options)
+        return Pieces(self._answer(text, None, max_tokens, options))
 
     def _answer(
         self, text: str, beam_size: int | None, max_tokens: int, options: SamplingOptions
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         if not check_text(text).strip():
             raise ValueError("the text is empty: say something")
         for name, value in (("max_tokens", max_tokens), ("beam_size", beam_size)):
@@ -164,7 +167,7 @@ class Session:
             tokens = islice(until(tokens, END), max_tokens)
         return self._write(text, tokens)
 
-    def _write(self, text: str, tokens: Iterator[int]) -> Iterator[str]:
+    def _write(self, text: str, tokens: Iterator[int]) -> Generator[str, None, None]:
         written: list[str] = []
         is_whole = False
         try:

@@ -1,12 +1,13 @@
 """Text generation, as a string or as it is written."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Unpack
 
 import numpy as np
 
 from numlstm.model import Model
+from numlstm.run.loop import Pieces
 from numlstm.run.sampling import SamplingOptions
 from numlstm.run.stream import Stream
 from numlstm.tasks import DEFAULTS
@@ -55,8 +56,10 @@ class Writer(Pipeline[str, str]):
 
     def stream(
         self, prompt: str, max_tokens: int = 200, **options: Unpack[SamplingOptions]
-    ) -> Iterator[str]:
+    ) -> Pieces[str]:
         """Return an iterator of pieces of the text as it is written, whole characters only.
+
+        It is one of ``for`` and of ``async for``.
 
         Parameters and errors are those of `answer`.
         """
@@ -64,9 +67,11 @@ class Writer(Pipeline[str, str]):
         ids = self.encoder(check_text(prompt)) or self.encoder(START)
         stream = self.model.stream()
         tokens = stream.tokens(ids[-1], history=ids[:-1], **(DEFAULTS["generate"] | options))
-        return self._write(stream, ids[:-1], islice(tokens, max_tokens))
+        return Pieces(self._write(stream, ids[:-1], islice(tokens, max_tokens)))
 
-    def _write(self, stream: Stream, before: list[int], tokens: Iterator[int]) -> Iterator[str]:
+    def _write(
+        self, stream: Stream, before: list[int], tokens: Iterator[int]
+    ) -> Generator[str, None, None]:
         for at in range(0, len(before), _BLOCK):
             stream.run(np.array(before[at : at + _BLOCK], np.int32))
         yield from decode_each(self.encoder.tokenizer, tokens)
