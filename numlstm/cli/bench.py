@@ -46,6 +46,14 @@ def bench(
         if not hasattr(os, "sched_setaffinity"):
             raise ValueError("this system binds no process to a core: leave --core out")
         os.sched_setaffinity(0, {core})
+    for other in against or ():
+        name, _, path = other.partition("=")
+        if (name, bool(path)) not in (("torch", False), ("onnx", True)):
+            raise ValueError(f"--against is {other!r}, expected torch or onnx=FILE")
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"{plot} does not end in .png, .svg or .pdf")
+    if not seconds <= 3600:
+        raise ValueError(f"--seconds is {seconds}, expected up to 3600")
     from numlstm.measure import measure
 
     loaded: list[Any] = []
@@ -70,12 +78,8 @@ def bench(
 def _peer(model: Any, other: str, seconds: float) -> dict[str, Any]:
     from numlstm.measure.against import against_onnx, against_torch
 
-    name, _, path = other.partition("=")
-    if name == "torch" and not path:
-        return against_torch(model, seconds)
-    if name == "onnx" and path:
-        return against_onnx(model, Path(path), seconds)
-    raise ValueError(f"--against is {other!r}, expected torch or onnx=FILE")
+    path = other.partition("=")[2]
+    return against_onnx(model, Path(path), seconds) if path else against_torch(model, seconds)
 
 
 def _rows(found: "Measurement") -> list[tuple[str, dict[str, Any]]]:

@@ -34,7 +34,7 @@ def app(models: "Mapping[str, Mapping[str, Model]]", settings: Settings | None =
         If a setting makes no sense, or a model cannot be served.
     """
     try:
-        from numlstm.serve.app import app as made
+        from numlstm.serve.routes import app as made
     except ImportError as error:
         raise ImportError(
             f'a server needs starlette and others: pip install "numlstm[serve]" ({error})'

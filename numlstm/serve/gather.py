@@ -159,10 +159,11 @@ class Gatherer:
         due: list[tuple[int, NDArray[Any], bytes]] = []
         for n, (key, message) in enumerate(asked):
             try:
+                before = b"" if message.reset else self.sessions.note(key)
+                rows, note = self._talk.read(before, message)
+                self._check(rows)
                 if message.reset:
                     self.sessions.end(key)
-                rows, note = self._talk.read(self.sessions.note(key), message)
-                self._check(rows)
                 due.append((n, rows, note))
             except AgainError as again:
                 answers[n] = self._numbered(key, again.answer)

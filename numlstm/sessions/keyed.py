@@ -1,7 +1,9 @@
 """Sessions: streams by key, the last used ones in a pool, the others in a store."""
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -34,12 +36,13 @@ class StepError(ValueError):
         How many it should have taken before those that were asked for.
     """
 
-    def __init__(self, key: str, num_steps: int, at: int) -> None:
-        super().__init__(f"session {key!r} has taken {num_steps} steps, not {at}")
-        self.key, self.num_steps, self.at = key, num_steps, at
+    def __init__(self, key: str, num_steps: int, at: int, reason: str = "") -> None:
+        said = f"session {key!r} has taken {num_steps} steps, not {at}"
+        super().__init__(f"{said}: {reason}" if reason else said)
+        self.key, self.num_steps, self.at, self.reason = key, num_steps, at, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StepError, (self.key, self.num_steps, self.at)
+        return StepError, (self.key, self.num_steps, self.at, self.reason)
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,8 @@ class Sessions:
         is_done = False
         kept = None
         try:
-            held = [self._held[key] for key in keys]
-            due = [n for n in range(count) if not _is_replay(keys[n], held[n], at[n], len(xss[n]))]
+            held = [h for _, h in self._kept(keys)]
+            due = [n for n in range(count) if not self._is_replay(keys[n], at[n], xss[n])]
             slots = [held[n].slot for n in due]
             kept = self._pool.kept(slots), slots
             yss = self._steps(slots, [xss[n] for n in due])
@@ -228,10 +231,13 @@ class Sessions:
                     record,
                     num_steps=record.num_steps + len(ys),
                     answers=None if at[n] is None else ys,
+                    given=0 if at[n] is None else self._digest(xss[n]),
                     note=record.note if note is None else note,
                 )
                 after[keys[n]] = replace(held[n], record=record, is_stored=False)
             if durable:
+                # Should the store raise, nobody knows which of them it has.
+                self._held.update({key: replace(h, is_stored=False) for key, h in self._kept(keys)})
                 after = self._store(after, durable=True)
             given = [self._answer(answers.get(n), held[n]) for n in range(count)]
             # In one go, whatever interrupts this; nothing is called behind it.
@@ -242,7 +248,32 @@ class Sessions:
                 self._pool.restore(kept[1], kept[0])
             if not is_done:
                 self._drop(new)
+                if durable and new:
+                    with suppress(Exception):  # as it did not take them: there is an error already
+                        self.store.delete_many(new)
         return given
+
+    def _kept(self, keys: Sequence[str]) -> list[tuple[str, _Held]]:
+        return [(key, self._held[key]) for key in keys]
+
+    def _is_replay(self, key: str, at: int | None, xs: NDArray[Any]) -> bool:
+        """Whether steps were taken already and can be answered again; raise if neither can be."""
+        record = self._held[key].record
+        if at is None or at == record.num_steps:
+            return False
+        if isinstance(at, bool) or not isinstance(at, int | np.integer):
+            raise TypeError(f"at is {at!r} of session {key!r}, expected a number of steps")
+        answers = record.answers
+        if answers is None or len(answers) != len(xs) or at + len(xs) != record.num_steps:
+            raise StepError(key, record.num_steps, int(at))
+        if record.given != self._digest(xs):
+            raise StepError(key, record.num_steps, int(at), "the call before had other inputs")
+        return True
+
+    def _digest(self, xs: NDArray[Any]) -> int:
+        """Return a CRC-32 of rows as the model reads them."""
+        dtype = np.float32 if self.model.vocab_size is None else np.int64
+        return zlib.crc32(np.ascontiguousarray(xs, dtype).tobytes())
 
     @staticmethod
     def _answer(ys: Floats | None, held: _Held) -> Floats:
@@ -420,16 +451,3 @@ def _as_many(name: str, values: Sequence[Any] | None, count: int) -> Sequence[An
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} values for {count} keys")
     return values
-
-
-def _is_replay(key: str, held: _Held, at: int | None, num_rows: int) -> bool:
-    """Whether steps were taken already and can be answered again; raise if neither can be."""
-    record = held.record
-    if at is None or at == record.num_steps:
-        return False
-    if isinstance(at, bool) or not isinstance(at, int | np.integer):
-        raise TypeError(f"at is {at!r} of session {key!r}, expected a number of steps")
-    answers = record.answers
-    if answers is not None and len(answers) == num_rows and at + num_rows == record.num_steps:
-        return True
-    raise StepError(key, record.num_steps, int(at))

@@ -3,6 +3,7 @@
     magic         8 bytes, "numlstmK"
     num_steps     int64, the rows that the session was given
     sizes         uint32 each: of the state, of the answers, of the note; and the answers' rows
+    given         uint32, CRC-32 of the rows that were answered so
     checksum      uint32, CRC-32 of all behind this header, and of the header with a checksum of 0
     state         what `Stream.save_state` returns
     answers       float32 (T, output_size), those of the last call, if it said which steps it takes
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_HEADER = struct.Struct("<8sqIIIII")
+_HEADER = struct.Struct("<8sqIIIIII")
 _MAGIC = b"numlstmK"
 _NUMBER = np.dtype("<f4")
 
@@ -38,6 +39,8 @@ class Record:
         How many rows it was given.
     answers : float32 array of shape (T, output_size), or None
         Of the last call, to answer it again.
+    given : int
+        CRC-32 of the rows of that call, by which it is known again.
     note : bytes
         What the caller keeps beside the state.
     """
@@ -46,13 +49,14 @@ class Record:
     num_steps: int = 0
     answers: NDArray[np.float32] | None = None
     note: bytes = b""
+    given: int = 0
 
     def to_bytes(self) -> bytes:
         """Return the record as bytes; see `numlstm.sessions.record` for the layout."""
         answers = b"" if self.answers is None else self.answers.astype(_NUMBER).tobytes()
         num_rows = 0 if self.answers is None else len(self.answers)
         body = self.state + answers + self.note
-        sizes = len(self.state), len(answers), len(self.note), num_rows
+        sizes = len(self.state), len(answers), len(self.note), num_rows, self.given
         head = _HEADER.pack(_MAGIC, self.num_steps, *sizes, 0)
         checksum = zlib.crc32(body, zlib.crc32(head))
         return _HEADER.pack(_MAGIC, self.num_steps, *sizes, checksum) + body
@@ -71,9 +75,9 @@ class Record:
         blob = bytes(blob)
         if len(blob) < _HEADER.size or not blob.startswith(_MAGIC):
             raise ValueError("the record is not of a session of this version of numlstm")
-        _, num_steps, *sizes, num_rows, checksum = _HEADER.unpack_from(blob)
+        _, num_steps, *sizes, num_rows, given, checksum = _HEADER.unpack_from(blob)
         body = blob[_HEADER.size :]
-        head = _HEADER.pack(_MAGIC, num_steps, *sizes, num_rows, 0)
+        head = _HEADER.pack(_MAGIC, num_steps, *sizes, num_rows, given, 0)
         is_sound = len(body) == sum(sizes) and zlib.crc32(body, zlib.crc32(head)) == checksum
         state_size, answers_size, note_size = sizes
         fits = not answers_size if not num_rows else not answers_size % (4 * num_rows)
@@ -84,4 +88,4 @@ class Record:
         if num_rows:
             numbers = np.frombuffer(body[state_size:note_at], _NUMBER).astype(np.float32)
             answers = numbers.reshape(num_rows, -1)
-        return cls(body[:state_size], num_steps, answers, body[note_at:])
+        return cls(body[:state_size], num_steps, answers, body[note_at:], given)

@@ -116,6 +116,8 @@ def test_text_is_classified_and_scored_as_it_arrives():
             assert len(first["next"]) == 10
             session.send_json({"text": text[:20], "at": 0})
             assert session.receive_json() == first
+            session.send_json({"text": 20 * "x", "at": 0})
+            assert "has read 20 characters, not 0" in session.receive_json()["error"]["message"]
         with begin(client, "character", f"?resume={token}") as session:
             session.receive_json()
             session.send_json({"text": text[20:], "at": 20, "finish": True})
@@ -164,6 +166,8 @@ def test_a_dialogue_goes_on_by_its_token():
         ('{"xs": [[1, 2, 3]], "xs": []}', "a name is there twice"),
         ('{"text": "hello"}', "the model takes xs"),
         ('{"ids": [1]}', "the model takes xs"),
+        ('{"reset": true, "xs": [[NaN, 2, 3]]}', "not finite"),
+        ('{"reset": true, "ids": [1]}', "the model takes xs"),
         ("{}", "the model takes xs"),
         (b"12345", "expected rows of 12"),
         (np.float32([1, np.inf, 2]).tobytes(), "not finite"),
@@ -370,3 +374,31 @@ def test_settings_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             app(MODELS, Settings(**options))
+
+
+def test_a_sound_is_written_down_and_a_refused_message_harms_it_not():
+    pytest.importorskip("soxr")
+    samples = (0.05 * np.random.default_rng(0).standard_normal(16000)).astype(np.float32)
+    with (
+        testclient.TestClient(
+            app({"speech": numlstm.load_parts("speech")}), base_url="http://localhost"
+        ) as client,
+        begin(client, "speech") as session,
+    ):
+        assert session.receive_json()["is_resumable"] is False
+        session.send_bytes(samples[:7000].tobytes())
+        assert session.receive_json()["done"] is False
+        session.send_text('{"reset": true, "xs": [[NaN]]}')
+        assert "not finite" in session.receive_json()["error"]["message"]
+        session.send_bytes(samples[7000:].tobytes())
+        session.receive_json()
+        session.send_json({"finish": True})
+        found = session.receive_json()
+        expected = numlstm.pipeline("speech")((samples, 16000))
+        assert (found["text"], found["done"]) == (expected.text, True)
+        body = client.post(
+            "/v1/models/speech/run",
+            content=samples.tobytes(),
+            headers={"content-type": "application/octet-stream"},
+        ).json()
+        assert body["text"] == expected.text

@@ -78,6 +78,9 @@ def test_a_call_that_is_repeated_is_answered_again_and_not_taken_again(store):
     assert_same_bits(
         np.concatenate([first, sessions.run(["a"], [xs[3:]], at=[3])[0]]), stream.run(xs)
     )
+    assert sessions.run(["a"], [xs[3:]], at=[3])[0].shape == (2, 5)  # again
+    with pytest.raises(StepError, match="not 3: the call before had other inputs"):
+        sessions.run(["a"], [xs[:2]], at=[3])
     for at, num_rows in ((0, 1), (2, 1), (2, 2), (6, 1)):
         with pytest.raises(StepError, match=f"session 'a' has taken 5 steps, not {at}"):
             sessions.run(["a"], [xs[:num_rows]], at=[at])
@@ -113,6 +116,27 @@ def test_a_store_that_refuses_leaves_every_session_as_it_was():
     assert (sessions.num_steps("a"), "b" in sessions, len(sessions)) == (1, False, 1)
     stream.step(xs[0])
     assert_same_bits(sessions.step(["a"], xs[2:])[0], stream.step(xs[2]))
+
+
+def test_a_store_that_fails_half_way_does_not_run_ahead():
+    class Half(MemoryStore):
+        fails = True
+
+        def set_many(self, records, *, durable=False):
+            super().set_many(records, durable=durable)
+            if self.fails and durable:
+                raise OSError("the disk is full")
+
+    store = Half()
+    sessions, stream = Sessions(FRAMES, store, capacity=2), FRAMES.stream()
+    xs = rows(FRAMES, np.random.default_rng(4), 4)
+    sessions.step(["a"], xs[:1])
+    stream.step(xs[0])
+    with pytest.raises(OSError, match="the disk is full"):
+        sessions.step(["a", "new"], xs[1:3], durable=True)
+    sessions.run(["b", "c"], [xs[:1], xs[:1]])  # "a" leaves the pool as it is
+    assert (sessions.num_steps("a"), sessions.num_steps("new")) == (1, 0)
+    assert_same_bits(sessions.step(["a"], xs[3:])[0], stream.step(xs[3]))
 
 
 def test_a_note_is_kept_with_its_steps(store):

@@ -1,6 +1,7 @@
 """What a session of text keeps beside the state of its network."""
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,17 +35,19 @@ class Note:
     num_read   characters of all messages
     rest       the text that is not complete yet
     answer     to the last message, if that said where it begins
+    given      CRC-32 of the text of that
     row        the last row that was answered
     """
 
     num_read: int = 0
     rest: str = ""
     answer: dict[str, Any] | None = None
+    given: int = 0
     row: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def to_bytes(self) -> bytes:
         """Return the note as bytes."""
-        fields = {"num_read": self.num_read, "rest": self.rest, "answer": self.answer}
+        fields = {name: getattr(self, name) for name in ("num_read", "rest", "answer", "given")}
         text = json.dumps(fields).encode()
         row = self.row.astype(_NUMBER, copy=False).tobytes()
         return np.array(len(text), _HEADER).tobytes() + text + row
@@ -81,11 +84,13 @@ def read_text(encoder: Encoder, note: Note, message: Message) -> tuple[list[int]
     if message.xs is not None or message.ids is not None:
         raise bad("the model takes text")
     text = check_text(message.text or "")
+    given = zlib.crc32(text.encode())
     if message.at not in (None, note.num_read):
-        if note.answer is not None and message.at == note.num_read - len(text):
+        is_last = note.given == given and message.at == note.num_read - len(text)
+        if note.answer is not None and is_last:
             raise AgainError(note.answer)
         raise bad(f"the session has read {note.num_read} characters, not {message.at}")
     pieces, rest = encoder.complete(note.rest + text)
     if message.finish and rest:
         pieces, rest = [*pieces, rest], ""
-    return encoder.ids(pieces), Note(note.num_read + len(text), rest, None, note.row)
+    return encoder.ids(pieces), Note(note.num_read + len(text), rest, None, given, note.row)

@@ -9,6 +9,7 @@ import numpy as np
 from numlstm.model import Model
 from numlstm.serve.messages import Message, bad
 from numlstm.serve.talks import Alone, only
+from numlstm.tasks.audio.sound import mono
 from numlstm.tasks.audio.transcribe import Transcriber
 
 
@@ -37,9 +38,10 @@ class _Speech:
         """Yield what is said so far; behind the end, all of it."""
         if message.text is not None or message.ids is not None:
             raise bad("the model takes sound: float32 samples at 16 kHz, in binary messages or xs")
+        samples = np.zeros(0, np.float32) if message.xs is None else message.xs.ravel()
+        mono(samples)  # before anything is given up
         if message.reset:
             self._stream.reset()
-        samples = np.zeros(0, np.float32) if message.xs is None else message.xs.ravel()
         found = self._stream.feed(samples)
         if message.finish:
             found = self._stream.finish()
@@ -51,4 +53,5 @@ class _Speech:
         """Return nothing: a sound is not continued elsewhere."""
 
     def load(self, blob: bytes) -> None:
+        """Raise: nothing was saved."""
         raise ValueError("a sound is not continued elsewhere: begin a new session")

@@ -42,7 +42,7 @@ class FolderStore:
         return [self._read(self._place(key)) for key in keys]
 
     def set_many(self, records: Mapping[str, bytes], *, durable: bool = False) -> None:
-        """Store all of them; if durable, they are on the disk then, and their names too."""
+        """Store all of them, each on the disk; if durable, their names are there too."""
         folders = set()
         for key, record in records.items():
             place = self._place(key)
@@ -51,9 +51,8 @@ class FolderStore:
             try:
                 with beside.open("wb") as file:
                     file.write(record)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
+                    file.flush()
+                    os.fsync(file.fileno())  # it takes the place of one that is on the disk
                 beside.replace(place)
             except BaseException:
                 beside.unlink(missing_ok=True)
