@@ -40,7 +40,7 @@ def serve(
         bool, typer.Option("--no-token", help="Let everyone in who reaches the address.")
     ] = False,
 ) -> None:
-    """Serve models: sessions over websockets, whole items over HTTP, a page in the browser.
+    """Serve models: sessions over websockets, whole items over HTTP.
 
     [bold]Examples[/bold]
 

@@ -16,20 +16,7 @@ from numlstm.serve.settings import Settings
 
 
 def app(models: Mapping[str, Parts], settings: Settings | None = None) -> Starlette:
-    """Return a server of models, as an application of ASGI.
-
-    Parameters
-    ----------
-    models : mapping of mapping of Model
-        By the names that clients call them by; each as `numlstm.load_parts` returns it.
-    settings : Settings, optional
-        What the server is told.
-
-    Raises
-    ------
-    ValueError, WeightsError
-        If a setting makes no sense, or a model cannot be served.
-    """
+    """Return a server of models; see `numlstm.serve.app`."""
     host = Host(models, settings or Settings())
 
     @contextlib.asynccontextmanager
