@@ -126,6 +126,8 @@ class Gatherer:
         asked = [(each.key, each.message) for each in some]
         try:
             self._give(some, await loop.run_in_executor(self._thread, self.batch, asked))
+        except Exception as error:  # the thread is gone, say
+            self._give(some, [error] * len(some))
         finally:
             self._task = None
             self._go()
@@ -159,6 +161,8 @@ class Gatherer:
         due: list[tuple[int, NDArray[Any], bytes]] = []
         for n, (key, message) in enumerate(asked):
             try:
+                if message.reset and message.at not in (None, 0):
+                    raise bad(f"at is {message.at}, and a session that begins anew is at 0")
                 before = b"" if message.reset else self.sessions.note(key)
                 rows, note = self._talk.read(before, message)
                 self._check(rows)
@@ -222,4 +226,4 @@ def _rough_length(message: Message) -> int:
     if message.text is not None:
         return 1 + len(message.text) // 4
     rows = message.ids if message.xs is None else message.xs
-    return 1 if rows is None else len(rows)
+    return 1 if rows is None or not rows.ndim else len(rows)

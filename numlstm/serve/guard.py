@@ -18,7 +18,10 @@ def check_name(settings: Settings, headers: Mapping[str, str]) -> None:
 
     A page of any site can give its own name the address of this machine; the name stays its own.
     """
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # half an address of IPv6
+        host = ""
     if settings.hosts and host not in settings.hosts:
         raise RefusalError("wrong_host", "this server is not called by that name", POLICY)
 

@@ -77,20 +77,25 @@ def read_text(text: str) -> Message:
 
 
 def _numbers(name: str, values: Any, dtype: type) -> NDArray[Any]:
-    """Return numbers of JSON as an array."""
-    try:
-        array = np.array(values)
-    except ValueError:
-        raise bad(f"the rows of {name} have different lengths") from None
-    if array.size == 0:
-        return array.astype(dtype)
-    kinds = "iu" if dtype is np.int32 else "fiu"
-    if array.dtype.kind not in kinds:
+    """Return numbers of JSON as an array; NumPy sees nothing that is no number."""
+    kinds = (int,) if dtype is np.int32 else (int, float)
+    if not isinstance(values, list):
+        raise bad(f"{name} is no list")
+    are_rows = dtype is np.float32 and bool(values) and isinstance(values[0], list)
+    if are_rows and not all(isinstance(row, list) for row in values):
+        raise bad(f"{name} holds something else than rows")
+    if are_rows and len({len(row) for row in values}) > 1:
+        raise bad(f"the rows of {name} have different lengths")
+    flat = [number for row in values for number in row] if are_rows else values
+    if not all(type(number) in kinds for number in flat):
         raise bad(f"{name} holds something else than numbers")
-    if dtype is np.int32 and not (np.abs(array) < 2**31).all():
+    if dtype is np.int32 and not all(-(2**31) <= number < 2**31 for number in flat):
         raise bad(f"{name} holds a number that is no token id")
-    with np.errstate(over="ignore"):
-        return array.astype(dtype)
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, np.float64).astype(dtype)
+    except OverflowError:
+        raise bad(f"{name} holds a number that is not finite") from None
 
 
 def read_bytes(body: bytes, input_size: int | None, numbered: bool = False) -> Message:

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from numlstm.serve.guard import PROTOCOL, check_caller
 from numlstm.serve.host import Connection, Host, Served
 from numlstm.serve.messages import Message, check_size, read_bytes, read_text
-from numlstm.serve.refusals import GOING_AWAY, RefusalError
+from numlstm.serve.refusals import FAILED, GOING_AWAY, RefusalError
 from numlstm.serve.talks import Alone
 
 _END = object()
@@ -65,6 +65,9 @@ async def _pooled(
             except (RefusalError, TypeError, ValueError) as error:
                 await _refuse(host, websocket, error)
                 continue
+            except Exception as error:  # of the store, mostly
+                what = f"the steps could not be taken: {type(error).__name__}; resume later"
+                raise RefusalError("failed", what, FAILED) from error
             if isinstance(answer, bytes):
                 await websocket.send({"type": "websocket.send", "bytes": answer})
             else:

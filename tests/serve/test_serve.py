@@ -168,6 +168,15 @@ def test_a_dialogue_goes_on_by_its_token():
         ('{"ids": [1]}', "the model takes xs"),
         ('{"reset": true, "xs": [[NaN, 2, 3]]}', "not finite"),
         ('{"reset": true, "ids": [1]}', "the model takes xs"),
+        ('{"reset": true, "xs": [[1, 2, 3]], "at": 1}', "a session that begins anew is at 0"),
+        ('{"xs": 5}', "xs is no list"),
+        ('{"xs": {}}', "xs is no list"),
+        ('{"xs": [[1, 2, 3], 4]}', "something else than rows"),
+        ('{"xs": [[true, 2, 3]]}', "something else than numbers"),
+        ('{"xs": [["' + "x" * 10_000 + '"' + ', "y"' * 5000 + "]]}", "something else than numbers"),
+        ('{"xs": [[1' + "0" * 400 + ", 2, 3]]}", "not finite"),
+        ('{"xs": [1, 2, 3]}', "expected rows of 3"),
+        ('{"xs": [[[1, 2, 3]]]}', "something else than numbers"),
         ("{}", "the model takes xs"),
         (b"12345", "expected rows of 12"),
         (np.float32([1, np.inf, 2]).tobytes(), "not finite"),
@@ -186,12 +195,39 @@ def test_messages_that_make_no_sense_are_refused_and_the_session_goes_on(client,
         assert first + session.receive_bytes() == FRAMES.run(xs).tobytes()
 
 
-@pytest.mark.parametrize("body", [[30], [-1], [2**31], [2**70], [1.5], [True], [[1]], "x", [None]])
+@pytest.mark.parametrize(
+    "body", [[30], [-1], [2**31], [2**70], [-(2**63)], [1.5], [True, 1], [[1]], "x", 5, [None]]
+)
 def test_what_is_no_token_id_is_refused(client, body):
     with begin(client, "ids") as session:
         session.receive_json()
         session.send_text(json.dumps({"ids": body}))
         assert session.receive_json()["error"]["code"] == "bad_message"
+
+
+def test_a_store_that_fails_ends_the_session_in_words_and_no_other_one(client, monkeypatch):
+    host = client.app.state.host
+    gatherer = host.models["frames"].gatherer
+    run = gatherer.sessions.run
+
+    def full(keys, *args, **options):
+        monkeypatch.setattr(gatherer.sessions, "run", run)
+        raise OSError("no space left")
+
+    with begin(client) as session, begin(client) as other:
+        session.receive_json(), other.receive_json()
+        monkeypatch.setattr(gatherer.sessions, "run", full)
+        session.send_bytes(rows(1).tobytes())
+        assert session.receive_json()["error"]["code"] == "failed"
+        assert session.receive()["code"] == 1011
+        other.send_json({"reset": True})
+        assert other.receive_json() == {"num_steps": 0, "ys": []}
+        other.send_bytes(rows(1).tobytes())
+        assert other.receive_bytes() == FRAMES.run(rows(1)).tobytes()
+    with begin(client, "ids") as session:
+        session.receive_json()
+        session.send_json({"finish": True})
+        assert session.receive_json() == {"num_steps": 0, "ys": []}
 
 
 @pytest.mark.parametrize("name", ["nothing", "%00", "model.safetensors"])

@@ -24,14 +24,21 @@ class RowTalk:
 
     def read(self, note: bytes, message: Message) -> tuple[Rows, bytes]:
         """Return the rows of a message."""
-        rows = message.xs if self.input == "frames" else message.ids
-        if message.text is not None or (rows is None and not message.finish):
+        rows: Rows | None = message.xs
+        other: Rows | None = message.ids
+        if self.input == "ids":
+            rows, other = other, rows
+        if (
+            message.text is not None
+            or other is not None
+            or (rows is None and not (message.finish or message.reset))
+        ):
             name = "xs, rows of numbers" if self.input == "frames" else "ids, token ids"
             raise bad(f"the model takes {name}")
-        if rows is None:
-            rows = np.zeros((0, self.model.input_size), np.float32)
-        if not rows.size:
-            rows = rows.reshape(0, *rows.shape[1:2])
+        if rows is None or not rows.size:
+            if self.input == "ids":
+                return np.zeros(0, np.int32), note
+            return np.zeros((0, self.model.input_size), np.float32), note
         return rows, note
 
     def answer(
