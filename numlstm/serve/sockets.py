@@ -103,15 +103,14 @@ async def _alone(
                 return
             answers = session.feed(message)
             while (answer := await loop.run_in_executor(host.thread, _next, answers)) is not _END:
+                if answer.get("done") and (saved := session.save()) is not None:
+                    await loop.run_in_executor(host.thread, host.store.set_many, {key: saved})
                 await _send(websocket, answer)
         except (RefusalError, TypeError, ValueError) as error:
             await _refuse(host, websocket, error)
             continue
         messages.inc()
         seconds.observe(time.perf_counter() - since)
-        saved = session.save()
-        if saved is not None:
-            await loop.run_in_executor(host.thread, host.store.set_many, {key: saved})
 
 
 def _next(answers: Iterator[dict[str, Any]]) -> Any:
