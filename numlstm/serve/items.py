@@ -13,6 +13,7 @@ from numlstm.serve.guard import check_caller
 from numlstm.serve.host import Host, Served
 from numlstm.serve.messages import Message, bad, check_size, read_bytes, read_text, write_bytes
 from numlstm.serve.refusals import GOING_AWAY, RefusalError
+from numlstm.serve.talks.sound import RATE
 
 _BYTES = "application/octet-stream"
 _SOUNDS = {"audio/wav", "audio/x-wav", "audio/flac", "audio/ogg"}
@@ -53,7 +54,7 @@ def _answer(served: Served, kind: str, body: bytes) -> Any:
         if kind in _SOUNDS:
             return talk.pipe(io.BytesIO(body))
         message = _message(kind, body, 1)
-        return talk.pipe((_rows(message.xs, "xs").ravel(), 16000))
+        return talk.pipe((_rows(message.xs, "xs").ravel(), RATE))
     input_size = None if model.vocab_size is not None else model.input_size
     message = _message(kind, body, input_size)
     if talk.input == "text":

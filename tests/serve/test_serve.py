@@ -414,7 +414,12 @@ def test_settings_that_make_no_sense_are_refused():
 
 def test_a_sound_is_written_down_and_a_refused_message_harms_it_not():
     pytest.importorskip("soxr")
-    samples = (0.05 * np.random.default_rng(0).standard_normal(16000)).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(16000)
+    # A tone that rises, and noise: words are named in it, at times that tell the rate.
+    seconds = np.arange(16000) / 16000
+    samples = (0.3 * np.sin(2 * np.pi * (200 + 900 * seconds) * seconds) + 0.02 * noise).astype(
+        "f4"
+    )
     with (
         testclient.TestClient(
             app({"speech": numlstm.load_parts("speech")}), base_url="http://localhost"
@@ -431,6 +436,8 @@ def test_a_sound_is_written_down_and_a_refused_message_harms_it_not():
         session.send_json({"finish": True})
         found = session.receive_json()
         expected = numlstm.pipeline("speech")((samples, 16000))
+        assert expected.words
+        assert found["words"] == [vars(word) for word in expected.words]
         assert (found["text"], found["done"]) == (expected.text, True)
         body = client.post(
             "/v1/models/speech/run",

@@ -12,6 +12,8 @@ from numlstm.serve.talks import Alone, only
 from numlstm.tasks.audio.sound import mono
 from numlstm.tasks.audio.transcribe import Transcriber
 
+RATE = 16000  # samples per second that clients send
+
 
 class SpeechTalk:
     """Opens sounds: samples at 16 kHz, float32 within -1 to 1."""
@@ -32,7 +34,7 @@ class _Speech:
     """A sound in progress."""
 
     def __init__(self, pipe: Transcriber) -> None:
-        self._stream = pipe.stream()
+        self._stream = pipe.stream(RATE)
 
     def feed(self, message: Message) -> Iterator[dict[str, Any]]:
         """Yield what is said so far; behind the end, all of it."""
