@@ -57,7 +57,7 @@ def saving(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             if fcntl is None:
                 file.close()  # Windows moves nothing that is open
             Path(name).replace(target)
-        _sync(target.parent)
+        sync_names(target.parent)
     except OSError as error:
         raise _about(error, path) from error
 
@@ -131,7 +131,7 @@ def _lock(file: Any, waits: bool) -> bool:
     return True
 
 
-def _sync(folder: Path) -> None:
+def sync_names(folder: Path) -> None:
     """Bring the names of a folder to the disk, where the system can."""
     if os.name == "nt":
         return

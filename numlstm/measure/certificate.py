@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numlstm.diagnostics import version
-from numlstm.measure.inputs import inputs
+from numlstm.measure.inputs import inputs, single
 from numlstm.measure.machine import describe
 from numlstm.measure.process import allocations, num_threads
 from numlstm.measure.times import percentiles, timed
@@ -146,7 +146,7 @@ def certify(
     step: dict[str, Any] = {}
     if model.network.is_causal:
         stream, out = model.stream(), np.empty(model.output_size, np.float32)
-        rows = [int(x) for x in xs] if xs.ndim == 1 else list(xs)
+        rows = single(xs)
         found = allocations(lambda: stream.step(rows[0], out=out), _ALLOCATING)
         what = (
             f"{_ALLOCATING} steps: at most {found['peak_bytes']} bytes at a time, "

@@ -39,3 +39,8 @@ def inputs(model: Model, count: int, start: int = 0) -> NDArray[Any]:
         return (upper % np.uint32(model.vocab_size)).astype(np.int32)
     numbers = upper.astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     return numbers.reshape(count, size)
+
+
+def single(xs: NDArray[Any]) -> list[Any]:
+    """Return rows one by one as a stream takes them: an int each, or an array of numbers."""
+    return [int(x) for x in xs] if xs.ndim == 1 else list(xs)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numlstm.measure.inputs import inputs
+from numlstm.measure.inputs import inputs, single
 from numlstm.measure.machine import describe
 from numlstm.measure.process import allocations, memory
 from numlstm.measure.roof import read_time, step_bytes
@@ -128,8 +128,7 @@ def _of_steps(
 ) -> None:
     stream = model.stream()
     out = np.empty(model.output_size, np.float32)
-    xs = [int(x) for x in rows] if rows.ndim == 1 else list(rows)
-    xs = xs[:_ROWS]
+    xs = single(rows[:_ROWS])
     found.step = percentiles(timed(lambda n: stream.step(xs[n % _ROWS], out=out), seconds))
     for interval in pace:
         num_steps = _PACED.get(interval, max(20, 1000 // interval))
@@ -187,7 +186,7 @@ def _of_both_ends(
     times = percentiles(timed(lambda n: model.run(rows), seconds))
     found.sequence["steps_per_s"] = 1e6 * len(rows) / times["p50_us"]
     stream = model.stream(lookahead=lookahead)
-    xs = [int(x) for x in rows] if rows.ndim == 1 else list(rows)
+    xs = single(rows)
     found.lookahead = {"lookahead": lookahead} | percentiles(
         timed(lambda n: stream.step(xs[n % _ROWS]), seconds)
     )

@@ -60,7 +60,7 @@ class Gatherer:
     ) -> None:
         self.sessions = sessions
         self.num_open = 0
-        self._name, self._talk, self._settings, self._thread = name, talk, settings, thread
+        self._talk, self._settings, self._thread = talk, settings, thread
         self._waiting: deque[_Waiting] = deque()
         self._timer: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -158,17 +158,17 @@ class Gatherer:
 
     def _answers(self, asked: list[tuple[str, Message]]) -> "list[Answer | Exception]":
         answers: dict[int, Answer | Exception] = {}
-        due: list[tuple[int, NDArray[Any], bytes]] = []
+        due: list[tuple[int, NDArray[Any], Any]] = []
         for n, (key, message) in enumerate(asked):
             try:
                 if message.reset and message.at not in (None, 0):
                     raise bad(f"at is {message.at}, and a session that begins anew is at 0")
                 before = b"" if message.reset else self.sessions.note(key)
-                rows, note = self._talk.read(before, message)
+                rows, read = self._talk.read(before, message)
                 self._check(rows)
                 if message.reset:
                     self.sessions.end(key)
-                due.append((n, rows, note))
+                due.append((n, rows, read))
             except AgainError as again:
                 answers[n] = self._numbered(key, again.answer)
             except (RefusalError, TypeError, ValueError) as error:
@@ -176,8 +176,8 @@ class Gatherer:
         given: dict[int, dict[str, Any]] = {}
 
         def note_of(at: int, ys: Floats) -> bytes:
-            n, rows, note = due[at]
-            given[n], note = self._talk.answer(note, asked[n][1], rows, ys)
+            n, rows, read = due[at]
+            given[n], note = self._talk.answer(read, asked[n][1], rows, ys)
             return note
 
         yss = self.sessions.run(
@@ -187,7 +187,7 @@ class Gatherer:
             notes=note_of,
             durable=self._settings.durable,
         )
-        for (n, rows, note), ys in zip(due, yss, strict=True):
+        for (n, rows, read), ys in zip(due, yss, strict=True):
             key, message = asked[n]
             self._steps.inc(len(ys))
             if message.is_binary:
@@ -195,7 +195,7 @@ class Gatherer:
                 answers[n] = write_bytes(ys, num_steps)
                 continue
             if n not in given:  # rows that were taken before
-                given[n], _ = self._talk.answer(note, message, rows, ys)
+                given[n], _ = self._talk.answer(read, message, rows, ys)
             answers[n] = self._numbered(key, given[n])
         return [answers[n] for n in range(len(asked))]
 
@@ -226,4 +226,4 @@ def _rough_length(message: Message) -> int:
     if message.text is not None:
         return 1 + len(message.text) // 4
     rows = message.ids if message.xs is None else message.xs
-    return 1 if rows is None or not rows.ndim else len(rows)
+    return 1 if rows is None else len(rows)

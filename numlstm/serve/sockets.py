@@ -89,10 +89,8 @@ async def _alone(
         session.load(blob)
     is_resumable = session.save() is not None
     await _send(websocket, {"session": token, "num_steps": 0, "is_resumable": is_resumable})
-    messages, seconds = (
-        host.metrics.messages.labels(served.name),
-        host.metrics.seconds.labels(served.name),
-    )
+    messages = host.metrics.messages.labels(served.name)
+    seconds = host.metrics.seconds.labels(served.name)
     async for event in _messages(host, websocket, connection):
         since = time.perf_counter()
         try:

@@ -218,7 +218,7 @@ class Sessions:
         is_done = False
         kept = None
         try:
-            held = [h for _, h in self._kept(keys)]
+            held = [self._held[key] for key in keys]
             due = [n for n in range(count) if not self._is_replay(keys[n], at[n], xss[n])]
             slots = [held[n].slot for n in due]
             kept = self._pool.kept(slots), slots
@@ -237,7 +237,8 @@ class Sessions:
                 after[keys[n]] = replace(held[n], record=record, is_stored=False)
             if durable:
                 # Should the store raise, nobody knows which of them it has.
-                self._held.update({key: replace(h, is_stored=False) for key, h in self._kept(keys)})
+                pairs = zip(keys, held, strict=True)
+                self._held.update({key: replace(each, is_stored=False) for key, each in pairs})
                 after = self._store(after, durable=True)
             given = [self._answer(answers.get(n), held[n]) for n in range(count)]
             # In one go, whatever interrupts this; nothing is called behind it.
@@ -252,9 +253,6 @@ class Sessions:
                     with suppress(Exception):  # as it did not take them: there is an error already
                         self.store.delete_many(new)
         return given
-
-    def _kept(self, keys: Sequence[str]) -> list[tuple[str, _Held]]:
-        return [(key, self._held[key]) for key in keys]
 
     def _is_replay(self, key: str, at: int | None, xs: NDArray[Any]) -> bool:
         """Whether steps were taken already and can be answered again; raise if neither can be."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+SWEEP_SECONDS = 60.0  # between two looks for what has outlived its time
+
 
 @runtime_checkable
 class Store(Protocol):
@@ -27,6 +29,11 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of what the store holds open."""
+
+
+def name_of(key: str) -> bytes:
+    """Return the bytes by which a store knows a key; half a surrogate pair is a key too."""
+    return key.encode("utf-8", "surrogatepass")
 
 
 def checked_time_to_live(seconds: float | None) -> float | None:

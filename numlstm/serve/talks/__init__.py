@@ -31,8 +31,8 @@ class Pooled(Protocol):
     input: str
     model: Model
 
-    def read(self, note: bytes, message: Message) -> tuple[Rows, bytes]:
-        """Return the rows that a message completes, and the note behind it.
+    def read(self, note: bytes, message: Message) -> tuple[Rows, Any]:
+        """Return the rows that a message completes, and what `answer` goes on from.
 
         Raises
         ------
@@ -43,7 +43,7 @@ class Pooled(Protocol):
         """
 
     def answer(
-        self, note: bytes, message: Message, rows: Rows, ys: Floats
+        self, read: Any, message: Message, rows: Rows, ys: Floats
     ) -> tuple[dict[str, Any], bytes]:
         """Return what is answered after the steps of a message, and the note from then on."""
 

@@ -26,19 +26,18 @@ class LabelTalk:
             raise WeightsError("the model cannot be served: it reads a text from both ends")
         self.pipe = Classifier(self.model)
 
-    def read(self, note: bytes, message: Message) -> tuple[Rows, bytes]:
+    def read(self, note: bytes, message: Message) -> tuple[Rows, Note]:
         """Return the ids of the words that a message completes."""
         ids, after = read_text(self.pipe.encoder, Note.from_bytes(note), message)
-        return np.array(ids, np.int32), after.to_bytes()
+        return np.array(ids, np.int32), after
 
     def answer(
-        self, note: bytes, message: Message, rows: Rows, ys: Floats
+        self, read: Note, message: Message, rows: Rows, ys: Floats
     ) -> tuple[dict[str, Any], bytes]:
         """Return the label and the probabilities; "" and 0 while there is no word."""
-        before = Note.from_bytes(note)
-        row = ys[-1] if len(ys) else before.row
+        row = ys[-1] if len(ys) else read.row
         found = self.pipe.prediction(row[None] if len(row) else ys)
         scores = dict(zip(self.model.labels, map(float, row), strict=False))
         answer = {"label": found.label, "score": found.score, "scores": scores}
         kept = None if message.at is None else answer
-        return answer, replace(before, row=row, answer=kept).to_bytes()
+        return answer, replace(read, row=row, answer=kept).to_bytes()

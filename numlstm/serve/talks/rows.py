@@ -42,7 +42,7 @@ class RowTalk:
         return rows, note
 
     def answer(
-        self, note: bytes, message: Message, rows: Rows, ys: Floats
+        self, read: bytes, message: Message, rows: Rows, ys: Floats
     ) -> tuple[dict[str, Any], bytes]:
-        """Return the rows of the last layer."""
-        return {"ys": ys.tolist()}, note
+        """Return the rows of the last layer, where they are not sent as bytes."""
+        return {} if message.is_binary else {"ys": ys.tolist()}, read

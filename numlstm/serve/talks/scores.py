@@ -35,22 +35,21 @@ class ScoreTalk:
                 "not fit beside a state"
             )
 
-    def read(self, note: bytes, message: Message) -> tuple[Rows, bytes]:
+    def read(self, note: bytes, message: Message) -> tuple[Rows, Note]:
         """Return the ids of the words that a message completes."""
         before = Note.from_bytes(note)
         ids, after = read_text(self.pipe.encoder, before, message)
         start = [] if len(before.row) else self.pipe.start.tolist()
-        return np.array([*start, *ids], np.int32), after.to_bytes()
+        return np.array([*start, *ids], np.int32), after
 
     def answer(
-        self, note: bytes, message: Message, rows: Rows, ys: Floats
+        self, read: Note, message: Message, rows: Rows, ys: Floats
     ) -> tuple[dict[str, Any], bytes]:
         """Return the tokens, the nats of each, and those that may come next."""
-        before = Note.from_bytes(note)
-        begins = not len(before.row)
+        begins = not len(read.row)
         # The answer before each token: to the start, or to what was read before.
         ids = rows[len(self.pipe.start) :] if begins else rows
-        answers = ys[len(self.pipe.start) - 1 :] if begins else np.vstack([before.row, ys])
+        answers = ys[len(self.pipe.start) - 1 :] if begins else np.vstack([read.row, ys])
         log_p = self.pipe.log_p(answers[-1:])[0]
         best = np.argsort(-log_p, kind="stable")[:_NUM_NEXT].tolist()
         token = self.pipe.encoder.token
@@ -60,4 +59,4 @@ class ScoreTalk:
             "next": [{"token": token(n), "p": float(np.exp(log_p[n]))} for n in best],
         }
         kept = None if message.at is None else answer
-        return answer, replace(before, row=answers[-1], answer=kept).to_bytes()
+        return answer, replace(read, row=answers[-1], answer=kept).to_bytes()

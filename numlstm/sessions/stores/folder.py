@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from numlstm.sessions.store import checked_time_to_live
-
-_SWEEP_SECONDS = 60.0  # between two looks for what has outlived its time
+from numlstm.saving import sync_names
+from numlstm.sessions.store import SWEEP_SECONDS, checked_time_to_live, name_of
 
 
 class FolderStore:
@@ -60,7 +59,7 @@ class FolderStore:
             folders.add(place.parent)
         if durable:
             for folder in folders:
-                _sync(folder)
+                sync_names(folder)
         self._sweep()
 
     def delete_many(self, keys: Sequence[str]) -> None:
@@ -72,7 +71,7 @@ class FolderStore:
         """Let go of nothing: no file is held open."""
 
     def _place(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        name = hashlib.sha256(name_of(key)).hexdigest()
         return self.path / name[:2] / name[2:]
 
     def _read(self, place: Path) -> bytes | None:
@@ -91,21 +90,10 @@ class FolderStore:
         """Remove what has outlived its time, now and then; half-written files among it."""
         now = time.time()
         with self._lock:
-            if self.time_to_live is None or now - self._swept < _SWEEP_SECONDS:
+            if self.time_to_live is None or now - self._swept < SWEEP_SECONDS:
                 return
             self._swept = now
         for place in self.path.glob("??/*"):
             with suppress(FileNotFoundError):  # another process was faster
                 if self._is_over(place.stat().st_mtime):
                     place.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    if os.name == "nt":  # there a folder is not opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

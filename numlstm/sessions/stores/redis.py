@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numlstm.sessions.store import checked_time_to_live
+from numlstm.sessions.store import checked_time_to_live, name_of
 
 
 class RedisStore:
@@ -77,4 +77,4 @@ class RedisStore:
         self._client.close()
 
     def _name(self, key: str) -> bytes:
-        return (self.prefix + key).encode("utf-8", "surrogatepass")
+        return name_of(self.prefix + key)

@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from numlstm.sessions.store import checked_time_to_live
+from numlstm.sessions.store import SWEEP_SECONDS, checked_time_to_live, name_of
 
 _TOGETHER = 500  # keys in one query
-_SWEEP_SECONDS = 60.0
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 
 # What is written to a file in this mode is seen by all at once, or by nobody.
@@ -61,7 +60,7 @@ class SQLiteStore:
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return what is stored by each key; None where nothing is."""
         found: dict[bytes, bytes] = {}
-        names = list(map(_name, keys))
+        names = list(map(name_of, keys))
         with self._lock:
             for at in range(0, len(names), _TOGETHER):
                 some = names[at : at + _TOGETHER]
@@ -73,19 +72,19 @@ class SQLiteStore:
     def set_many(self, records: Mapping[str, bytes], *, durable: bool = False) -> None:
         """Store all of them in one transaction."""
         now = time.time()
-        rows = [(_name(key), now, record) for key, record in records.items()]
+        rows = [(name_of(key), now, record) for key, record in records.items()]
         with self._lock:
             self._be_durable(durable)
             with _transaction(self._connection) as run:
                 run.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", rows)
-                if self.time_to_live is not None and now - self._swept > _SWEEP_SECONDS:
+                if self.time_to_live is not None and now - self._swept > SWEEP_SECONDS:
                     run.execute("DELETE FROM sessions WHERE written < ?", [self._least()])
                     self._swept = now
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Forget what is stored by the keys."""
         with self._lock, _transaction(self._connection) as run:
-            run.executemany("DELETE FROM sessions WHERE key = ?", [[_name(key)] for key in keys])
+            run.executemany("DELETE FROM sessions WHERE key = ?", [[name_of(key)] for key in keys])
 
     def close(self) -> None:
         """Close the file."""
@@ -115,7 +114,3 @@ class _transaction:  # noqa: N801 - reads as a word
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _name(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")
